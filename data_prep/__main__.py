@@ -1,0 +1,76 @@
+"""Audio to log-mel TFRecords: `python -m data_prep --source=folder --input=DIR --out=data/mine`."""
+
+import dataclasses
+import os
+import time
+from typing import Literal
+
+from data_prep import sources
+from data_prep.mel import FrontEnd
+from data_prep.pipeline import prepare
+from glr_jax import cli
+from glr_jax.cli import UsageError, UserError, option, section
+
+USAGE = """
+usage: python -m data_prep --source=SOURCE --out=FOLDER [--input=PATH] [--flag=value ...]
+
+Turns music into log-mel spectrograms in TFRecords, with train/validation/test splits.
+  demo    synthesised music, made here; needs no --input
+  folder  PATH/LABEL/**: wav, flac, ogg, mp3, au, ...; the label is the sub-folder's name
+  gtzan   GTZAN's own layout: PATH/genres/GENRE/GENRE.00000.wav
+  arrays  an .npz with mel [clips, frames, bands], label, id, optional group, split
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """What the command line says."""
+
+    source: Literal['demo', 'folder', 'gtzan', 'arrays'] = option('folder', 'where clips come from')
+    input: str = option('', 'the folder or file that the source reads')
+    out: str = option('', 'the dataset folder to write')
+    num_workers: int = option(0, 'processes; 0: one a core', minimum=0)
+    clips_per_shard: int = option(32, 'clips in a TFRecord file', minimum=1)
+    max_skipped: float = option(0.05, 'fraction of clips that may fail before the run does', 0.0)
+    front_end: FrontEnd = section(FrontEnd, prefix='')
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command line."""
+    prep, extra = cli.parse(Preparation, argv, USAGE)
+    if extra:
+        raise UsageError(f'unexpected argument {extra[0]!r}; the input is given by --input=PATH')
+    if not prep.out:
+        raise UsageError('--out=FOLDER is needed: the dataset folder to write')
+    start = time.monotonic()
+    n_mels, front_end = prep.front_end.n_mels, prep.front_end
+    match prep.source:
+        case 'demo':
+            clips = sources.demo_clips()
+        case 'folder':
+            clips = sources.folder_clips(prep.input)
+        case 'gtzan':
+            clips = sources.gtzan_clips(prep.input)
+        case 'arrays':
+            clips = sources.arrays_clips(prep.input)
+            n_mels = clips[0].mel(front_end).shape[1] if clips else n_mels
+    if not clips:
+        raise UserError(f'found no clips in {prep.input}')
+    counts = prepare(
+        clips,
+        prep.out,
+        front_end,
+        n_mels=n_mels,
+        from_audio=prep.source != 'arrays',
+        num_workers=prep.num_workers or len(os.sched_getaffinity(0)),
+        clips_per_shard=prep.clips_per_shard,
+        max_skipped=prep.max_skipped,
+    )
+    total, seconds = counts.total(), time.monotonic() - start
+    for label, count in sorted(counts.items()):
+        print(f'{label:24} {count:7}')
+    print(f'{total} clips in {prep.out}, {len(clips) - total} skipped, {seconds:.0f} s')
+
+
+if __name__ == '__main__':
+    cli.run(main)

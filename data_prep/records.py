@@ -1,0 +1,111 @@
+"""A dataset folder: TFRecords under TFDS metadata, `splits.csv`, `skipped.csv`, `front_end.json`.
+
+Clips are stored once, whole, in one TFDS split; train, validation and test are columns of
+`splits.csv`, whose rows are in the order of the records.
+"""
+
+import csv
+import functools
+import json
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data_prep.mel import FrontEnd
+from glr_jax.cli import from_dict, to_dict
+
+SPLIT = 'all'
+VERSION = '1.0.0'
+
+
+@functools.cache
+def features(labels: tuple[str, ...], n_mels: int, mel_dtype: str) -> tfds.features.FeaturesDict:
+    """What an example holds; `mel` is raw bytes, since varints are 14 times slower to decode."""
+    return tfds.features.FeaturesDict(
+        {
+            'id': tfds.features.Text(),
+            'label': tfds.features.ClassLabel(names=list(labels)),
+            'group': tfds.features.Text(),
+            'mel': tfds.features.Tensor(
+                shape=(None, n_mels), dtype=np.dtype(mel_dtype), encoding='bytes'
+            ),
+        }
+    )
+
+
+def file_template(folder: str) -> tfds.core.ShardedFileTemplate:
+    """How the shards are named: `clips-all.tfrecord-00000-of-00008`."""
+    return tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name='clips', split=SPLIT, filetype_suffix='tfrecord'
+    )
+
+
+def shard_path(folder: str, shard: int, num_shards: int) -> str:
+    """The file of one shard."""
+    return os.fspath(
+        file_template(folder).sharded_filepath(shard_index=shard, num_shards=num_shards)
+    )
+
+
+def write_metadata(
+    folder: str,
+    *,
+    labels: Sequence[str],
+    n_mels: int,
+    front_end: FrontEnd,
+    from_audio: bool,
+    shard_lengths: Sequence[int],
+    num_bytes: int,
+) -> None:
+    """Writes TFDS metadata, so that `tfds.builder_from_directory(folder)` opens the records.
+
+    Args:
+      folder: where the shards are.
+      labels: class names, in the order of their numbers.
+      n_mels: bands of every spectrogram.
+      front_end: how the spectrograms were made, or at least how they are stored.
+      from_audio: whether `front_end` made them; False where they came ready-made.
+      shard_lengths: records in each shard.
+      num_bytes: size of all examples.
+    """
+    split = tfds.core.SplitInfo(
+        name=SPLIT,
+        shard_lengths=list(shard_lengths),
+        num_bytes=num_bytes,
+        filename_template=file_template(folder),
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=features(tuple(labels), n_mels, front_end.mel_dtype),
+        split_infos=[split],
+        version=VERSION,
+        check_data=False,
+        description='Log-mel spectrograms of music clips.',
+    )
+    with open(os.path.join(folder, 'front_end.json'), 'w') as file:
+        json.dump({'from_audio': from_audio} | to_dict(front_end), file, indent=2)
+        file.write('\n')
+
+
+def read_front_end(folder: str) -> tuple[FrontEnd, bool]:
+    """The dataset's front end, and whether it is what made the spectrograms from audio."""
+    with open(os.path.join(folder, 'front_end.json')) as file:
+        values = json.load(file)
+    return from_dict(FrontEnd, values), values['from_audio']
+
+
+def write_table(path: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a CSV file with a header."""
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def read_table(path: str) -> list[dict[str, str]]:
+    """Reads a CSV file with a header: one dict a row."""
+    with open(path, newline='', encoding='utf-8') as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,182 @@
+"""Where clips come from: every source is a function from its input to a list of clips."""
+
+import dataclasses
+import functools
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from zipfile import BadZipFile
+
+import numpy as np
+import soundfile
+from jaxtyping import Num
+
+from data_prep import demo
+from data_prep.mel import ClipError, FrontEnd, encode, mel_of_file, mel_of_samples
+from data_prep.splits import SIDES
+from glr_jax.cli import UserError
+
+GTZAN_GENRES = (
+    *('blues', 'classical', 'country', 'disco', 'hiphop'),
+    *('jazz', 'metal', 'pop', 'reggae', 'rock'),
+)
+DEMO_CLIPS_PER_STYLE = 30
+# libsndfile opens aiff and caf too, and 'raw' would take any file at all for audio.
+AUDIO_SUFFIXES = {f'.{name.lower()}' for name in soundfile.available_formats()} - {'.raw'} | {
+    *('.aif', '.aifc', '.oga', '.opus')
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One piece of music; `mel` makes its stored spectrogram or raises `ClipError`."""
+
+    id: str
+    label: str
+    mel: Callable[[FrontEnd], Num[np.ndarray, 'frames mels']]
+    path: str = ''
+    group: str = ''
+    splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def demo_clips() -> list[Clip]:
+    """Synthesised music in several styles: the same on every machine, nothing downloaded."""
+    return [
+        Clip(
+            id=f'{style}.{seed:03d}',
+            label=style,
+            mel=functools.partial(_mel_of_demo, style, seed),
+            path=f'demo:{style}.{seed:03d}',
+        )
+        for style in demo.STYLES
+        for seed in range(DEMO_CLIPS_PER_STYLE)
+    ]
+
+
+def folder_clips(folder: str) -> list[Clip]:
+    """Every audio file below `folder/LABEL/`, whatever its depth; the label is the sub-folder.
+
+    Raises:
+      UserError: the folder is not there, has no sub-folders, or no audio files in them.
+    """
+    check_folder(folder)
+    labels = sorted(entry.name for entry in os.scandir(folder) if _is_label(entry))
+    if not labels:
+        raise UserError(f'{folder} has no sub-folders; each label is a sub-folder of audio files')
+    clips = []
+    for label in labels:
+        for path in audio_files(os.path.join(folder, label)):
+            name = os.path.relpath(path, folder).replace(os.sep, '/')
+            clips.append(_audio_clip(name, label, path))
+    if not clips:
+        raise UserError(f'{folder} has no audio files in its {len(labels)} sub-folders')
+    return clips
+
+
+def gtzan_clips(folder: str) -> list[Clip]:
+    """GTZAN's own layout, `genres/GENRE/GENRE.00000.wav` (or au, flac, mp3); id `GENRE.00000`.
+
+    Raises:
+      UserError: the ten genre folders are not there.
+    """
+    check_folder(folder)
+    candidates = [os.path.join(folder, name) for name in ('', 'genres', 'genres_original')]
+    roots = [root for root in candidates if os.path.isdir(os.path.join(root, GTZAN_GENRES[0]))]
+    if not roots:
+        raise UserError(f'{folder} is not GTZAN: it has no folder {GTZAN_GENRES[0]}, ...')
+    missing = [g for g in GTZAN_GENRES if not os.path.isdir(os.path.join(roots[0], g))]
+    if missing:
+        raise UserError(f'{roots[0]} is not GTZAN: missing the folder(s) {", ".join(missing)}')
+    return [
+        _audio_clip(os.path.splitext(os.path.basename(path))[0], genre, path)
+        for genre in GTZAN_GENRES
+        for path in audio_files(os.path.join(roots[0], genre))
+    ]
+
+
+def arrays_clips(path: str) -> list[Clip]:
+    """Ready-made spectrograms: an .npz with `mel`, `label`, `id`, optional `group`, `split`.
+
+    `mel` is [clips, frames, bands], uint8 (0..255 spans -80..0 dB) or float (dB below the peak,
+    -80..0). `split` holds train, validation or test and becomes the protocol `official`.
+
+    Raises:
+      UserError: not an .npz, or an array is missing or of the wrong length or content.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f'{path} is not a file; --source=arrays reads an .npz (--input=FILE.npz)')
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, BadZipFile, zlib.error, AttributeError) as error:
+        raise UserError(f'{path} cannot be read as .npz: {error}') from None
+    missing = [name for name in ('mel', 'label', 'id') if name not in arrays]
+    if missing:
+        raise UserError(f'{path} has no array(s) {", ".join(missing)}')
+    mel, count = arrays['mel'], len(arrays['id'])
+    if mel.ndim != 3 or not (mel.dtype == np.uint8 or np.issubdtype(mel.dtype, np.floating)):
+        raise UserError(f'{path}: mel is {mel.dtype} {mel.shape}, not [clips, frames, bands]')
+    for name in {'mel', 'label', 'group', 'split'} & set(arrays):
+        if len(arrays[name]) != count:
+            raise UserError(f'{path}: {name} has {len(arrays[name])} rows, id has {count}')
+    text = {name: list(map(str, arrays[name])) for name in arrays if name != 'mel'}
+    splits = [_own_split(side, path) for side in text.get('split', [''] * count)]
+    return [
+        Clip(
+            id=text['id'][i],
+            label=text['label'][i],
+            mel=functools.partial(_stored_mel, mel[i]),
+            path=f'{path}[{i}]',
+            group=text['group'][i] if 'group' in text else '',
+            splits=splits[i],
+        )
+        for i in range(count)
+    ]
+
+
+def audio_files(folder: str) -> Iterator[str]:
+    """Files below a folder whose suffix libsndfile knows, sorted; hidden ones are left out."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        for name in sorted(names):
+            if not name.startswith('.') and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
+                yield os.path.join(parent, name)
+
+
+def check_folder(folder: str) -> None:
+    """Raises `UserError` unless the folder is there."""
+    if not folder:
+        raise UserError('--input=FOLDER is needed: the folder of audio files')
+    if not os.path.isdir(folder):
+        raise UserError(f'{folder} is not a folder (--input)')
+
+
+def _audio_clip(id: str, label: str, path: str) -> Clip:
+    return Clip(id, label, functools.partial(mel_of_file, path), path)
+
+
+def _is_label(entry: os.DirEntry) -> bool:
+    return entry.is_dir() and not entry.name.startswith('.')
+
+
+def _own_split(side: str, path: str) -> dict[str, str]:
+    side = {'training': 'train', 'valid': 'validation'}.get(side, side)
+    if side and side not in SIDES:
+        raise UserError(f'{path}: split {side!r} is not one of {", ".join(SIDES)}')
+    return {'official': side} if side else {}
+
+
+def _mel_of_demo(style: str, seed: int, front_end: FrontEnd) -> Num[np.ndarray, 'frames mels']:
+    return mel_of_samples(demo.synthesise(style, seed, front_end.sample_rate), front_end)
+
+
+def _stored_mel(
+    mel: Num[np.ndarray, 'frames mels'], front_end: FrontEnd
+) -> Num[np.ndarray, 'frames mels']:
+    if mel.dtype == np.uint8:
+        if front_end.mel_dtype != 'uint8':
+            raise ClipError('is stored as uint8: --mel_dtype=float32 cannot give back more')
+        return mel
+    if not np.isfinite(mel).all():
+        raise ClipError('has NaN or infinite values')
+    return encode(mel, front_end)

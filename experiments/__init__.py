@@ -1,0 +1,1 @@
+"""Flagfiles, and the studies that run them."""

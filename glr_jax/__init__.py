@@ -1,0 +1,1 @@
+"""Music classifiers in JAX: a CRNN with Global Layer Regularization."""

@@ -1,0 +1,125 @@
+"""Orbax checkpoints: the latest to go on from, the best to use.
+
+A checkpoint has three items: `model` (weights and statistics), `training` (the optimiser and
+totals) and `meta` (config, labels, front end), so that prediction needs nothing else.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from data_prep.mel import FrontEnd
+from glr_jax.cli import UserError, from_dict, to_dict
+from glr_jax.config import Config
+from glr_jax.dataset import Dataset
+from glr_jax.model import Classifier, make_classifier, split
+from glr_jax.programs import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What a checkpoint says of itself."""
+
+    config: Config
+    labels: tuple[str, ...]
+    front_end: FrontEnd
+    from_audio: bool
+    n_mels: int
+
+
+def make_meta(config: Config, dataset: Dataset) -> Meta:
+    """What a run on a dataset has to remember of it."""
+    return Meta(config, dataset.labels, dataset.front_end, dataset.from_audio, dataset.n_mels)
+
+
+def open_manager(workdir: str, read_only: bool = False) -> ocp.CheckpointManager:
+    """Orbax's manager of a workdir; keeps the newest checkpoint and the best one."""
+    # Both best_fn and the policies are needed: the policies alone do not tell which one is best.
+    newest = preservation_policy.LatestN(1)
+    best = preservation_policy.BestN(
+        get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False
+    )
+    return ocp.CheckpointManager(
+        os.path.abspath(os.path.join(workdir, 'checkpoints')),
+        options=ocp.CheckpointManagerOptions(
+            best_fn=_rank,
+            preservation_policy=preservation_policy.AnyPreservationPolicy([newest, best]),
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+            create=not read_only,
+        ),
+    )
+
+
+def save(
+    manager: ocp.CheckpointManager,
+    state: TrainState,
+    meta: Meta,
+    validation: dict[str, float] | None,
+) -> None:
+    """Writes a checkpoint in the background; without validation scores it is never the best."""
+    arguments = ocp.args.Composite(
+        model=ocp.args.StandardSave({'params': state.params, 'stats': state.stats}),
+        training=ocp.args.StandardSave({'optimizer': state.optimizer, 'totals': state.totals}),
+        meta=ocp.args.JsonSave(to_dict(meta)),
+    )
+    manager.save(int(state.step), args=arguments, metrics=validation, force=True)
+
+
+def restore_latest(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh) -> TrainState:
+    """The newest checkpoint, on this mesh whatever mesh wrote it; `state` where there is none."""
+    step = manager.latest_step()
+    if step is None:
+        return state
+    like = _abstract(state, mesh)
+    saved = manager.restore(
+        step,
+        args=ocp.args.Composite(
+            model=ocp.args.StandardRestore({'params': like.params, 'stats': like.stats}),
+            training=ocp.args.StandardRestore({'optimizer': like.optimizer, 'totals': like.totals}),
+        ),
+    )
+    counted = jax.device_put(jax.numpy.int32(step), like.step.sharding)
+    return TrainState(counted, **saved.model, **saved.training)
+
+
+def restore_best(workdir: str, mesh: Mesh) -> tuple[Classifier, tuple[Any, Any], Meta, int]:
+    """The best checkpoint of a workdir, for use.
+
+    Returns:
+      The classifier (its structure counts, not its weights), (params, stats), meta and step.
+
+    Raises:
+      UserError: there is no run there, or none of its checkpoints is finished.
+    """
+    if not os.path.isdir(os.path.join(workdir, 'checkpoints')):
+        raise UserError(f'{workdir} holds no checkpoints; train first: python -m glr_jax.train')
+    with open_manager(workdir, read_only=True) as manager:
+        step = manager.best_step()
+        step = manager.latest_step() if step is None else step
+        if step is None:
+            raise UserError(f'{workdir} holds no finished checkpoint yet')
+        saved = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+        meta = from_dict(Meta, saved.meta)
+        classifier = make_classifier(
+            meta.config.model, n_mels=meta.n_mels, labels=len(meta.labels), seed=0
+        )
+        _, params, stats = split(classifier)
+        like = _abstract({'params': params, 'stats': stats}, mesh)
+        saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(like)))
+    return classifier, (saved.model['params'], saved.model['stats']), meta, step
+
+
+def _abstract(tree: Any, mesh: Mesh) -> Any:
+    sharding = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def _rank(validation: dict[str, float]) -> float:
+    """Accuracy; among equals, the smaller loss."""
+    return validation['accuracy'] - 1e-6 * validation['loss']

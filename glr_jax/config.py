@@ -1,0 +1,141 @@
+"""What a run is: frozen dataclasses, one flag a field (`--model.norm=glr`)."""
+
+import dataclasses
+import json
+import math
+import os
+from typing import Literal
+
+from glr_jax.cli import UsageError, UserError, from_dict, option, section, to_dict
+
+GROUPS = 8  # of group normalisation
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which clips."""
+
+    dir: str = option('', 'dataset folder that data_prep wrote')
+    split: str = option('random-1', 'protocol: a column of splits.csv')
+    frames: int = option(640, 'frames of a segment, crop in training and unit of decision', 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The architecture; Table 3 of the paper has the values."""
+
+    kind: Literal['crnn', 'cnn', 'rnn'] = option('crnn', 'convolutions, recurrence, or both')
+    norm: Literal['glr', 'glr_layer', 'batch', 'batch_sync', 'group', 'none'] = option(
+        'glr', 'over features, over the layer, over the batch of a device or of all, ...'
+    )
+    conv: Literal['1d', '2d'] = option('1d', 'kernel over time and all mels, or time by mels')
+    kernels: tuple[int, ...] = option((128, 128), 'kernels of each convolution, in order', 1)
+    kernel_size: int = option(5, 'taps of a kernel, along each of its axes', minimum=1)
+    pool: tuple[int, ...] = option((2,), 'max-pool after each convolution; one for all will do', 1)
+    cell: Literal['simple', 'gru', 'lstm'] = option('simple', 'recurrent cell')
+    hidden: int = option(96, 'units of the recurrent layer', minimum=1)
+    readout: Literal['mean', 'last', 'local'] = option(
+        'mean', 'mean of the states, last state, or mean of local outputs (Eq. 6)'
+    )
+    dropout: float = option(0.3, 'rate on the dense connections', minimum=0.0)
+
+    def pools(self) -> tuple[int, ...]:
+        """The pool size of each convolution."""
+        return self.pool * len(self.kernels) if len(self.pool) == 1 else self.pool
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation: Adam on the cross-entropy."""
+
+    epochs: int = option(50, 'passes over the training clips', minimum=1)
+    batch_size: int = option(32, 'clips a step, over all devices', minimum=1)
+    learning_rate: float = option(1e-3, 'of Adam', minimum=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """Devices. Results do not depend on these, so a run may go on under others."""
+
+    mapper: Literal['shard_map', 'pmap'] = option('shard_map', 'what runs the per-device program')
+    cpu_devices: int = option(0, 'simulate so many devices on the CPU', minimum=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    workdir: str = option('', 'folder of checkpoints, logs and report')
+    seed: int = option(0, 'of weights, order of clips, crops and dropout')
+    data: DataConfig = section(DataConfig)
+    model: ModelConfig = section(ModelConfig)
+    train: TrainConfig = section(TrainConfig)
+    parallel: ParallelConfig = section(ParallelConfig)
+
+
+def check(config: Config) -> None:
+    """Raises `UsageError` for values that do not go together."""
+    model = config.model
+    if not config.workdir:
+        raise UsageError('--workdir=FOLDER is needed: where checkpoints and the report go')
+    if not config.data.dir:
+        raise UsageError('--data.dir=FOLDER is needed: the dataset that data_prep wrote')
+    if len(model.pools()) != len(model.kernels):
+        raise UsageError(
+            f'--model.pool has {len(model.pool)} sizes for {len(model.kernels)} convolutions '
+            '(--model.kernels); give one size, or one for each'
+        )
+    if not 0 <= model.dropout < 1:
+        raise UsageError(f'--model.dropout={model.dropout} is not in 0 <= rate < 1')
+    if config.data.frames < math.prod(model.pools()):
+        raise UsageError(f'--data.frames={config.data.frames} is too short for --model.pool')
+    uneven = [n for n in (*model.kernels, model.hidden) if n % GROUPS]
+    if model.norm == 'group' and uneven:
+        raise UsageError(f'--model.norm=group needs multiples of {GROUPS} units, not {uneven[0]}')
+
+
+def save(config: Config) -> None:
+    """Writes `config.json` into a new workdir, or makes sure that the one there is the same.
+
+    Raises:
+      UserError: the workdir belongs to a run of another config, or to something else.
+    """
+    path = os.path.join(config.workdir, 'config.json')
+    if not os.path.exists(path):
+        if os.path.isdir(config.workdir) and os.listdir(config.workdir):
+            raise UserError(f'{config.workdir} is not empty and no run of ours; choose another')
+        os.makedirs(config.workdir, exist_ok=True)
+        with open(path + '.partial', 'w') as file:
+            json.dump(to_dict(config), file, indent=2)
+            file.write('\n')
+        os.replace(path + '.partial', path)
+        return
+    differences = _differences(load(config.workdir), config)
+    if differences:
+        raise UserError(
+            f'{config.workdir} holds a run with {", ".join(differences)}; '
+            'choose another --workdir, or give the same flags to go on with it'
+        )
+
+
+def load(workdir: str) -> Config:
+    """The config of the run in a workdir; raises `UserError` where there is none."""
+    path = os.path.join(workdir, 'config.json')
+    try:
+        with open(path) as file:
+            return from_dict(Config, json.load(file))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f'{workdir} holds no run: there is no {path}') from None
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise UserError(f'{path} is damaged: {error}') from None
+
+
+def _differences(old: Config, new: Config) -> list[str]:
+    """Flags of the old run that the new one would change, but for those that change no result."""
+    before, after = to_dict(old), to_dict(new)
+    return [
+        f'--{name}.{key}={before[name][key]} (not {after[name][key]})'
+        for name in ('data', 'model', 'train')
+        for key in before[name]
+        if before[name][key] != after[name][key]
+    ] + ([f'--seed={old.seed} (not {new.seed})'] if old.seed != new.seed else [])

@@ -1,0 +1,122 @@
+"""A dataset folder opened for reading: who is in a split, and the mel of any clip at any time."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Int, Num
+
+from data_prep import records
+from data_prep.mel import FrontEnd
+from data_prep.splits import SIDES
+from data_prep.tfrecord import CorruptRecordError, RecordFile
+from glr_jax.cli import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Clips, numbered in the order of the records.
+
+    Attributes:
+      folder: where it is.
+      ids: one a clip.
+      labels: class names.
+      targets: the number of each clip's label.
+      protocols: {protocol: side of each clip}.
+      front_end: how mels were made, or at least how they are stored.
+      from_audio: whether `front_end` made them; otherwise audio cannot be tagged later.
+      n_mels: bands.
+    """
+
+    folder: str
+    ids: Sequence[str]
+    labels: tuple[str, ...]
+    targets: Int[np.ndarray, ' clips']
+    protocols: dict[str, Sequence[str]]
+    front_end: FrontEnd
+    from_audio: bool
+    n_mels: int
+    _features: tfds.features.FeaturesDict
+    _files: Sequence[RecordFile]
+    _starts: Int[np.ndarray, ' files']
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def mel(self, clip: int) -> Num[np.ndarray, 'frames mels']:
+        """The stored spectrogram of a clip, its checksum verified."""
+        file = int(np.searchsorted(self._starts, clip, side='right')) - 1
+        try:
+            data = self._files[file][clip - self._starts[file]]
+        except CorruptRecordError as error:
+            raise UserError(f'{error}; prepare the dataset again') from None
+        example = self._features.deserialize_example_np(data)
+        if example['id'].decode() != self.ids[clip]:
+            raise UserError(
+                f'{self.folder}/splits.csv does not match the records: row {clip + 1} is '
+                f'{self.ids[clip]!r}, the record {example["id"].decode()!r}; keep its row order'
+            )
+        return example['mel']
+
+    def members(self, protocol: str, side: str) -> Int[np.ndarray, ' members']:
+        """The clips on one side (train, validation, test) of a protocol, in order.
+
+        Raises:
+          UserError: the dataset has no such protocol.
+        """
+        if protocol not in self.protocols:
+            raise UserError(
+                f'--data.split={protocol} is not in {self.folder}; there are '
+                f'{", ".join(self.protocols)}'
+            )
+        return np.flatnonzero(np.asarray(self.protocols[protocol]) == side)
+
+    def held_out(self, protocol: str) -> str:
+        """The side that the report is on: test, or validation where a protocol has no test."""
+        return SIDES[2] if len(self.members(protocol, SIDES[2])) else SIDES[1]
+
+
+def open_dataset(folder: str) -> Dataset:
+    """Opens a dataset folder; reads no more than its tables and the records' headers.
+
+    Raises:
+      UserError: the folder is not there, is unfinished, or is damaged.
+    """
+    table_path = os.path.join(folder, 'splits.csv')
+    if not os.path.exists(os.path.join(folder, 'dataset_info.json')) or not os.path.exists(
+        table_path
+    ):
+        state = 'is not a finished dataset' if os.path.isdir(folder) else 'is not there'
+        raise UserError(
+            f'{folder} {state}; make it by: python -m data_prep --out={folder} --source=...'
+        )
+    info = tfds.builder_from_directory(folder).info
+    files = []
+    try:
+        for path in info.splits[records.SPLIT].filepaths:
+            files.append(RecordFile(os.fspath(path)))
+    except (CorruptRecordError, OSError) as error:
+        raise UserError(f'{error}; prepare the dataset again') from None
+    rows = records.read_table(table_path)
+    counts = [len(file) for file in files]
+    if sum(counts) != len(rows):
+        raise UserError(f'{folder} has {sum(counts)} records, but {len(rows)} rows in splits.csv')
+    front_end, from_audio = records.read_front_end(folder)
+    labels = tuple(info.features['label'].names)
+    number = {label: k for k, label in enumerate(labels)}
+    columns = [name for name in rows[0] if name not in ('id', 'label', 'group')]
+    return Dataset(
+        folder=folder,
+        ids=[row['id'] for row in rows],
+        labels=labels,
+        targets=np.asarray([number[row['label']] for row in rows], np.int32),
+        protocols={name: [row[name] for row in rows] for name in columns},
+        front_end=front_end,
+        from_audio=from_audio,
+        n_mels=info.features['mel'].shape[-1],
+        _features=info.features,
+        _files=files,
+        _starts=np.cumsum([0, *counts[:-1]]),
+    )

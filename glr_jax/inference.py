@@ -1,0 +1,113 @@
+"""From clips of any length to probabilities: segments decide locally, their mean globally."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.experimental import multihost_utils
+from jaxtyping import Float, Int, Num
+
+from glr_jax import parallel, programs
+from glr_jax.batches import segments
+from glr_jax.dataset import Dataset
+from glr_jax.model import Classifier
+
+ModelState = tuple[nnx.State, nnx.State]  # params, stats
+# [segments, frames, mels] -> [segments, labels]; any number of segments
+Apply = Callable[[Num[np.ndarray, 'segments frames mels']], Float[np.ndarray, 'segments labels']]
+
+
+class Decisions(NamedTuple):
+    """Probabilities of clips, and of every segment of them.
+
+    Attributes:
+      clips: the mean over each clip's segments.
+      segments: each segment's own.
+      owner: the clip of each segment.
+    """
+
+    clips: Float[np.ndarray, 'clips labels']
+    segments: Float[np.ndarray, 'segments labels']
+    owner: Int[np.ndarray, ' segments']
+
+
+def on_local_devices(classifier: Classifier) -> Callable[[ModelState], Apply]:
+    """Makes a function of (params, stats) whose result computes segments on this process's devices.
+
+    Nothing is sent between devices, so processes need not have equally many clips.
+    """
+    mesh = parallel.make_mesh(jax.local_devices())
+    program = parallel.on_every_device(programs.predict_program(classifier), mesh, result='sharded')
+    return lambda state: lambda mel: np.asarray(program(state, mel))
+
+
+def decide(
+    apply: Apply,
+    mels: Iterable[Num[np.ndarray, 'length mels']],
+    *,
+    frames: int,
+    batch_size: int,
+) -> Decisions:
+    """Probabilities of clips, read one after the other and computed in full batches.
+
+    The last batch is padded and the padding thrown away, so every clip counts, once.
+
+    Args:
+      apply: probabilities of a batch of segments.
+      mels: stored spectrograms of any length, at least one.
+      frames: of a segment.
+      batch_size: segments computed at a time, rounded up to a multiple of the local devices.
+    """
+    batch_size += -batch_size % jax.local_device_count()
+    pairs = ((i, segment) for i, mel in enumerate(mels) for segment in segments(mel, frames))
+    owners: list[int] = []
+    outputs: list[np.ndarray] = []
+    for chunk in _chunks(pairs, batch_size):
+        numbers, parts = zip(*chunk, strict=True)
+        batch = np.zeros((batch_size, *parts[0].shape), parts[0].dtype)
+        batch[: len(parts)] = parts
+        outputs.append(np.asarray(apply(batch))[: len(parts)])
+        owners.extend(numbers)
+    owner, probabilities = np.asarray(owners), np.concatenate(outputs)
+    sums = np.zeros((owner[-1] + 1, probabilities.shape[1]))
+    np.add.at(sums, owner, probabilities)
+    return Decisions(sums / np.bincount(owner)[:, None], probabilities, owner)
+
+
+def decide_members(
+    apply: Apply,
+    dataset: Dataset,
+    members: Int[np.ndarray, ' clips'],
+    *,
+    frames: int,
+    batch_size: int,
+) -> tuple[Float[np.ndarray, 'clips labels'], float]:
+    """Probabilities of clips of a dataset, each process computing its part of them.
+
+    Returns:
+      Probabilities in the order of `members`, and the accuracy of single segments.
+    """
+    parts, process = jax.process_count(), jax.process_index()
+    mine = members[process::parts]
+    rows = np.zeros((-(-len(members) // parts), len(dataset.labels)))
+    right_and_all = np.zeros(2)
+    if len(mine):
+        mels = (dataset.mel(clip) for clip in mine)
+        decisions = decide(apply, mels, frames=frames, batch_size=batch_size)
+        rows[: len(mine)] = decisions.clips
+        right = decisions.segments.argmax(1) == dataset.targets[mine][decisions.owner]
+        right_and_all[:] = right.sum(), right.size
+    if parts > 1:
+        rows = np.asarray(multihost_utils.process_allgather(rows)).swapaxes(0, 1)
+        rows = rows.reshape(-1, len(dataset.labels))
+        right_and_all = np.asarray(multihost_utils.process_allgather(right_and_all)).sum(0)
+    return rows[: len(members)], float(right_and_all[0] / right_and_all[1])
+
+
+def _chunks(items: Iterable, size: int) -> Iterator[list]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,137 @@
+"""What a run says while it trains: a line an epoch, `metrics.jsonl`, TensorBoard events."""
+
+import json
+import os
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from glr_jax.cli import status
+from glr_jax.programs import Totals
+
+
+class Log:
+    """Progress of a run.
+
+    Clips a second count train steps alone: compiling, validation and checkpoints are left out.
+
+    Args:
+      workdir: where `metrics.jsonl` and `tensorboard/` go; what an interrupted run wrote there
+        of steps after `done` is taken away.
+      batch_size: clips a step.
+      steps: of the whole run.
+      done: steps before this start.
+    """
+
+    def __init__(self, workdir: str, *, batch_size: int, steps: int, done: int):
+        self._batch_size, self._steps = batch_size, steps
+        self._lines = _reopen(os.path.join(workdir, 'metrics.jsonl'), done)
+        folder = os.path.join(workdir, 'tensorboard')
+        self._events = SummaryWriter(folder, purge_step=done + 1 if done else None)
+        self._bar = tqdm(
+            total=steps,
+            initial=done,
+            unit='step',
+            leave=False,
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._start = self._shown = time.monotonic()
+        self._mark: float | None = None  # since when steps have been timed; None: not yet
+        self._timed_steps, self._timed_seconds = 0, 0.0
+        self._first = done + 1
+
+    def __enter__(self) -> 'Log':
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType
+    ) -> None:
+        self._bar.close()
+        self._lines.close()
+        self._events.close()
+
+    def step(self, step: int, totals: Totals) -> None:
+        """Counts a step; once a second, waits for its result and shows it."""
+        now = time.monotonic()
+        if self._mark is None:  # the first step compiles, the first after an epoch waited
+            jax.block_until_ready(totals)
+            self._mark, self._marked_step = time.monotonic(), step
+        elif now - self._shown > 1:
+            self._shown = now
+            loss, correct, cases = map(float, jax.device_get(totals))
+            self._bar.n = step
+            self._bar.set_postfix_str(
+                f'loss {loss / cases:.3f}, accuracy {correct / cases:.3f}, '
+                f'{self._speed(step):.0f} clips/s, {_clock(self._left(step))} left'
+            )
+
+    def epoch(self, epoch: int, step: int, totals: Totals, validation: dict[str, Any]) -> None:
+        """Writes what an epoch came to; `totals` are of training, `validation` the scores."""
+        loss, correct, cases = map(float, jax.device_get(totals))
+        speed, left = self._speed(step), self._left(step)
+        row = {
+            'epoch': epoch,
+            'step': step,
+            'loss': loss / cases,
+            'accuracy': correct / cases,
+            'validation_loss': validation['loss'],
+            'validation_accuracy': validation['accuracy'],
+            'validation_macro_f1': validation['macro_f1'],
+            'clips_per_second': speed or None,
+            'seconds': time.monotonic() - self._start,
+        }
+        self._lines.write(json.dumps(row) + '\n')
+        self._lines.flush()
+        for name, value in row.items():
+            if name not in ('epoch', 'step') and value is not None:
+                self._events.add_scalar(name.replace('validation_', 'validation/'), value, step)
+        self._events.flush()
+        with self._bar.external_write_mode(file=sys.stderr):
+            status(
+                f'epoch {epoch:3}  loss {row["loss"]:.3f}  accuracy {row["accuracy"]:.3f}  '
+                f'validation: loss {row["validation_loss"]:.3f}  '
+                f'accuracy {row["validation_accuracy"]:.3f}  '
+                + (f'{speed:5.0f} clips/s  {_clock(left)} left' if speed else '')
+            )
+        self._bar.n = step
+        self._timed_seconds += self._running(step)[1]
+        self._timed_steps += self._running(step)[0]
+        self._mark = None
+
+    def _running(self, step: int) -> tuple[int, float]:
+        if self._mark is None:
+            return 0, 0.0
+        return step - self._marked_step, time.monotonic() - self._mark
+
+    def _speed(self, step: int) -> float:
+        """Clips a second; 0 before anything could be timed."""
+        steps, seconds = self._running(step)
+        steps, seconds = steps + self._timed_steps, seconds + self._timed_seconds
+        return steps * self._batch_size / seconds if steps else 0.0
+
+    def _left(self, step: int) -> float:
+        """Seconds to the end, all told: at the pace since the start."""
+        spent = time.monotonic() - self._start
+        return spent / (step - self._first + 1) * (self._steps - step)
+
+
+def _reopen(path: str, done: int) -> Any:
+    rows = []
+    if os.path.exists(path):
+        with open(path) as file:
+            rows = [line for line in file if line.endswith('\n')]
+    with open(path, 'w') as file:
+        file.writelines(line for line in rows if json.loads(line)['step'] <= done)
+    return open(path, 'a')
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02}:{seconds:02}' if hours else f'{minutes}:{seconds:02}'

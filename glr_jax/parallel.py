@@ -1,0 +1,114 @@
+"""One per-device program, run on every device.
+
+A program is written for one device's share of a batch and talks to the others over the axis
+`data`. `shard_map` or `pmap` runs it; both give equal results.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import jax
+import numpy as np
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from glr_jax.cli import UserError
+
+Mapper = Literal['shard_map', 'pmap']
+Tree = TypeVar('Tree')
+AXIS = 'data'
+
+
+def set_cpu_devices(count: int) -> None:
+    """Makes the CPU look like so many devices; before JAX has been used."""
+    if count:
+        jax.config.update('jax_platforms', 'cpu')
+        jax.config.update('jax_num_cpu_devices', count)
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """All devices, or those given, along the axis `data`."""
+    devices = devices or jax.devices()
+    return jax.make_mesh((len(devices),), (AXIS,), (AxisType.Auto,), devices=devices)
+
+
+def share_of_batch(batch_size: int, mesh: Mesh) -> slice:
+    """The cases of every batch that this process reads.
+
+    Raises:
+      UserError: the batch cannot be shared out evenly.
+    """
+    if batch_size % mesh.size:
+        raise UserError(
+            f'--train.batch_size={batch_size} cannot be shared by {mesh.size} devices; '
+            f'give a multiple of {mesh.size}'
+        )
+    share = batch_size // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def replicate(tree: Tree, mesh: Mesh) -> Tree:
+    """The same values on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def mean_over_devices(tree: Tree) -> Tree:
+    """The mean of each leaf over the axis `data`, all leaves in one all-reduce."""
+    flat, restore = ravel_pytree(tree)
+    return restore(lax.pmean(flat, AXIS))
+
+
+def on_every_device(
+    program: Callable[[Any, Any], Any],
+    mesh: Mesh,
+    *,
+    mapper: Mapper = 'shard_map',
+    result: Literal['replicated', 'sharded'],
+) -> Callable[[Any, Any], Any]:
+    """Makes a function of (state, this process's share of a batch) that runs on all devices.
+
+    Args:
+      program: (state, one device's share) -> result. Gradients in it are of the device's own
+        share: `mean_over_devices` makes them the batch's.
+      mesh: the devices.
+      mapper: what runs it.
+      result: the same on every device, or one row a case like the batch.
+    """
+    if mapper == 'pmap':
+        return _pmapped(program, mesh, result)
+    spec = PartitionSpec() if result == 'replicated' else PartitionSpec(AXIS)
+    # check_vma=True would sum the gradient of replicated parameters over devices by itself, and
+    # mean_over_devices would then give it as many times too large as there are devices.
+    mapped = jax.jit(
+        jax.shard_map(
+            program,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            out_specs=spec,
+            check_vma=False,
+        ),
+        donate_argnums=0 if result == 'replicated' else (),
+    )
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+
+    def run(state: Any, batch: Any) -> Any:
+        place = lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x))  # noqa: E731
+        return mapped(state, jax.tree.map(place, batch))
+
+    return run
+
+
+def _pmapped(program: Callable, mesh: Mesh, result: str) -> Callable[[Any, Any], Any]:
+    devices = list(mesh.devices.flat)
+    local = mesh.local_mesh.size
+    out_axes = None if result == 'replicated' else 0
+    mapped = jax.pmap(program, AXIS, in_axes=(None, 0), out_axes=out_axes, devices=devices)
+
+    def run(state: Any, batch: Any) -> Any:
+        out = mapped(state, jax.tree.map(lambda x: x.reshape(local, -1, *x.shape[1:]), batch))
+        if result == 'replicated':
+            return out
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
+
+    return run

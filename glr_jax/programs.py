@@ -1,0 +1,99 @@
+"""The per-device programs: a train step, and the probabilities of segments."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+from jaxtyping import Float, Num
+
+from glr_jax.batches import Batch
+from glr_jax.model import Classifier, split
+from glr_jax.parallel import mean_over_devices
+
+
+class Totals(NamedTuple):
+    """Sums over the cases of an epoch so far."""
+
+    loss: Float[Array, '']
+    correct: Float[Array, '']
+    cases: Float[Array, '']
+
+
+class TrainState(NamedTuple):
+    """All that training carries from step to step.
+
+    Attributes:
+      step: steps done.
+      params: what is trained.
+      stats: what is kept but not trained: input statistics, running statistics.
+      optimizer: Adam's moments.
+      totals: of the epoch so far.
+    """
+
+    step: Array
+    params: nnx.State
+    stats: nnx.State
+    optimizer: optax.OptState
+    totals: Totals
+
+
+def no_totals() -> Totals:
+    """Totals of nothing."""
+    return Totals(*(jnp.zeros(()) for _ in Totals._fields))
+
+
+def init_state(classifier: Classifier, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    _, params, stats = split(classifier)
+    return TrainState(jnp.int32(0), params, stats, optimizer.init(params), no_totals())
+
+
+def train_program(
+    classifier: Classifier, optimizer: optax.GradientTransformation, seed: int
+) -> Callable[[TrainState, Batch], TrainState]:
+    """One step of one device: its share of the batch, everyone's mean gradient, Adam."""
+    classifier.train()
+    graph, *_ = split(classifier)
+
+    def program(state: TrainState, batch: Batch) -> TrainState:
+        # Random numbers belong to a case, not to a device: any number of devices draws the same.
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), batch.place)
+
+        def loss_of(params: nnx.State) -> tuple[Array, tuple[nnx.State, Array]]:
+            model = nnx.merge(graph, params, state.stats)
+            logits = model(jnp.asarray(batch.mel), keys)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.target)
+            correct = jnp.mean(jnp.argmax(logits, -1) == batch.target)
+            return losses.mean(), (split(model)[2], correct)
+
+        (loss, (stats, correct)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        grads, stats, loss, correct = mean_over_devices((grads, stats, loss, correct))
+        updates, moments = optimizer.update(grads, state.optimizer, state.params)
+        cases = jax.lax.axis_size('data') * len(batch.target)
+        totals = Totals(loss * cases, correct * cases, jnp.float32(cases))
+        return TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            stats=stats,
+            optimizer=moments,
+            totals=jax.tree.map(jnp.add, state.totals, totals),
+        )
+
+    return program
+
+
+def predict_program(
+    classifier: Classifier,
+) -> Callable[[Any, Num[Array, 'batch frames mels']], Float[Array, 'batch labels']]:
+    """Probabilities of a device's share of segments; the state is (params, stats)."""
+    classifier.eval()
+    graph, *_ = split(classifier)
+
+    def program(state: Any, mel: Array) -> Array:
+        return jax.nn.softmax(nnx.merge(graph, *state)(mel))
+
+    return program

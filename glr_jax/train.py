@@ -1,0 +1,138 @@
+"""Trains a classifier: `python -m glr_jax.train --flagfile=experiments/demo.flags`."""
+
+import os
+import signal
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float, Int
+
+from glr_jax import batches, checkpoint, cli, config, evaluate, inference, parallel, programs
+from glr_jax.cli import UsageError, UserError, status
+from glr_jax.config import Config
+from glr_jax.dataset import Dataset, open_dataset
+from glr_jax.log import Log
+from glr_jax.model import make_classifier
+
+USAGE = """
+usage: python -m glr_jax.train --flagfile=experiments/NAME.flags [--workdir=DIR] [--flag=value ...]
+
+Trains, keeps the latest and the best checkpoint, and evaluates the best on the test split.
+The same command again goes on where it stopped.
+"""
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command line."""
+    run, extra = cli.parse(Config, argv, USAGE)
+    if extra:
+        raise UsageError(f'unexpected argument {extra[0]!r}')
+    config.check(run)
+    parallel.set_cpu_devices(run.parallel.cpu_devices)
+    dataset = open_dataset(run.data.dir)
+    if not os.path.exists(os.path.join(run.workdir, 'report', 'metrics.json')):
+        config.save(run)
+        if not train(run, dataset):
+            raise UserError('stopped early; the same command goes on from here')
+    else:
+        config.save(run)
+        status(f'{run.workdir} is finished; its report:')
+    evaluate.report_best(run.workdir, dataset, run.data.split)
+
+
+def train(run: Config, dataset: Dataset) -> bool:
+    """Trains to the last epoch; False if a SIGTERM came first (a checkpoint has been kept)."""
+    # Data: which clips are on which side.
+    clips = dataset.members(run.data.split, 'train')
+    validation = dataset.members(run.data.split, 'validation')
+    if not len(clips) or not len(validation):
+        raise UserError(f'--data.split={run.data.split} has no train or no validation clips')
+    batch_size, seed = run.train.batch_size, run.seed
+    steps = -(-run.train.epochs * len(clips) // batch_size)
+
+    # Model, optimiser, and the programs on all devices.
+    mesh = parallel.make_mesh()
+    part = parallel.share_of_batch(batch_size, mesh)
+    classifier = make_classifier(run.model, dataset.n_mels, len(dataset.labels), seed)
+    optimizer = optax.adam(run.train.learning_rate)
+    step_on_devices = parallel.on_every_device(
+        programs.train_program(classifier, optimizer, seed),
+        mesh,
+        mapper=run.parallel.mapper,
+        result='replicated',
+    )
+    probabilities = inference.on_local_devices(classifier)
+
+    # State: from the latest checkpoint, or from the start.
+    manager = checkpoint.open_manager(run.workdir)
+    meta = checkpoint.make_meta(run, dataset)
+    state = parallel.replicate(programs.init_state(classifier, optimizer), mesh)
+    state = checkpoint.restore_latest(manager, state, mesh)
+    done = int(state.step)
+    if done == 0:
+        mean, deviation = band_statistics(dataset, clips)
+        state.stats['mean'][...] = jnp.asarray(mean, jnp.float32)
+        state.stats['deviation'][...] = jnp.asarray(deviation, jnp.float32)
+        state = parallel.replicate(state, mesh)
+    parameters = sum(x.size for x in jax.tree.leaves(state.params))
+    status(
+        f'{run.workdir}: {run.model.kind}, {run.model.norm}, {parameters:,} parameters; '
+        f'{len(clips)} train and {len(validation)} validation clips, {len(dataset.labels)} labels; '
+        f'{mesh.size} {mesh.devices.flat[0].platform} device(s)'
+    )
+    if done:
+        status(f'going on at step {done} of {steps}')
+
+    # Loop: a step, and after each epoch validation, a line, a checkpoint.
+    stop = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    def read(step: int) -> batches.Batch:
+        plan = batches.plan(step, batch_size, clips, seed, part)
+        return batches.read(dataset, plan, run.data.frames)
+
+    with Log(run.workdir, batch_size=batch_size, steps=steps, done=done) as log:
+        for step, batch in enumerate(batches.prefetch(read, range(done, steps)), done + 1):
+            state = step_on_devices(state, batch)
+            log.step(step, state.totals)
+            epoch, past = divmod(step * batch_size, len(clips))
+            epoch_ends = past < batch_size or step == steps
+            scores = None
+            if epoch_ends:
+                scores = evaluate.score(
+                    probabilities((state.params, state.stats)), dataset, validation, run
+                )
+                log.epoch(min(epoch, run.train.epochs), step, state.totals, scores)
+                state = state._replace(totals=parallel.replicate(programs.no_totals(), mesh))
+            if epoch_ends or stop.is_set():
+                checkpoint.save(manager, state, meta, scores)
+            if stop.is_set():
+                break
+    manager.close()
+    signal.signal(signal.SIGTERM, before)
+    return step == steps
+
+
+def band_statistics(
+    dataset: Dataset, clips: Int[np.ndarray, ' clips'], at_most: int = 4096
+) -> tuple[Float[np.ndarray, ' mels'], Float[np.ndarray, ' mels']]:
+    """Mean and deviation of each mel band over the training clips, or evenly drawn ones of many.
+
+    A band that hardly varies (above an mp3's low-pass, say) is given a deviation of 1.
+    """
+    chosen = clips[:: -(-len(clips) // at_most)]
+    frames, total, squares = 0, np.zeros(dataset.n_mels), np.zeros(dataset.n_mels)
+    for clip in chosen:
+        mel = dataset.mel(clip).astype(np.float32)
+        frames += len(mel)
+        total += mel.sum(0, dtype=np.float64)
+        squares += np.square(mel).sum(0, dtype=np.float64)
+    mean = total / frames
+    return mean, np.maximum(np.sqrt(np.maximum(squares / frames - mean**2, 0)), 1.0)
+
+
+if __name__ == '__main__':
+    cli.run(main)
