@@ -93,7 +93,7 @@ def on_every_device(
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
 
     def run(state: Any, batch: Any) -> Any:
-        place = lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x))  # noqa: E731
+        place = lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x))
         return mapped(state, jax.tree.map(place, batch))
 
     return run

@@ -64,7 +64,7 @@ def train_program(
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), batch.place)
 
         def loss_of(params: nnx.State) -> tuple[Array, tuple[nnx.State, Array]]:
-            model = nnx.merge(graph, params, state.stats)
+            model = nnx.merge(graph, params, state.stats, copy=True)  # batch norm updates stats
             logits = model(jnp.asarray(batch.mel), keys)
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.target)
             correct = jnp.mean(jnp.argmax(logits, -1) == batch.target)

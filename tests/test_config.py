@@ -1,0 +1,108 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from glr_jax import cli, config
+from glr_jax.cli import UsageError, UserError
+from glr_jax.config import Config, ModelConfig
+
+
+def parse(*arguments: str) -> Config:
+    return cli.parse(Config, ['train', *arguments], 'usage: train')[0]
+
+
+def test_no_flags_give_the_defaults() -> None:
+    assert parse() == Config()
+
+
+def test_a_flag_reaches_its_section() -> None:
+    found = parse('--model.norm=batch', '--model.kernels=8,16,32', '--train.learning_rate=0.1')
+    assert found.model == dataclasses.replace(ModelConfig(), norm='batch', kernels=(8, 16, 32))
+    assert found.train.learning_rate == 0.1
+
+
+def test_flags_after_a_flagfile_override_it(tmp_path: Path) -> None:
+    flagfile = tmp_path / 'x.flags'
+    flagfile.write_text('# a comment\n--seed=5\n--model.cell=gru\n')
+    found = parse(f'--flagfile={flagfile}', '--seed=7')
+    assert (found.seed, found.model.cell) == (7, 'gru')
+
+
+def test_a_config_survives_json() -> None:
+    run = parse('--model.kernels=8,16', '--workdir=w', '--parallel.mapper=pmap')
+    assert cli.from_dict(Config, json.loads(json.dumps(cli.to_dict(run)))) == run
+
+
+@pytest.mark.parametrize(
+    ('argument', 'words'),
+    [
+        ('--model.nrom=glr', 'model.nrom'),
+        ('--model.norm=glrr', 'glr|glr_layer|batch'),
+        ('--train.epochs=0', 'train.epochs'),
+        ('--train.epochs=many', 'train.epochs'),
+        ('--model.kernels=8,0', 'model.kernels'),
+        ('--model.kernels=8,x', 'model.kernels'),
+        ('--flagfile=/nowhere/x.flags', '/nowhere/x.flags'),
+        ('--seed', 'seed'),
+    ],
+)
+def test_a_wrong_flag_is_named_in_one_line(argument: str, words: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse(argument)
+    assert words in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'flag'),
+    [
+        (['--data.dir=d'], '--workdir'),
+        (['--workdir=w'], '--data.dir'),
+        (['--workdir=w', '--data.dir=d', '--model.pool=2,2,2'], '--model.pool'),
+        (['--workdir=w', '--data.dir=d', '--model.dropout=1'], '--model.dropout'),
+        (['--workdir=w', '--data.dir=d', '--data.frames=8', '--model.pool=4'], '--data.frames'),
+        (['--workdir=w', '--data.dir=d', '--model.norm=group', '--model.hidden=30'], 'not 30'),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(arguments: list[str], flag: str) -> None:
+    with pytest.raises(UsageError, match=flag):
+        config.check(parse(*arguments))
+
+
+def test_help_lists_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse('--help')
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for flag in ('--workdir', '--data.split', '--model.norm', '--parallel.mapper', '[random-1]'):
+        assert flag in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_workdir_belongs_to_one_config(tmp_path: Path) -> None:
+    run = parse(f'--workdir={tmp_path / "run"}', '--data.dir=d')
+    config.save(run)
+    config.save(run)
+    assert config.load(run.workdir) == run
+    other = dataclasses.replace(run, model=ModelConfig(norm='batch'))
+    with pytest.raises(UserError, match=r'--model.norm=glr \(not batch\)'):
+        config.save(other)
+
+
+def test_a_run_may_go_on_under_another_mapper(tmp_path: Path) -> None:
+    config.save(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d'))
+    config.save(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d', '--parallel.mapper=pmap'))
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / 'thesis.tex').write_text('precious')
+    with pytest.raises(UserError, match='not empty'):
+        config.save(parse(f'--workdir={tmp_path}', '--data.dir=d'))
+
+
+def test_a_damaged_config_is_named(tmp_path: Path) -> None:
+    (tmp_path / 'config.json').write_text('{')
+    with pytest.raises(UserError, match='config.json is damaged'):
+        config.load(str(tmp_path))

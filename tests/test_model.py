@@ -1,0 +1,180 @@
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from glr_jax.config import ModelConfig
+from glr_jax.model import Classifier, dropout, make_classifier
+from tests import reference
+
+N_MELS, FRAMES, LABELS = 10, 14, 3
+SMALL = ModelConfig(kernels=(8, 8), kernel_size=3, hidden=8, dropout=0.0)
+NORMS = ('glr', 'glr_layer', 'batch', 'group', 'none')
+
+
+def small(**changes: Any) -> Classifier:
+    """A small classifier with weights, gains, biases and input statistics all drawn at random."""
+    model = make_classifier(dataclasses.replace(SMALL, **changes), N_MELS, LABELS, seed=0)
+    rng = np.random.default_rng(1)
+    for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+        noise = 0.2 * rng.standard_normal(leaf.shape)
+        leaf[...] = leaf[...] + jnp.asarray(noise, jnp.float32) * (path[-1] != 'hidden_kernel')
+    model.mean[...] = jnp.linspace(100, 120, N_MELS)
+    model.deviation[...] = jnp.linspace(40, 60, N_MELS)
+    model.train()
+    return model
+
+
+def mels(batch: int = 4, seed: int = 2) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (batch, FRAMES, N_MELS), np.uint8)
+
+
+def as_reference(params: Any) -> dict[str, Any]:
+    """Parameters (or their gradients) under the reference's names and shapes."""
+    flat = {'/'.join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(params)}
+    get = lambda *names: next(np.asarray(flat[name]) for name in names if name in flat)
+    blocks = sorted({name.split('/')[1] for name in flat if name.startswith('blocks/')})
+    tree: dict[str, Any] = {
+        'convs': [
+            {
+                'kernel': get(f'blocks/{k}/kernel'),
+                'gain': get(f'blocks/{k}/norm/gain', f'blocks/{k}/norm/scale'),
+                'bias': get(f'blocks/{k}/norm/bias'),
+            }
+            for k in blocks
+        ],
+        'output': {'kernel': get('output/kernel'), 'bias': get('output/bias')},
+    }
+    if 'recurrent/hidden_kernel' in flat:
+        hidden, gates, _ = flat['recurrent/hidden_kernel'].shape
+        gain = get('recurrent/gain', 'recurrent/input_norm/scale').reshape(gates, hidden)
+        bias = get('recurrent/bias', 'recurrent/input_norm/bias').reshape(gates, hidden)
+        tree['recurrent'] = {
+            'input_kernel': get('recurrent/input_kernel'),
+            'hidden_kernel': get('recurrent/hidden_kernel').reshape(hidden, -1),
+            'gain': gain,
+            'bias': bias,
+        }
+    return tree
+
+
+def standardised(model: Classifier, mel: np.ndarray) -> np.ndarray:
+    mean, deviation = np.asarray(model.mean[...]), np.asarray(model.deviation[...])
+    return (mel.astype(np.float64) - mean) / deviation
+
+
+def relative_error(found: Any, expected: np.ndarray) -> float:
+    return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize('norm', NORMS)
+@pytest.mark.parametrize('cell', ['simple', 'gru', 'lstm'])
+@pytest.mark.parametrize('conv', ['1d', '2d'])
+def test_logits_equal_the_reference(norm: str, cell: str, conv: str) -> None:
+    model = small(norm=norm, cell=cell, conv=conv)
+    expected = reference.forward(
+        as_reference(nnx.state(model, nnx.Param)),
+        standardised(model, mels()),
+        norm=norm,
+        cell=cell,
+    )
+    assert relative_error(model(jnp.asarray(mels())), expected) < 1e-5
+
+
+@pytest.mark.parametrize('kind', ['crnn', 'cnn', 'rnn'])
+@pytest.mark.parametrize('readout', ['mean', 'last', 'local'])
+def test_baselines_and_readouts_equal_the_reference(kind: str, readout: str) -> None:
+    model = small(kind=kind, readout=readout)
+    expected = reference.forward(
+        as_reference(nnx.state(model, nnx.Param)),
+        standardised(model, mels()),
+        norm='glr',
+        readout=readout,
+    )
+    assert relative_error(model(jnp.asarray(mels())), expected) < 1e-5
+
+
+@pytest.mark.parametrize('norm', NORMS)
+@pytest.mark.parametrize(
+    'changes', [{}, {'cell': 'gru'}, {'cell': 'lstm'}, {'conv': '2d', 'readout': 'local'}]
+)
+def test_loss_and_gradients_equal_the_reference(norm: str, changes: dict[str, str]) -> None:
+    model = small(norm=norm, **changes)
+    mel, target = mels(), np.array([0, 2, 1, 2])
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss_of(params: nnx.State) -> jax.Array:
+        logits = nnx.merge(graph, params, rest, copy=True)(jnp.asarray(mel))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, target).mean()
+
+    loss, grads = jax.value_and_grad(loss_of)(params)
+    options = {key: value for key, value in changes.items() if key != 'conv'}
+    expected_loss = lambda p: reference.loss(
+        p, standardised(model, mel), target, norm=norm, **options
+    )
+    assert float(loss) == pytest.approx(expected_loss(as_reference(params)), rel=1e-5)
+    expected = reference.numeric_gradient(expected_loss, as_reference(params), sample=8)
+    largest = max(np.nanmax(np.abs(x)) for x in jax.tree.leaves(expected))
+    errors = jax.tree.map(
+        lambda g, e: np.nanmax(np.abs(g - e)) / largest, as_reference(grads), expected
+    )
+    assert max(jax.tree.leaves(errors)) < 1e-5
+
+
+@pytest.mark.parametrize('norm', ['glr', 'glr_layer', 'group', 'none'])
+@pytest.mark.parametrize('conv', ['1d', '2d'])
+def test_logits_of_a_clip_do_not_depend_on_its_batch_mates(norm: str, conv: str) -> None:
+    model = small(norm=norm, conv=conv)
+    together = model(jnp.asarray(mels()))
+    alone = jnp.concatenate([model(jnp.asarray(mels()[k : k + 1])) for k in range(4)])
+    np.testing.assert_allclose(together, alone, atol=2e-6)
+
+
+def test_under_batch_norm_they_do_in_training_and_do_not_in_evaluation() -> None:
+    model = small(norm='batch')
+    together, alone = model(jnp.asarray(mels())), model(jnp.asarray(mels()[:1]))
+    assert np.abs(together[:1] - alone).max() > 1e-2
+    model.eval()
+    together, alone = model(jnp.asarray(mels())), model(jnp.asarray(mels()[:1]))
+    np.testing.assert_allclose(together[:1], alone, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'count'),
+    [
+        # 2 convolutions of 5 x 128 x 128 with gain and bias; U, W, gain and bias; V and bias.
+        ({}, 2 * (5 * 128 * 128 + 256) + 128 * 96 + 96 * 96 + 2 * 96 + 96 * 10 + 10),
+        ({'kind': 'cnn'}, 2 * (5 * 128 * 128 + 256) + 128 * 10 + 10),
+        ({'kind': 'rnn'}, 128 * 96 + 96 * 96 + 2 * 96 + 96 * 10 + 10),
+        (
+            {'conv': '2d'},
+            (25 * 128 + 256)
+            + (25 * 128 * 128 + 256)
+            + (32 * 128 * 96 + 96 * 96 + 2 * 96 + 96 * 10 + 10),
+        ),
+        (
+            {'cell': 'lstm'},
+            2 * (5 * 128 * 128 + 256) + 4 * (128 * 96 + 96 * 96 + 2 * 96) + 96 * 10 + 10,
+        ),
+    ],
+)
+def test_parameters_are_as_many_as_counted_by_hand(changes: dict[str, str], count: int) -> None:
+    config = dataclasses.replace(ModelConfig(), **changes)
+    model = nnx.eval_shape(lambda: make_classifier(config, n_mels=128, labels=10, seed=0))
+    assert sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param))) == count
+
+
+def test_dropout_of_a_case_depends_on_its_key_alone() -> None:
+    x = jnp.ones((6, 50))
+    keys = jax.random.split(jax.random.key(0), 6)
+    dropped = dropout(x, 0.4, keys)
+    np.testing.assert_array_equal(dropped[2:3], dropout(x[2:3], 0.4, keys[2:3]))
+    assert set(np.unique(dropped)) == {0, np.float32(1 / 0.6)}
+    assert 0.3 < np.mean(dropped == 0) < 0.5
+    assert not np.array_equal(dropped[0], dropped[1])
+    np.testing.assert_array_equal(dropout(x, 0.4, None), x)

@@ -1,0 +1,64 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from glr_jax.norms import add_bias, batch_norm, glr_over_layer, group_norm, make_norm
+from tests import reference
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def relative_error(found: object, expected: np.ndarray) -> float:
+    return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize('shape', [(3, 16), (3, 5, 16), (2, 5, 4, 16)])
+@pytest.mark.parametrize(
+    ('norm', 'expected'),
+    [
+        (glr_over_layer, reference.glr_layer),
+        (group_norm, lambda *a: reference.group_norm(*a, groups=8)),
+        (add_bias, reference.bias_only),
+    ],
+)
+def test_equals_the_reference(norm, expected, shape) -> None:
+    a, gain, bias = 2 + 3 * draw(*shape), draw(16, seed=1), draw(16, seed=2)
+    assert relative_error(norm(a, gain, bias), expected(a, gain, bias)) < 1e-5
+
+
+def test_batch_norm_equals_the_reference_in_training_and_by_its_running_statistics() -> None:
+    a, gain, bias = 2 + 3 * draw(4, 6, 16), draw(16, seed=1), draw(16, seed=2)
+    norm = batch_norm(16)
+    norm.scale[...], norm.bias[...] = jnp.asarray(gain), jnp.asarray(bias)
+    assert relative_error(norm(a), reference.batch_norm(a, gain, bias)) < 1e-5
+    norm.eval()
+    mean, variance = 0.1 * a.mean((0, 1)), 0.9 + 0.1 * a.var((0, 1))
+    expected = reference.batch_norm(a, gain, bias, mean, variance)
+    assert relative_error(norm(a), expected) < 1e-5
+
+
+@pytest.mark.parametrize('name', ['glr', 'glr_layer', 'group', 'none'])
+def test_these_norms_keep_cases_apart(name) -> None:
+    a, norm = jnp.asarray(draw(4, 6, 16)), make_norm(name).layer(16)
+    alone = jnp.concatenate([norm(a[k : k + 1]) for k in range(4)])
+    np.testing.assert_allclose(norm(a), alone, atol=1e-6)
+
+
+def test_batch_norm_does_not_keep_cases_apart() -> None:
+    a, norm = jnp.asarray(draw(4, 6, 16)), make_norm('batch').layer(16)
+    assert np.abs(norm(a)[:1] - norm(a[:1])).max() > 0.1
+
+
+@pytest.mark.parametrize('name', ['batch', 'batch_sync'])
+def test_batch_norm_is_not_put_inside_a_recurrence(name) -> None:
+    assert make_norm(name).step is None
+
+
+def test_a_layer_has_one_gain_and_one_bias_a_feature() -> None:
+    for name in ('glr', 'glr_layer', 'group', 'none', 'batch'):
+        params = nnx.state(make_norm(name).layer(16), nnx.Param)
+        shapes = [leaf[...].shape for leaf in params.values()]
+        assert shapes == [(16,), (16,)], name

@@ -1,0 +1,83 @@
+import re
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from glr_jax import parallel, programs
+from glr_jax.batches import Batch
+from glr_jax.cli import UserError
+from glr_jax.config import ModelConfig
+from glr_jax.model import make_classifier
+
+CONFIG = dict(kernels=(8,), kernel_size=3, hidden=8)
+OPTIMIZER = optax.sgd(0.1)
+
+
+def batch_of(step: int, size: int = 8) -> Batch:
+    rng = np.random.default_rng(step)
+    mel = rng.integers(0, 256, (size, 12, 6), np.uint8)
+    place = np.arange(size, dtype=np.int32) + step * size
+    return Batch(mel, rng.integers(0, 3, size).astype(np.int32), place)
+
+
+def train(devices: int, mapper: parallel.Mapper = 'shard_map', **model: Any) -> Any:
+    """Parameters and totals after four steps on so many devices."""
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+    classifier = make_classifier(ModelConfig(**CONFIG, **model), n_mels=6, labels=3, seed=0)
+    classifier.deviation[...] = 50 + classifier.deviation[...]
+    program = programs.train_program(classifier, OPTIMIZER, seed=0)
+    step = parallel.on_every_device(program, mesh, mapper=mapper, result='replicated')
+    state = parallel.replicate(programs.init_state(classifier, OPTIMIZER), mesh)
+    for k in range(4):
+        state = step(state, batch_of(k))
+    return jax.device_get((nnx.to_pure_dict(state.params), state.totals))
+
+
+def differences(one: Any, other: Any) -> float:
+    return max(jax.tree.leaves(jax.tree.map(lambda a, b: float(np.abs(a - b).max()), one, other)))
+
+
+@pytest.mark.parametrize('devices', [2, 4, 8])
+@pytest.mark.parametrize('mapper', ['shard_map', 'pmap'])
+def test_training_does_not_depend_on_the_number_of_devices(devices, mapper) -> None:
+    assert differences(train(1), train(devices, mapper)) < 1e-5
+
+
+def test_synchronised_batch_norm_does_not_either_but_per_device_batch_norm_does() -> None:
+    assert differences(train(1, norm='batch_sync'), train(4, norm='batch_sync')) < 1e-5
+    assert differences(train(1, norm='batch'), train(4, norm='batch')) > 1e-3
+
+
+def test_training_changes_the_parameters_and_dropout_is_on() -> None:
+    with_dropout, without = train(1), train(1, dropout=0.0)
+    assert differences(with_dropout, without) > 1e-4
+
+
+def test_one_all_reduce_a_step() -> None:
+    mesh = parallel.make_mesh()
+    classifier = make_classifier(ModelConfig(**CONFIG), n_mels=6, labels=3, seed=0)
+    program = programs.train_program(classifier, OPTIMIZER, seed=0)
+    spec = jax.sharding.PartitionSpec
+    mapped = jax.shard_map(
+        program, mesh=mesh, in_specs=(spec(), spec('data')), out_specs=spec(), check_vma=False
+    )
+    lowered = jax.jit(mapped).lower(programs.init_state(classifier, OPTIMIZER), batch_of(0))
+    assert len(re.findall(r' all-reduce(?:-start)?\(', lowered.compile().as_text())) == 1
+
+
+@pytest.mark.parametrize('mapper', ['shard_map', 'pmap'])
+def test_sharded_results_come_back_in_order(mapper) -> None:
+    program = lambda state, x: state * x
+    double = parallel.on_every_device(
+        program, parallel.make_mesh(), mapper=mapper, result='sharded'
+    )
+    np.testing.assert_array_equal(double(np.float32(2), np.arange(16)), 2 * np.arange(16))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_by_its_flag() -> None:
+    with pytest.raises(UserError, match=r'--train.batch_size=12 .* multiple of 8'):
+        parallel.share_of_batch(12, parallel.make_mesh())

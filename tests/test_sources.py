@@ -1,0 +1,264 @@
+import os
+import pathlib
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_prep import sources
+from data_prep.mel import ClipError, FrontEnd, mel_of_file
+from glr_jax.cli import UserError
+
+
+def write(path: pathlib.Path) -> None:
+    """A short clip of noise, of the format that the suffix says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(4000)
+    soundfile.write(path, noise, 22050, format=path.suffix[1:].upper())
+
+
+def write_gtzan(root: pathlib.Path, suffix: str = 'wav') -> None:
+    for genre in sources.GTZAN_GENRES:
+        for k in range(2):
+            write(root / genre / f'{genre}.{k:05}.{suffix}')
+
+
+def refusal(*parts: object) -> str:
+    """A pattern: these texts, in this order."""
+    return '.*'.join(re.escape(str(part)) for part in parts)
+
+
+# ---------------------------------------------------------------- folder
+def test_clips_of_a_folder_are_the_audio_files_below_each_label(tmp_path: pathlib.Path) -> None:
+    for name in ('rock/one.wav', 'rock/live/1999/two.flac', 'jazz/three.ogg', 'jazz/four.mp3'):
+        write(tmp_path / name)
+    clips = sources.folder_clips(str(tmp_path))
+    assert {clip.id: clip.label for clip in clips} == {
+        'rock/one.wav': 'rock',
+        'rock/live/1999/two.flac': 'rock',
+        'jazz/three.ogg': 'jazz',
+        'jazz/four.mp3': 'jazz',
+    }
+    assert all(clip.path == os.path.join(tmp_path, clip.id) for clip in clips)
+    assert {clip.group for clip in clips} == {''}
+
+
+@pytest.mark.parametrize(
+    'name', ['my song.wav', '🎵.wav', 'Ünïcode, "x".wav', 'LOUD.WAV', 'a.b.Mp3']
+)
+def test_clips_of_any_name_are_found_and_read(tmp_path: pathlib.Path, name: str) -> None:
+    write(tmp_path / 'rock & roll' / name)
+    (clip,) = sources.folder_clips(str(tmp_path))
+    assert (clip.id, clip.label) == (f'rock & roll/{name}', 'rock & roll')
+    expected = mel_of_file(str(tmp_path / 'rock & roll' / name), FrontEnd())
+    np.testing.assert_array_equal(clip.mel(FrontEnd()), expected)
+
+
+@pytest.mark.parametrize(
+    'name', ['rock/.one.wav', 'rock/.trash/one.wav', '.cache/one.wav', 'one.wav']
+)
+def test_hidden_files_and_those_without_a_label_are_left_out(
+    tmp_path: pathlib.Path, name: str
+) -> None:
+    write(tmp_path / 'rock/kept.wav')
+    write(tmp_path / name)
+    assert [clip.id for clip in sources.folder_clips(str(tmp_path))] == ['rock/kept.wav']
+
+
+@pytest.mark.parametrize('name', ['cover.jpg', 'notes.txt', 'wav', 'one.wav.part', 'one.raw'])
+def test_files_that_are_no_audio_are_left_out(tmp_path: pathlib.Path, name: str) -> None:
+    write(tmp_path / 'rock/kept.wav')
+    (tmp_path / 'rock' / name).write_text('no audio')
+    assert [clip.id for clip in sources.folder_clips(str(tmp_path))] == ['rock/kept.wav']
+
+
+def test_a_folder_named_like_audio_is_searched(tmp_path: pathlib.Path) -> None:
+    write(tmp_path / 'rock/album.mp3/one.wav')
+    assert [clip.id for clip in sources.folder_clips(str(tmp_path))] == ['rock/album.mp3/one.wav']
+
+
+def test_a_missing_folder_is_named(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=refusal(tmp_path / 'missing', 'is not a folder')):
+        sources.folder_clips(str(tmp_path / 'missing'))
+
+
+def test_an_empty_folder_is_named(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=refusal(tmp_path, 'no sub-folders')):
+        sources.folder_clips(str(tmp_path))
+
+
+def test_a_folder_of_audio_without_labels_is_named(tmp_path: pathlib.Path) -> None:
+    write(tmp_path / 'one.wav')
+    with pytest.raises(UserError, match=refusal(tmp_path, 'no sub-folders')):
+        sources.folder_clips(str(tmp_path))
+
+
+def test_a_folder_whose_labels_hold_no_audio_is_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / 'rock').mkdir()
+    with pytest.raises(UserError, match=refusal(tmp_path, 'no audio files')):
+        sources.folder_clips(str(tmp_path))
+
+
+@pytest.mark.parametrize('source', [sources.folder_clips, sources.gtzan_clips])
+def test_a_folder_that_is_not_given_is_asked_for(source) -> None:
+    with pytest.raises(UserError, match='--input'):
+        source('')
+
+
+# ---------------------------------------------------------------- gtzan
+@pytest.mark.parametrize('place', ['', 'genres', 'genres_original'])
+@pytest.mark.parametrize('suffix', ['wav', 'au'])
+def test_gtzan_is_read_in_its_own_layout(tmp_path: pathlib.Path, place: str, suffix: str) -> None:
+    write_gtzan(tmp_path / place, suffix)
+    clips = sources.gtzan_clips(str(tmp_path))
+    assert [clip.id for clip in clips[:3]] == ['blues.00000', 'blues.00001', 'classical.00000']
+    assert Counter(clip.label for clip in clips) == dict.fromkeys(sources.GTZAN_GENRES, 2)
+    assert all(clip.id.startswith(clip.label) for clip in clips)
+
+
+@pytest.mark.parametrize('place', ['', 'genres'])
+def test_a_missing_genre_is_named(tmp_path: pathlib.Path, place: str) -> None:
+    write_gtzan(tmp_path / place)
+    (tmp_path / place / 'jazz').rename(tmp_path / place / 'jaz')
+    with pytest.raises(UserError, match=refusal(tmp_path, 'is not GTZAN', 'jazz')):
+        sources.gtzan_clips(str(tmp_path))
+
+
+def test_a_folder_that_is_not_gtzan_is_named(tmp_path: pathlib.Path) -> None:
+    write(tmp_path / 'rock/one.wav')
+    with pytest.raises(UserError, match=refusal(tmp_path, 'is not GTZAN')):
+        sources.gtzan_clips(str(tmp_path))
+
+
+# ---------------------------------------------------------------- arrays
+def save(folder: pathlib.Path, **changes: object) -> str:
+    """An .npz of six clips, with arrays replaced or, by None, left out."""
+    arrays = {
+        'mel': np.random.default_rng(0).integers(0, 256, (6, 20, 8), np.uint8),
+        'label': np.array(['rock', 'jazz'] * 3),
+        'id': np.array([f'clip {k}' for k in range(6)]),
+    }
+    arrays = {name: array for name, array in (arrays | changes).items() if array is not None}
+    np.savez(folder / 'clips.npz', **arrays)  # type: ignore[arg-type]
+    return str(folder / 'clips.npz')
+
+
+def test_arrays_become_clips(tmp_path: pathlib.Path) -> None:
+    path = save(tmp_path)
+    clips = sources.arrays_clips(path)
+    mels = np.load(path)['mel']
+    assert [clip.id for clip in clips] == [f'clip {k}' for k in range(6)]
+    assert [clip.label for clip in clips] == ['rock', 'jazz'] * 3
+    np.testing.assert_array_equal([clip.mel(FrontEnd()) for clip in clips], mels)
+    assert {(clip.group, len(clip.splits)) for clip in clips} == {('', 0)}
+
+
+def test_arrays_bring_their_own_groups_and_split(tmp_path: pathlib.Path) -> None:
+    split = np.array(['training', 'validation', 'test', 'train', 'valid', ''])
+    clips = sources.arrays_clips(save(tmp_path, group=np.array([*'aabbcc']), split=split))
+    assert [clip.group for clip in clips] == [*'aabbcc']
+    expected = ['train', 'validation', 'test', 'train', 'validation', None]
+    assert [clip.splits.get('official') for clip in clips] == expected
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'float32', 'float64'])
+def test_decibels_are_stored_as_the_front_end_says(tmp_path: pathlib.Path, dtype: str) -> None:
+    decibels = np.full((6, 20, 8), -80, dtype)
+    decibels[:, :, 0], decibels[:, :, 1] = 0, -40
+    clip, *_ = sources.arrays_clips(save(tmp_path, mel=decibels))
+    assert clip.mel(FrontEnd())[0].tolist() == [255, 128, *[0] * 6]
+    np.testing.assert_array_equal(clip.mel(FrontEnd(mel_dtype='float32')), decibels[0])
+
+
+@pytest.mark.parametrize('name', ['mel', 'label', 'id'])
+def test_a_missing_array_is_named(tmp_path: pathlib.Path, name: str) -> None:
+    path = save(tmp_path, **{name: None})
+    with pytest.raises(UserError, match=refusal(path, 'has no array(s)', name)):
+        sources.arrays_clips(path)
+
+
+@pytest.mark.parametrize('name', ['mel', 'label', 'group', 'split'])
+def test_an_array_of_the_wrong_length_is_named(tmp_path: pathlib.Path, name: str) -> None:
+    short = np.zeros((5, 20, 8), np.uint8) if name == 'mel' else np.array(['test'] * 5)
+    with pytest.raises(UserError, match=refusal(f'{name} has 5 rows, id has 6')):
+        sources.arrays_clips(save(tmp_path, **{name: short}))
+
+
+@pytest.mark.parametrize('mel', [np.zeros((6, 20), np.uint8), np.zeros((6, 20, 8), np.int64)])
+def test_mels_of_the_wrong_shape_or_type_are_refused(tmp_path: pathlib.Path, mel) -> None:
+    with pytest.raises(UserError, match=refusal(mel.dtype, mel.shape)):
+        sources.arrays_clips(save(tmp_path, mel=mel))
+
+
+def test_an_unknown_side_is_named(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=refusal("'holdout'", 'train, validation, test')):
+        sources.arrays_clips(save(tmp_path, split=np.array(['train'] * 5 + ['holdout'])))
+
+
+class Tripwire:
+    def __reduce__(self) -> tuple:
+        return pathlib.Path.touch, (pathlib.Path('unpickled'),)
+
+
+def test_pickled_objects_are_refused_unopened(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = save(tmp_path, label=np.array([Tripwire()] * 6, object))
+    with pytest.raises(UserError, match=refusal(path)):
+        sources.arrays_clips(path)
+    assert not pathlib.Path('unpickled').exists()
+
+
+@pytest.mark.parametrize('content', [b'', b'PK\x03\x04 not quite', b'some text'])
+def test_a_file_that_is_no_npz_is_named(tmp_path: pathlib.Path, content: bytes) -> None:
+    path = tmp_path / 'clips.npz'
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=refusal(path, 'cannot be read as .npz')):
+        sources.arrays_clips(str(path))
+
+
+@pytest.mark.parametrize('part', [0.1, 0.5, 0.99])
+def test_a_truncated_npz_is_named(tmp_path: pathlib.Path, part: float) -> None:
+    path = pathlib.Path(save(tmp_path))
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    with pytest.raises(UserError, match=refusal(path, 'cannot be read as .npz')):
+        sources.arrays_clips(str(path))
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_a_mel_that_is_not_finite_is_refused_by_its_clip(
+    tmp_path: pathlib.Path, value: float
+) -> None:
+    mel = np.zeros((6, 20, 8), np.float32)
+    mel[2, 3, 4] = value
+    clips = sources.arrays_clips(save(tmp_path, mel=mel))
+    assert clips[1].mel(FrontEnd()).shape == (20, 8)
+    with pytest.raises(ClipError, match='NaN or infinite'):
+        clips[2].mel(FrontEnd())
+
+
+def test_uint8_mels_cannot_become_float32(tmp_path: pathlib.Path) -> None:
+    clip, *_ = sources.arrays_clips(save(tmp_path))
+    with pytest.raises(ClipError, match='--mel_dtype=float32'):
+        clip.mel(FrontEnd(mel_dtype='float32'))
+
+
+# ---------------------------------------------------------------- demo
+def test_the_demo_has_equally_many_clips_of_every_style() -> None:
+    clips = sources.demo_clips()
+    assert len({clip.id for clip in clips}) == len(clips)
+    counts = Counter(clip.label for clip in clips)
+    assert len(counts) > 1
+    assert set(counts.values()) == {sources.DEMO_CLIPS_PER_STYLE}
+
+
+def test_a_demo_clip_is_the_same_every_time_and_unlike_the_next() -> None:
+    one, two = sources.demo_clips()[:2]
+    mel = one.mel(FrontEnd())
+    assert mel.shape[1:] == (128,)
+    assert mel.max() == 255
+    np.testing.assert_array_equal(sources.demo_clips()[0].mel(FrontEnd()), mel)
+    assert not np.array_equal(two.mel(FrontEnd()), mel)
