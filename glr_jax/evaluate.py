@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from glr_jax import checkpoint, cli, inference, metrics, parallel, report
 from glr_jax.cli import UsageError, UserError, option, status
@@ -85,8 +85,7 @@ def report_best(workdir: str, dataset: Dataset, split: str) -> None:
         frames=meta.config.data.frames,
         batch_size=meta.config.train.batch_size,
     )
-    scores = metrics.scores(dataset.targets[members], probabilities, dataset.labels)
-    scores |= {
+    scores = _scores(dataset, members, probabilities) | {
         'segment_accuracy': segment_accuracy,
         'split': split,
         'side': side,
@@ -117,7 +116,17 @@ def score(
     probabilities, _ = inference.decide_members(
         apply, dataset, members, frames=run.data.frames, batch_size=run.train.batch_size
     )
-    return metrics.scores(dataset.targets[members], probabilities, dataset.labels)
+    return _scores(dataset, members, probabilities)
+
+
+def _scores(
+    dataset: Dataset,
+    members: Int[np.ndarray, ' clips'],
+    probabilities: Float[np.ndarray, 'clips labels'],
+) -> dict[str, Any]:
+    targets = dataset.targets[members]
+    scores = metrics.scores(targets, probabilities.argmax(1), dataset.labels)
+    return scores | {'loss': metrics.cross_entropy(targets, probabilities)}
 
 
 if __name__ == '__main__':

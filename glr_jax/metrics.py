@@ -17,7 +17,7 @@ def confusion_matrix(
 
 def scores(
     targets: Int[np.ndarray, ' clips'],
-    probabilities: Float[np.ndarray, 'clips labels'],
+    decisions: Int[np.ndarray, ' clips'],
     labels: Sequence[str],
 ) -> dict[str, Any]:
     """All that the report says of a set of clips; fractions in 0..1.
@@ -25,7 +25,6 @@ def scores(
     `precision`, `recall` and `macro_f1` are means over the labels that have clips; a label that
     was never decided for has precision 0. `accuracy_interval` is Wilson's at 95 %.
     """
-    decisions = probabilities.argmax(1)
     confusion = confusion_matrix(targets, decisions, len(labels))
     correct, support, chosen = np.diag(confusion), confusion.sum(1), confusion.sum(0)
     precision = correct / np.maximum(chosen, 1)
@@ -38,7 +37,6 @@ def scores(
         'macro_f1': float(f1[present].mean()),
         'precision': float(precision[present].mean()),
         'recall': float(recall[present].mean()),
-        'loss': cross_entropy(targets, probabilities),
         'per_class': {
             label: {
                 'precision': float(precision[k]),

@@ -78,8 +78,7 @@ def test_an_error_while_reading_ahead_reaches_the_loop_at_its_step() -> None:
 
     seen = []
     with pytest.raises(ZeroDivisionError):
-        for item in prefetch(make, range(10)):
-            seen.append(item)
+        seen.extend(prefetch(make, range(10)))
     assert seen == [0, 1, 2]
 
 

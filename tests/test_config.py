@@ -104,5 +104,5 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_damaged_config_is_named(tmp_path: Path) -> None:
     (tmp_path / 'config.json').write_text('{')
-    with pytest.raises(UserError, match='config.json is damaged'):
+    with pytest.raises(UserError, match=r'config\.json is damaged'):
         config.load(str(tmp_path))

@@ -13,7 +13,7 @@ from glr_jax.cli import UserError
 from glr_jax.config import ModelConfig
 from glr_jax.model import make_classifier
 
-CONFIG = dict(kernels=(8,), kernel_size=3, hidden=8)
+CONFIG = {'kernels': (8,), 'kernel_size': 3, 'hidden': 8}
 OPTIMIZER = optax.sgd(0.1)
 
 

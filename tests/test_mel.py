@@ -1,0 +1,173 @@
+import pathlib
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from data_prep.mel import ClipError, FrontEnd, decode, encode, load_audio, log_mel, mel_of_file
+from tests import reference
+
+RATE = 22050
+
+
+def draw(samples: int = RATE, seed: int = 0) -> np.ndarray:
+    """Bursts of a tone over noise, so that both loud and floored bands occur."""
+    rng, time = np.random.default_rng(seed), np.arange(samples) / RATE
+    tone = np.sin(2 * np.pi * 440 * time) * (time % 0.5 < 0.3)
+    return (0.5 * tone + 1e-5 * rng.standard_normal(samples)).astype(np.float32)
+
+
+def sine(seconds: float, rate: int) -> np.ndarray:
+    return np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
+
+
+@pytest.mark.parametrize('htk', [False, True])
+def test_equals_librosa_in_double_precision(htk: bool) -> None:
+    power = librosa.feature.melspectrogram(
+        y=draw().astype(np.float64), sr=RATE, n_fft=2048, hop_length=512, n_mels=128, htk=htk
+    )
+    expected = librosa.power_to_db(power, ref=np.max, top_db=80).T
+    np.testing.assert_allclose(log_mel(draw(), FrontEnd(htk=htk)), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize('htk', [False, True])
+def test_equals_the_reference_on_both_mel_scales(htk: bool) -> None:
+    expected = reference.log_mel(draw(), htk=htk)
+    np.testing.assert_allclose(log_mel(draw(), FrontEnd(htk=htk)), expected, rtol=0, atol=1e-3)
+
+
+def test_equals_the_reference_away_from_the_defaults() -> None:
+    front_end = FrontEnd(sample_rate=8000, n_fft=512, hop_length=100, n_mels=40, top_db=50.0)
+    expected = reference.log_mel(draw(), 8000, 512, 100, 40, top_db=50.0)
+    np.testing.assert_allclose(log_mel(draw(), front_end), expected, rtol=0, atol=1e-3)
+
+
+def test_the_mel_scales_differ() -> None:
+    slaney, htk = log_mel(draw(), FrontEnd()), log_mel(draw(), FrontEnd(htk=True))
+    assert np.abs(slaney - htk).max() > 1
+
+
+def test_the_peak_is_0_db_and_the_floor_80_below() -> None:
+    mel = log_mel(draw(), FrontEnd())
+    assert (mel.min(), mel.max()) == (-80, 0)
+
+
+def test_loudness_does_not_matter() -> None:
+    quiet, loud = log_mel(0.125 * draw(), FrontEnd()), log_mel(draw(), FrontEnd())
+    np.testing.assert_allclose(quiet, loud, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('samples', [2048, 2559, 2560, 22050])
+@pytest.mark.parametrize('hop_length', [512, 300])
+def test_frames_are_one_more_than_the_hops_in_the_clip(samples: int, hop_length: int) -> None:
+    mel = log_mel(draw(samples), FrontEnd(hop_length=hop_length))
+    assert mel.shape == (1 + samples // hop_length, 128)
+
+
+@pytest.mark.parametrize('top_db', [80.0, 40.0])
+def test_uint8_keeps_decibels_within_half_a_step(top_db: float) -> None:
+    front_end = FrontEnd(top_db=top_db)
+    decibels = np.linspace(-top_db, 0, 10_000, dtype=np.float32).reshape(-1, 100)
+    stored = encode(decibels, front_end)
+    assert stored.dtype == np.uint8
+    assert (stored.min(), stored.max()) == (0, 255)
+    np.testing.assert_allclose(decode(stored, front_end), decibels, rtol=0, atol=0.16 * top_db / 80)
+
+
+def test_uint8_survives_a_second_encoding() -> None:
+    stored = np.arange(256, dtype=np.uint8).reshape(2, 128)
+    np.testing.assert_array_equal(encode(decode(stored, FrontEnd()), FrontEnd()), stored)
+
+
+def test_float32_keeps_decibels_as_they_are() -> None:
+    front_end = FrontEnd(mel_dtype='float32')
+    decibels = log_mel(draw(), front_end)
+    stored = encode(decibels, front_end)
+    assert stored.dtype == np.float32
+    np.testing.assert_array_equal(decode(stored, front_end), decibels)
+
+
+@pytest.mark.parametrize('suffix', ['wav', 'flac', 'ogg', 'mp3', 'au'])
+@pytest.mark.parametrize('channels', [1, 2, 6])
+@pytest.mark.parametrize('rate', [8000, 22050, 44100, 96000])
+def test_audio_is_read_as_the_mean_of_its_channels_at_the_rate_asked(
+    tmp_path: pathlib.Path, suffix: str, channels: int, rate: int
+) -> None:
+    if suffix == 'mp3' and (channels > 2 or rate > 48000):
+        pytest.skip('mp3 knows neither')
+    gains = np.linspace(0.1, 0.6, channels)
+    path = tmp_path / f'clip.{suffix}'
+    soundfile.write(path, sine(0.5, rate)[:, None] * gains, rate)
+    samples = load_audio(str(path), RATE)
+    assert samples.dtype == np.float32
+    assert samples.shape == (RATE // 2,)
+    error = samples / gains.mean() - sine(0.5, RATE)
+    tolerance = 0.3 if suffix in ('ogg', 'mp3') else 3e-3  # lossy, or at most 16 bits
+    assert np.abs(error[2000:9000]).max() < tolerance
+
+
+def test_a_file_gives_the_mel_of_its_samples(tmp_path: pathlib.Path) -> None:
+    soundfile.write(tmp_path / 'clip.wav', draw(), RATE, subtype='FLOAT')
+    stored = mel_of_file(str(tmp_path / 'clip.wav'), FrontEnd())
+    np.testing.assert_allclose(decode(stored, FrontEnd()), log_mel(draw(), FrontEnd()), atol=0.16)
+
+
+@pytest.mark.parametrize(
+    ('samples', 'reason'),
+    [
+        (np.r_[draw(), np.nan], 'NaN'),
+        (np.r_[draw(), np.inf], 'infinite'),
+        (np.zeros(RATE), 'is silent'),
+        (np.stack([draw(), -draw()], axis=1), 'is silent'),
+        (draw(2047), r'shorter than one window \(2047 of 2048'),
+        (draw(0), 'has no samples'),
+    ],
+    ids=['nan', 'infinity', 'silence', 'channels that cancel out', 'short', 'no samples'],
+)
+def test_samples_of_no_use_are_refused(
+    tmp_path: pathlib.Path, samples: np.ndarray, reason: str
+) -> None:
+    soundfile.write(tmp_path / 'clip.wav', samples, RATE, subtype='FLOAT')
+    with pytest.raises(ClipError, match=reason):
+        mel_of_file(str(tmp_path / 'clip.wav'), FrontEnd())
+
+
+@pytest.mark.parametrize('suffix', ['wav', 'flac', 'ogg', 'mp3'])
+@pytest.mark.parametrize('content', [b'', b'This is no music.\n' * 500], ids=['empty', 'text'])
+def test_files_that_are_no_audio_are_refused(
+    tmp_path: pathlib.Path, suffix: str, content: bytes
+) -> None:
+    path = tmp_path / f'clip.{suffix}'
+    path.write_bytes(content)
+    with pytest.raises(ClipError, match='cannot be read: '):
+        load_audio(str(path), RATE)
+
+
+def test_a_folder_named_like_audio_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / 'x.mp3').mkdir()
+    with pytest.raises(ClipError, match='is a folder'):
+        load_audio(str(tmp_path / 'x.mp3'), RATE)
+
+
+def test_a_missing_file_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ClipError, match='cannot be read'):
+        load_audio(str(tmp_path / 'missing.wav'), RATE)
+
+
+@pytest.mark.parametrize('suffix', ['wav', 'flac', 'ogg', 'mp3'])
+@pytest.mark.parametrize('part', [0.001, 0.3, 0.99])
+def test_a_truncated_file_gives_what_is_there_or_a_reason(
+    tmp_path: pathlib.Path, suffix: str, part: float
+) -> None:
+    path = tmp_path / f'clip.{suffix}'
+    soundfile.write(path, draw(), RATE)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    frames, reason = 0, ''
+    try:
+        frames = len(mel_of_file(str(path), FrontEnd()))
+    except ClipError as error:
+        reason = str(error)
+    assert bool(frames) != bool(reason)
+    assert frames <= 1 + RATE // 512
