@@ -39,8 +39,12 @@ class ModelConfig:
     )
     dropout: float = option(0.3, 'rate on the dense connections', minimum=0.0)
 
+    def conv_layers(self) -> list[tuple[int, int]]:
+        """(kernels, pool size) of each convolution; a plain RNN has none."""
+        return [] if self.kind == 'rnn' else list(zip(self.kernels, self.pools(), strict=True))
+
     def pools(self) -> tuple[int, ...]:
-        """The pool size of each convolution."""
+        """The pool size of each of `kernels`."""
         return self.pool * len(self.kernels) if len(self.pool) == 1 else self.pool
 
 

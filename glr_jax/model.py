@@ -5,6 +5,7 @@
 The norm is passed into the blocks. A part that a baseline lacks is left out.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,6 +15,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Key, Num
 
+from glr_jax.cli import UsageError
 from glr_jax.config import ModelConfig
 from glr_jax.conv import conv, max_pool
 from glr_jax.norms import Norm, make_norm
@@ -88,19 +90,16 @@ class Classifier(nnx.Module):
     ):
         self.mean = InputStatistic(jnp.zeros(n_mels))
         self.deviation = InputStatistic(jnp.ones(n_mels))
-        self.images, self.readout, self.dropout = (
-            config.conv == '2d',
-            config.readout,
-            config.dropout,
-        )
-        features, bands, blocks = (1, n_mels, []) if self.images else (n_mels, 1, [])
-        for kernels, pool in zip(config.kernels, config.pools(), strict=True):
-            if config.kind == 'rnn':
-                break
+        self.readout, self.dropout = config.readout, config.dropout
+        layers = config.conv_layers()
+        self.images = config.conv == '2d' and bool(layers)
+        features, bands = (1, n_mels) if self.images else (n_mels, 1)
+        blocks = []
+        for kernels, pool in layers:
             taps = (config.kernel_size,) * (2 if self.images else 1)
             shape = (*taps, features, kernels)
             blocks.append(ConvBlock(shape, pool=pool, norm=norm, rngs=rngs))
-            features, bands = kernels, max(1, bands // pool)
+            features, bands = kernels, bands // pool if self.images else 1
         self.blocks = nnx.List(blocks)
         features *= bands
         recurrent, hidden = config.kind != 'cnn', config.hidden
@@ -153,6 +152,13 @@ def split(classifier: Classifier) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
 
 
 def make_classifier(config: ModelConfig, n_mels: int, labels: int, seed: int) -> Classifier:
-    """The classifier of a config, its weights drawn from a seed."""
+    """The classifier of a config, its weights drawn from a seed.
+
+    Raises:
+      UsageError: pooling over mels (`conv='2d'`) leaves none of them.
+    """
+    pooled = math.prod(pool for _, pool in config.conv_layers())
+    if config.conv == '2d' and n_mels < pooled:
+        raise UsageError(f'--model.pool pools {pooled} mel bands to one, but there are {n_mels}')
     norm = make_norm(config.norm, axis_name='data')
     return Classifier(config, n_mels=n_mels, labels=labels, norm=norm, rngs=nnx.Rngs(seed))

@@ -4,13 +4,12 @@ import os
 import signal
 import threading
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Float, Int
 
-from glr_jax import batches, checkpoint, cli, config, evaluate, inference, parallel, programs
+from glr_jax import batches, checkpoint, cli, config, cost, evaluate, inference, parallel, programs
 from glr_jax.cli import UsageError, UserError, status
 from glr_jax.config import Config
 from glr_jax.dataset import Dataset, open_dataset
@@ -77,9 +76,11 @@ def train(run: Config, dataset: Dataset) -> bool:
         state.stats['mean'][...] = jnp.asarray(mean, jnp.float32)
         state.stats['deviation'][...] = jnp.asarray(deviation, jnp.float32)
         state = parallel.replicate(state, mesh)
-    parameters = sum(x.size for x in jax.tree.leaves(state.params))
+    size = dataset.n_mels, len(dataset.labels)
     status(
-        f'{run.workdir}: {run.model.kind}, {run.model.norm}, {parameters:,} parameters; '
+        f'{run.workdir}: {run.model.kind}, {run.model.norm}, '
+        f'{cost.parameters(run.model, *size):,} parameters, '
+        f'{cost.flops(run.model, *size, run.data.frames) / 1e6:,.0f} MFLOP a segment; '
         f'{len(clips)} train and {len(validation)} validation clips, {len(dataset.labels)} labels; '
         f'{mesh.size} {mesh.devices.flat[0].platform} device(s)'
     )

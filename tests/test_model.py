@@ -144,31 +144,6 @@ def test_under_batch_norm_they_do_in_training_and_do_not_in_evaluation() -> None
     np.testing.assert_allclose(together[:1], alone, atol=2e-6)
 
 
-@pytest.mark.parametrize(
-    ('changes', 'count'),
-    [
-        # 2 convolutions of 5 x 128 x 128 with gain and bias; U, W, gain and bias; V and bias.
-        ({}, 2 * (5 * 128 * 128 + 256) + 128 * 96 + 96 * 96 + 2 * 96 + 96 * 10 + 10),
-        ({'kind': 'cnn'}, 2 * (5 * 128 * 128 + 256) + 128 * 10 + 10),
-        ({'kind': 'rnn'}, 128 * 96 + 96 * 96 + 2 * 96 + 96 * 10 + 10),
-        (
-            {'conv': '2d'},
-            (25 * 128 + 256)
-            + (25 * 128 * 128 + 256)
-            + (32 * 128 * 96 + 96 * 96 + 2 * 96 + 96 * 10 + 10),
-        ),
-        (
-            {'cell': 'lstm'},
-            2 * (5 * 128 * 128 + 256) + 4 * (128 * 96 + 96 * 96 + 2 * 96) + 96 * 10 + 10,
-        ),
-    ],
-)
-def test_parameters_are_as_many_as_counted_by_hand(changes: dict[str, str], count: int) -> None:
-    config = dataclasses.replace(ModelConfig(), **changes)
-    model = nnx.eval_shape(lambda: make_classifier(config, n_mels=128, labels=10, seed=0))
-    assert sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param))) == count
-
-
 def test_dropout_of_a_case_depends_on_its_key_alone() -> None:
     x = jnp.ones((6, 50))
     keys = jax.random.split(jax.random.key(0), 6)

@@ -1,0 +1,69 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from glr_jax import cost
+from glr_jax.config import ModelConfig
+from glr_jax.model import make_classifier
+
+# Convolution: taps x features x kernels at each position. Recurrence: U and W at each step.
+CONV_1D = 640 * 5 * 128 * 128 + 320 * 5 * 128 * 128
+CONV_2D = 640 * 128 * 25 * 1 * 128 + 320 * 64 * 25 * 128 * 128
+
+
+@pytest.mark.parametrize(
+    ('changes', 'parameters', 'products'),
+    [
+        (
+            {},
+            2 * (5 * 128 * 128 + 256) + 128 * 96 + 96 * 96 + 2 * 96 + 96 * 10 + 10,
+            CONV_1D + 160 * (128 + 96) * 96 + 96 * 10,
+        ),
+        ({'kind': 'cnn'}, 2 * (5 * 128 * 128 + 256) + 128 * 10 + 10, CONV_1D + 128 * 10),
+        (
+            {'kind': 'rnn'},
+            128 * 96 + 96 * 96 + 2 * 96 + 96 * 10 + 10,
+            640 * (128 + 96) * 96 + 96 * 10,
+        ),
+        (
+            {'conv': '2d'},
+            26 * 128 + 128
+            + (25 * 128 * 128 + 256)
+            + (32 * 128 * 96 + 96 * 96 + 2 * 96 + 96 * 10 + 10),
+            CONV_2D + 160 * (32 * 128 + 96) * 96 + 96 * 10,
+        ),
+        (
+            {'cell': 'lstm', 'readout': 'local'},
+            2 * (5 * 128 * 128 + 256) + 4 * (128 * 96 + 96 * 96 + 2 * 96) + 96 * 10 + 10,
+            CONV_1D + 160 * (128 + 96) * 4 * 96 + 160 * 96 * 10,
+        ),
+        (
+            {'kernels': (32, 64, 64), 'pool': (1, 2, 4), 'kernel_size': 3, 'cell': 'gru'},
+            3 * (128 * 32 + 32 * 64 + 64 * 64) + 2 * (32 + 64 + 64)
+            + 3 * (64 * 96 + 96 * 96 + 2 * 96) + 96 * 10 + 10,
+            640 * 3 * (128 * 32 + 32 * 64) + 320 * 3 * 64 * 64
+            + 80 * (64 + 96) * 3 * 96 + 96 * 10,
+        ),
+    ],
+)  # fmt: skip
+def test_parameters_and_flops_equal_counts_by_hand(
+    changes: dict, parameters: int, products: int
+) -> None:
+    config = dataclasses.replace(ModelConfig(), **changes)
+    assert cost.parameters(config, n_mels=128, labels=10) == parameters
+    assert cost.flops(config, n_mels=128, labels=10, frames=640) == 2 * products
+
+
+@pytest.mark.parametrize('changes', [{}, {'conv': '2d'}, {'kind': 'cnn'}])
+def test_the_compiler_counts_about_as_many_flops(changes: dict) -> None:
+    config = dataclasses.replace(ModelConfig(kernels=(64, 64)), **changes)
+    model = make_classifier(config, n_mels=64, labels=10, seed=0)
+    graph, state = nnx.split(model)
+    apply = jax.jit(lambda mel: nnx.merge(graph, state)(mel))
+    lowered = apply.lower(jax.ShapeDtypeStruct((1, 128, 64), jnp.uint8))
+    counted = lowered.compile().cost_analysis()['flops']
+    # The compiler counts norms too, and the body of a loop only once: a scan of 32 steps by 8s.
+    assert cost.flops(config, 64, 10, 128) == pytest.approx(counted, rel=0.1)
