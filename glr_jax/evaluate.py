@@ -47,11 +47,12 @@ def main(argv: list[str]) -> None:
         )
     *_, meta, _ = checkpoint.restore_best(choice.workdir, parallel.make_mesh(jax.local_devices()))
     dataset = open_dataset(choice.data.dir or meta.config.data.dir)
-    report_best(choice.workdir, dataset, choice.data.split or meta.config.data.split)
+    split = choice.data.split or meta.config.data.split
+    print(report.table(report_best(choice.workdir, dataset, split)))
 
 
-def report_best(workdir: str, dataset: Dataset, split: str) -> None:
-    """Scores the best checkpoint on the held-out side of a protocol; prints and writes it.
+def report_best(workdir: str, dataset: Dataset, split: str) -> dict[str, Any]:
+    """Scores the best checkpoint on the held-out side of a protocol, and writes the report.
 
     Raises:
       UserError: the dataset has other labels or another front end than the run was trained on.
@@ -98,8 +99,8 @@ def report_best(workdir: str, dataset: Dataset, split: str) -> None:
         folder = os.path.join(workdir, 'report', '' if own else split)
         report.write(folder, scores, meta.config, log=os.path.join(workdir, 'metrics.jsonl'))
         report.write_predictions(folder, dataset, members, probabilities)
-        print(report.table(scores))
         status(f'report: {os.path.join(folder, "index.html")}')
+    return scores
 
 
 def trained_on(dataset: Dataset, members: Int[np.ndarray, ' clips'], run: Config) -> int:

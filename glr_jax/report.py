@@ -55,6 +55,15 @@ def headline(scores: dict[str, Any]) -> str:
     )
 
 
+def read(workdir: str) -> dict[str, Any]:
+    """The scores of a finished run; empty where there are none yet."""
+    path = os.path.join(workdir, 'report', 'metrics.json')
+    if not os.path.exists(path):
+        return {}
+    with open(path) as file:
+        return json.load(file)
+
+
 def write(folder: str, scores: dict[str, Any], config: Config, log: str) -> None:
     """Writes `metrics.json` and `index.html`; `log` is the run's `metrics.jsonl`."""
     os.makedirs(folder, exist_ok=True)

@@ -1,17 +1,17 @@
 """Trains a classifier: `python -m glr_jax.train --flagfile=experiments/demo.flags`."""
 
-import os
 import signal
 import threading
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Float, Int
 
-from glr_jax import batches, checkpoint, cli, config, cost, evaluate, inference, parallel, programs
+from glr_jax import batches, checkpoint, cli, cost, evaluate, inference, parallel, programs, report
 from glr_jax.cli import UsageError, UserError, status
-from glr_jax.config import Config
+from glr_jax.config import Config, check, save
 from glr_jax.dataset import Dataset, open_dataset
 from glr_jax.log import Log
 from glr_jax.model import make_classifier
@@ -26,48 +26,57 @@ The same command again goes on where it stopped.
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    run, extra = cli.parse(Config, argv, USAGE)
+    config, extra = cli.parse(Config, argv, USAGE)
     if extra:
         raise UsageError(f'unexpected argument {extra[0]!r}')
-    config.check(run)
-    parallel.set_cpu_devices(run.parallel.cpu_devices)
-    dataset = open_dataset(run.data.dir)
-    if not os.path.exists(os.path.join(run.workdir, 'report', 'metrics.json')):
-        config.save(run)
-        if not train(run, dataset):
-            raise UserError('stopped early; the same command goes on from here')
-    else:
-        config.save(run)
-        status(f'{run.workdir} is finished; its report:')
-    evaluate.report_best(run.workdir, dataset, run.data.split)
+    check(config)
+    parallel.set_cpu_devices(config.parallel.cpu_devices)
+    print(report.table(run(config, open_dataset(config.data.dir))))
 
 
-def train(run: Config, dataset: Dataset) -> bool:
+def run(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """Trains, goes on training, or finds it done; the scores of the best checkpoint.
+
+    Raises:
+      UserError: the workdir is another run's, or a SIGTERM came before the last step.
+    """
+    scores = report.read(config.workdir)
+    if scores:
+        save(config)  # or rather: is it this config's?
+        status(f'{config.workdir} is finished')
+        return scores
+    if not train(config, dataset):
+        raise UserError(f'{config.workdir}: stopped early; the same command goes on from here')
+    return evaluate.report_best(config.workdir, dataset, config.data.split)
+
+
+def train(config: Config, dataset: Dataset) -> bool:
     """Trains to the last epoch; False if a SIGTERM came first (a checkpoint has been kept)."""
     # Data: which clips are on which side.
-    clips = dataset.members(run.data.split, 'train')
-    validation = dataset.members(run.data.split, 'validation')
+    clips = dataset.members(config.data.split, 'train')
+    validation = dataset.members(config.data.split, 'validation')
     if not len(clips) or not len(validation):
-        raise UserError(f'--data.split={run.data.split} has no train or no validation clips')
-    batch_size, seed = run.train.batch_size, run.seed
-    steps = -(-run.train.epochs * len(clips) // batch_size)
+        raise UserError(f'--data.split={config.data.split} has no train or no validation clips')
+    batch_size, seed = config.train.batch_size, config.seed
+    steps = -(-config.train.epochs * len(clips) // batch_size)
 
     # Model, optimiser, and the programs on all devices.
     mesh = parallel.make_mesh()
     part = parallel.share_of_batch(batch_size, mesh)
-    classifier = make_classifier(run.model, dataset.n_mels, len(dataset.labels), seed)
-    optimizer = optax.adam(run.train.learning_rate)
+    classifier = make_classifier(config.model, dataset.n_mels, len(dataset.labels), seed)
+    optimizer = optax.adam(config.train.learning_rate)
     step_on_devices = parallel.on_every_device(
         programs.train_program(classifier, optimizer, seed),
         mesh,
-        mapper=run.parallel.mapper,
+        mapper=config.parallel.mapper,
         result='replicated',
     )
     probabilities = inference.on_local_devices(classifier)
 
     # State: from the latest checkpoint, or from the start.
-    manager = checkpoint.open_manager(run.workdir)
-    meta = checkpoint.make_meta(run, dataset)
+    save(config)
+    manager = checkpoint.open_manager(config.workdir)
+    meta = checkpoint.make_meta(config, dataset)
     state = parallel.replicate(programs.init_state(classifier, optimizer), mesh)
     state = checkpoint.restore_latest(manager, state, mesh)
     done = int(state.step)
@@ -78,9 +87,9 @@ def train(run: Config, dataset: Dataset) -> bool:
         state = parallel.replicate(state, mesh)
     size = dataset.n_mels, len(dataset.labels)
     status(
-        f'{run.workdir}: {run.model.kind}, {run.model.norm}, '
-        f'{cost.parameters(run.model, *size):,} parameters, '
-        f'{cost.flops(run.model, *size, run.data.frames) / 1e6:,.0f} MFLOP a segment; '
+        f'{config.workdir}: {config.model.kind}, {config.model.norm}, '
+        f'{cost.parameters(config.model, *size):,} parameters, '
+        f'{cost.flops(config.model, *size, config.data.frames) / 1e6:,.0f} MFLOP a segment; '
         f'{len(clips)} train and {len(validation)} validation clips, {len(dataset.labels)} labels; '
         f'{mesh.size} {mesh.devices.flat[0].platform} device(s)'
     )
@@ -93,9 +102,9 @@ def train(run: Config, dataset: Dataset) -> bool:
 
     def read(step: int) -> batches.Batch:
         plan = batches.plan(step, batch_size, clips, seed, part)
-        return batches.read(dataset, plan, run.data.frames)
+        return batches.read(dataset, plan, config.data.frames)
 
-    with Log(run.workdir, batch_size=batch_size, steps=steps, done=done) as log:
+    with Log(config.workdir, batch_size=batch_size, steps=steps, done=done) as log:
         for step, batch in enumerate(batches.prefetch(read, range(done, steps)), done + 1):
             state = step_on_devices(state, batch)
             log.step(step, state.totals)
@@ -104,9 +113,9 @@ def train(run: Config, dataset: Dataset) -> bool:
             scores = None
             if epoch_ends:
                 scores = evaluate.score(
-                    probabilities((state.params, state.stats)), dataset, validation, run
+                    probabilities((state.params, state.stats)), dataset, validation, config
                 )
-                log.epoch(min(epoch, run.train.epochs), step, state.totals, scores)
+                log.epoch(min(epoch, config.train.epochs), step, state.totals, scores)
                 state = state._replace(totals=parallel.replicate(programs.no_totals(), mesh))
             if epoch_ends or stop.is_set():
                 checkpoint.save(manager, state, meta, scores)
@@ -114,7 +123,7 @@ def train(run: Config, dataset: Dataset) -> bool:
                 break
     manager.close()
     signal.signal(signal.SIGTERM, before)
-    return step == steps
+    return int(state.step) == steps
 
 
 def band_statistics(

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +140,28 @@ def test_a_run_stopped_by_sigterm_goes_on_as_if_it_had_not_been(
         return [json.loads(line)['loss'] for line in lines]
 
     assert losses(tmp_path / 'run') == pytest.approx(losses(workdir), rel=1e-6)
+
+
+def test_a_run_killed_before_its_report_only_reports(
+    workdir: Path, dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / 'run'
+    shutil.copytree(workdir, copy)
+    shutil.rmtree(copy / 'report')
+    config = json.loads((copy / 'config.json').read_text())
+    (copy / 'config.json').write_text(json.dumps(config | {'workdir': str(copy)}))
+    train.main(['train', f'--workdir={copy}', f'--data.dir={dataset}', *SMALL])
+    out, err = capfd.readouterr()
+    assert 'accuracy 1.000' in out
+    assert 'epoch' not in err
+
+
+def test_a_wrong_split_leaves_no_workdir_behind(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='there are random-1'):
+        train.main(
+            ['train', f'--workdir={tmp_path / "w"}', f'--data.dir={dataset}', '--data.split=x']
+        )
+    assert not (tmp_path / 'w').exists()
 
 
 def test_evaluating_another_protocol_counts_the_clips_trained_on(
