@@ -43,7 +43,6 @@ def main(argv: list[str]) -> None:
     if not prep.out:
         raise UsageError('--out=FOLDER is needed: the dataset folder to write')
     start = time.monotonic()
-    n_mels, front_end = prep.front_end.n_mels, prep.front_end
     match prep.source:
         case 'demo':
             clips = sources.demo_clips()
@@ -53,16 +52,13 @@ def main(argv: list[str]) -> None:
             clips = sources.gtzan_clips(prep.input)
         case 'arrays':
             clips = sources.arrays_clips(prep.input)
-            n_mels = clips[0].mel(front_end).shape[1] if clips else n_mels
     if not clips:
         raise UserError(f'found no clips in {prep.input}')
     counts = prepare(
         clips,
         prep.out,
-        front_end,
-        n_mels=n_mels,
-        from_audio=prep.source != 'arrays',
-        num_workers=prep.num_workers or len(os.sched_getaffinity(0)),
+        prep.front_end,
+        num_workers=prep.num_workers or usable_cores(),
         clips_per_shard=prep.clips_per_shard,
         max_skipped=prep.max_skipped,
     )
@@ -70,6 +66,13 @@ def main(argv: list[str]) -> None:
     for label, count in sorted(counts.items()):
         print(f'{label:24} {count:7}')
     print(f'{total} clips in {prep.out}, {len(clips) - total} skipped, {seconds:.0f} s')
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, as far as the system tells."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 if __name__ == '__main__':

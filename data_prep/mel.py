@@ -41,13 +41,16 @@ def load_audio(path: str, sample_rate: int) -> Float[np.ndarray, ' samples']:
     Raises:
       ClipError: the file cannot be read, is empty, or holds NaN or infinite samples.
     """
-    if os.path.isdir(path):
-        raise ClipError('is a folder, not a file')
     try:
-        samples, rate = soundfile.read(path, dtype='float32', always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        reason = getattr(error, 'error_string', None) or getattr(error, 'strerror', None)
-        raise ClipError(f'cannot be read: {reason or error}') from None
+        with open(path, 'rb') as file:
+            # By a name libsndfile takes the word of a suffix: any bytes at all named .au are audio.
+            # An mp3 alone needs its name, since tags and junk may come before the first frame.
+            source = os.fsencode(path) if path.lower().endswith('.mp3') else file
+            samples, rate = soundfile.read(source, dtype='float32', always_2d=True)
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless .raw
+        raise ClipError('cannot be decoded as audio') from None
+    except OSError as error:
+        raise ClipError(f'cannot be read: {error.strerror}') from None
     if samples.shape[0] == 0:
         raise ClipError('has no samples')
     mono = samples.mean(axis=1)
@@ -75,8 +78,8 @@ def log_mel(
     """
     if len(samples) < front_end.n_fft:
         raise ClipError(f'is shorter than one window ({len(samples)} of {front_end.n_fft} samples)')
-    if not np.any(samples):
-        raise ClipError('is silent')
+    if np.abs(samples).max() > 1e9:
+        raise ClipError('has samples too large to square in float32')
     power = librosa.feature.melspectrogram(
         y=samples,
         sr=front_end.sample_rate,
@@ -85,7 +88,10 @@ def log_mel(
         n_mels=front_end.n_mels,
         htk=front_end.htk,
     )
-    return librosa.power_to_db(power, ref=np.max, top_db=front_end.top_db).T
+    peak = power.max()
+    if peak <= 1e-10:  # power_to_db's own floor
+        raise ClipError('is silent')
+    return librosa.power_to_db(power, ref=peak, top_db=front_end.top_db).T
 
 
 def encode(

@@ -25,6 +25,8 @@ from data_prep.sources import Clip
 from data_prep.tfrecord import write_records
 from glr_jax.cli import UserError, to_dict
 
+_LAST_WRITTEN = ('splits.csv', 'dataset_info.json', 'front_end.json')
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -39,7 +41,7 @@ class Task:
 
     def fingerprint(self) -> str:
         """Tells whether a note was left by this very task, of these very files."""
-        clips = [[c.id, c.label, c.group, c.path, *_stamp(c.path)] for c in self.clips]
+        clips = [[c.id, c.label, c.group, c.path, c.stamp] for c in self.clips]
         content = [clips, self.labels, self.n_mels, to_dict(self.front_end)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -59,8 +61,6 @@ def prepare(
     out: str,
     front_end: FrontEnd,
     *,
-    n_mels: int,
-    from_audio: bool = True,
     num_workers: int = 1,
     clips_per_shard: int = 32,
     max_skipped: float = 0.05,
@@ -71,8 +71,6 @@ def prepare(
       clips: in any order; they are stored sorted by id.
       out: the folder to make; an unfinished one of the same clips is gone on with.
       front_end: how samples become mels, and how mels are stored.
-      n_mels: bands of every spectrogram.
-      from_audio: whether the clips are audio, so that `front_end` makes their mels.
       num_workers: processes.
       clips_per_shard: clips in a TFRecord file.
       max_skipped: fraction of clips that may be skipped before the run counts as failed.
@@ -90,12 +88,13 @@ def prepare(
             raise UserError(f'two clips have the id {one.id!r}: {one.path} and {two.path}')
     splits.check_labels([clip.label for clip in clips])
     _claim(out)
+    n_mels = clips[0].n_mels or front_end.n_mels
     tasks = _tasks(clips, out, front_end, n_mels, clips_per_shard)
     shards = _run(tasks, num_workers, total=len(clips))
 
     skipped = sorted(row for shard in shards for row in shard.skipped)
     records.write_table(os.path.join(out, 'skipped.csv'), ('id', 'path', 'reason'), skipped)
-    if len(skipped) > max_skipped * len(clips):
+    if skipped and not len(skipped) <= max_skipped * len(clips):
         raise UserError(
             f'{len(skipped)} of {len(clips)} clips were skipped, more than --max_skipped='
             f'{max_skipped:g}; the first: {": ".join(skipped[0][1:])} '
@@ -103,13 +102,14 @@ def prepare(
         )
     written = {id for shard in shards for id in shard.ids}
     kept = [clip for clip in clips if clip.id in written]
+    splits.check_labels([clip.label for clip in kept], names=tasks[0].labels)
     records.write_table(os.path.join(out, 'splits.csv'), *_split_table(kept))
     records.write_metadata(
         out,
         labels=tasks[0].labels,
         n_mels=n_mels,
         front_end=front_end,
-        from_audio=from_audio,
+        from_audio=not clips[0].n_mels,
         shard_lengths=[len(shard.ids) for shard in shards],
         num_bytes=sum(shard.num_bytes for shard in shards),
     )
@@ -136,9 +136,8 @@ def write_shard(task: Task) -> Shard:
             except (ClipError, MemoryError) as error:
                 skipped.append([clip.id, clip.path, str(error) or 'is too large for memory'])
                 continue
-            data = features.serialize_example(
-                {'id': clip.id, 'label': clip.label, 'group': clip.group, 'mel': mel}
-            )
+            example = {'id': clip.id, 'label': clip.label, 'group': clip.group, 'mel': mel}
+            data = records.serialize(features, example)
             ids.append(clip.id)
             sizes.append(len(data))
             yield data
@@ -163,7 +162,7 @@ def _tasks(
         members = clips[k * clips_per_shard : (k + 1) * clips_per_shard]
         tasks.append(Task(path, note, members, labels, n_mels, front_end))
     wanted = {task.path for task in tasks}
-    for path in glob.glob(os.path.join(glob.escape(out), 'clips-*')):
+    for path in glob.glob(os.path.join(glob.escape(out), 'clips-all.tfrecord-*')):
         if path not in wanted:  # of an earlier run with more clips, or cut off while writing
             os.remove(path)
     return tasks
@@ -197,23 +196,17 @@ def _split_table(clips: Sequence[Clip]) -> tuple[list[str], list[list[str]]]:
     return ['id', 'label', 'group', *columns], [list(row) for row in rows]
 
 
-def _stamp(path: str) -> tuple[int, ...]:
-    if not os.path.isfile(path):
-        return ()
-    info = os.stat(path)
-    return info.st_size, info.st_mtime_ns
-
-
 def _notes(out: str) -> str:
     return os.path.join(out, '.unfinished')
 
 
 def _claim(out: str) -> None:
     """Makes the folder, or takes one that an earlier run of ours began or finished."""
-    ours = os.path.isdir(_notes(out)) or os.path.exists(os.path.join(out, 'splits.csv'))
+    finished = all(os.path.exists(os.path.join(out, name)) for name in _LAST_WRITTEN)
+    ours = os.path.isdir(_notes(out)) or finished
     if os.path.exists(out) and not ours and (not os.path.isdir(out) or os.listdir(out)):
         raise UserError(f'{out} is there and is not a dataset of ours; give another --out')
     os.makedirs(_notes(out), exist_ok=True)
-    for name in ('splits.csv', 'dataset_info.json'):  # until it is whole, it is no dataset
+    for name in _LAST_WRITTEN:  # until it is whole, it is no dataset
         if os.path.exists(os.path.join(out, name)):
             os.remove(os.path.join(out, name))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.mel import FrontEnd
 from glr_jax.cli import from_dict, to_dict
@@ -34,6 +35,12 @@ def features(labels: tuple[str, ...], n_mels: int, mel_dtype: str) -> tfds.featu
             ),
         }
     )
+
+
+def serialize(features: tfds.features.FeaturesDict, example: dict[str, Any]) -> bytes:
+    """An example as bytes, the same in every process: protobuf maps have no order of their own."""
+    proto = tf_example_pb2.Example.FromString(features.serialize_example(example))
+    return proto.SerializeToString(deterministic=True)
 
 
 def file_template(folder: str) -> tfds.core.ShardedFileTemplate:
@@ -107,5 +114,5 @@ def write_table(path: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 
 def read_table(path: str) -> list[dict[str, str]]:
     """Reads a CSV file with a header: one dict a row."""
-    with open(path, newline='', encoding='utf-8') as file:
+    with open(path, newline='', encoding='utf-8-sig') as file:  # as spreadsheets save it
         return list(csv.DictReader(file))

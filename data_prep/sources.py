@@ -5,14 +5,14 @@ import functools
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 import soundfile
 from jaxtyping import Num
 
 from data_prep import demo
-from data_prep.mel import ClipError, FrontEnd, encode, mel_of_file, mel_of_samples
+from data_prep.mel import ClipError, FrontEnd, decode, encode, mel_of_file, mel_of_samples
 from data_prep.splits import SIDES
 from glr_jax.cli import UserError
 
@@ -29,13 +29,23 @@ AUDIO_SUFFIXES = {f'.{name.lower()}' for name in soundfile.available_formats()} 
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One piece of music; `mel` makes its stored spectrogram or raises `ClipError`."""
+    """One piece of music; `mel` makes its stored spectrogram or raises `ClipError`.
+
+    Attributes:
+      path: where it is, for people.
+      group: its artist, or ''.
+      stamp: changes when the file does.
+      n_mels: bands of a ready-made spectrogram; 0: the clip is audio.
+      splits: sides that the source itself defines, by protocol.
+    """
 
     id: str
     label: str
     mel: Callable[[FrontEnd], Num[np.ndarray, 'frames mels']]
     path: str = ''
     group: str = ''
+    stamp: str = ''
+    n_mels: int = 0
     splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -103,23 +113,28 @@ def arrays_clips(path: str) -> list[Clip]:
     Raises:
       UserError: not an .npz, or an array is missing or of the wrong length or content.
     """
-    if not os.path.isfile(path):
-        raise UserError(f'{path} is not a file; --source=arrays reads an .npz (--input=FILE.npz)')
+    if not os.path.isfile(path) or not is_zipfile(path):
+        raise UserError(
+            f'{path} is not an .npz file, which --source=arrays reads (--input=FILE.npz)'
+        )
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, BadZipFile, zlib.error, AttributeError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         raise UserError(f'{path} cannot be read as .npz: {error}') from None
     missing = [name for name in ('mel', 'label', 'id') if name not in arrays]
     if missing:
         raise UserError(f'{path} has no array(s) {", ".join(missing)}')
-    mel, count = arrays['mel'], len(arrays['id'])
-    if mel.ndim != 3 or not (mel.dtype == np.uint8 or np.issubdtype(mel.dtype, np.floating)):
+    mel = arrays['mel']
+    number = mel.dtype == np.uint8 or np.issubdtype(mel.dtype, np.floating)
+    if mel.ndim != 3 or 0 in mel.shape or not number:
         raise UserError(f'{path}: mel is {mel.dtype} {mel.shape}, not [clips, frames, bands]')
-    for name in {'mel', 'label', 'group', 'split'} & set(arrays):
-        if len(arrays[name]) != count:
-            raise UserError(f'{path}: {name} has {len(arrays[name])} rows, id has {count}')
-    text = {name: list(map(str, arrays[name])) for name in arrays if name != 'mel'}
+    count, text, stamp = len(mel), {}, _stamp(path)
+    for name in sorted({'id', 'label', 'group', 'split'} & set(arrays)):
+        column = arrays[name]
+        if column.shape != (count,):
+            raise UserError(f'{path}: {name} has shape {column.shape}, mel has {count} rows')
+        text[name] = list(map(str, column.astype(np.str_)))
     splits = [_own_split(side, path) for side in text.get('split', [''] * count)]
     return [
         Clip(
@@ -128,6 +143,8 @@ def arrays_clips(path: str) -> list[Clip]:
             mel=functools.partial(_stored_mel, mel[i]),
             path=f'{path}[{i}]',
             group=text['group'][i] if 'group' in text else '',
+            stamp=stamp,
+            n_mels=mel.shape[2],
             splits=splits[i],
         )
         for i in range(count)
@@ -152,7 +169,17 @@ def check_folder(folder: str) -> None:
 
 
 def _audio_clip(id: str, label: str, path: str) -> Clip:
-    return Clip(id, label, functools.partial(mel_of_file, path), path)
+    readable = lambda text: os.fsencode(text).decode('utf-8', 'backslashreplace')
+    mel = functools.partial(mel_of_file, path)
+    return Clip(readable(id), readable(label), mel, readable(path), stamp=_stamp(path))
+
+
+def _stamp(path: str) -> str:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return ''
+    return f'{info.st_size} {info.st_mtime_ns}'
 
 
 def _is_label(entry: os.DirEntry) -> bool:
@@ -174,9 +201,7 @@ def _stored_mel(
     mel: Num[np.ndarray, 'frames mels'], front_end: FrontEnd
 ) -> Num[np.ndarray, 'frames mels']:
     if mel.dtype == np.uint8:
-        if front_end.mel_dtype != 'uint8':
-            raise ClipError('is stored as uint8: --mel_dtype=float32 cannot give back more')
-        return mel
+        return mel if front_end.mel_dtype == 'uint8' else decode(mel, FrontEnd())
     if not np.isfinite(mel).all():
         raise ClipError('has NaN or infinite values')
     return encode(mel, front_end)

@@ -1,7 +1,7 @@
 """Who is train, validation and test, under each protocol.
 
 random-1..3  8:1:1, stratified by label, shuffled by iteration (the paper, section III-A)
-group-1..3   8:1:1, no group (artist) on two sides; only where the clips have groups
+group-1..3   8:1:1, no group (artist) on two sides; only where there are groups for three sides
 others       what the source itself defines: official (FMA), fault_filtered (GTZAN)
 """
 
@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from glr_jax.cli import UserError
 
@@ -34,7 +33,8 @@ def protocols(
     """
     table = {f'random-{k}': random_split(ids, labels, k) for k in ITERATIONS}
     if any(groups):
-        table |= {f'group-{k}': group_split(ids, labels, groups, k) for k in ITERATIONS}
+        grouped = {f'group-{k}': group_split(ids, labels, groups, k) for k in ITERATIONS}
+        table |= {name: sides for name, sides in grouped.items() if set(sides) == set(SIDES)}
     return table
 
 
@@ -61,26 +61,52 @@ def random_split(ids: Sequence[str], labels: Sequence[str], iteration: int) -> l
 def group_split(
     ids: Sequence[str], labels: Sequence[str], groups: Sequence[str], iteration: int
 ) -> list[str]:
-    """8:1:1 as nearly as whole groups allow, stratified by label as nearly as they allow."""
+    """8:1:1 within each label as nearly as whole groups allow; the largest are placed first."""
     order = sorted(range(len(ids)), key=lambda i: ids[i])
-    group_of = [groups[i] or f'\0{ids[i]}' for i in order]
-    folds = StratifiedGroupKFold(n_splits=10, shuffle=True, random_state=iteration)
-    sides = ['train'] * len(ids)
-    split = folds.split(order, [labels[i] for i in order], group_of)
-    for side, (_, members) in zip(('test', 'validation'), split, strict=False):
-        for member in members:
-            sides[order[member]] = side
+    rank = {label: k for k, label in enumerate(sorted(set(labels)))}
+    members: dict[str, list[int]] = defaultdict(list)
+    counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(rank)))
+    for i in order:
+        group = groups[i] or f'\0{ids[i]}'
+        members[group].append(i)
+        counts[group][rank[labels[i]]] += 1
+    names = sorted(members)
+    shuffled = [names[k] for k in np.random.default_rng(iteration).permutation(len(names))]
+    wanted = np.outer((0.8, 0.1, 0.1), sum(counts.values()))
+    filled = np.zeros_like(wanted)
+    sides = [''] * len(ids)
+    for group in sorted(shuffled, key=lambda name: -len(members[name])):
+        # How much further from what is wanted each side would be, in units of what is wanted.
+        change = counts[group] * (2 * (filled - wanted) + counts[group]) / wanted
+        side = int(change.sum(1).argmin())
+        filled[side] += counts[group]
+        for i in members[group]:
+            sides[i] = SIDES[side]
     return sides
 
 
-def check_labels(labels: Sequence[str]) -> None:
-    """Raises `UserError` unless there are two labels and each has a clip for every side."""
-    counts = Counter(labels)
+def check_labels(labels: Sequence[str], names: Sequence[str] = ()) -> None:
+    """Makes sure that labels can be split and named.
+
+    Args:
+      labels: one a clip.
+      names: labels that there should be.
+
+    Raises:
+      UserError: fewer than two labels, one with too few clips for three sides, or a name that
+        is empty or not as it reads.
+    """
+    counts = Counter(dict.fromkeys(names, 0))
+    counts.update(labels)
     if len(counts) < 2:
         raise UserError(f'found {len(counts)} label ({", ".join(counts)}); need at least two')
     for label, count in sorted(counts.items()):
+        if not label or label != ' '.join(label.split()):
+            raise UserError(
+                f'label {label!r} is empty or has spaces that cannot be seen; rename it'
+            )
         if count < len(SIDES):
             raise UserError(
-                f'label {label!r} has {count} clip{"s" * (count > 1)}; it needs at least 3 (one '
+                f'label {label!r} has {count} clip{"s" * (count != 1)}; it needs at least 3 (one '
                 'each for train, validation and test): add clips or leave the label out'
             )

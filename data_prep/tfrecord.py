@@ -56,7 +56,11 @@ class RecordFile:
     def __init__(self, path: str):
         self.path = path
         self._descriptor = os.open(path, os.O_RDONLY)
-        self.offsets = self._scan()
+        try:
+            self.offsets = self._scan()
+        except CorruptRecordError:
+            self.close()
+            raise
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

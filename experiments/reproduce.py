@@ -6,9 +6,11 @@
 import dataclasses
 import json
 import os
-from typing import Any, Literal
+from typing import Any
 
-from experiments import floor, report
+import jax
+
+from experiments import figures, floor, tables
 from glr_jax import cli, train
 from glr_jax.cli import UsageError, UserError, option, section, status
 from glr_jax.config import Config, DataConfig, ModelConfig, ParallelConfig, TrainConfig
@@ -73,10 +75,13 @@ def main(argv: list[str]) -> None:
         status(f'[{number}/{len(runs)}] {run.model}, iteration {run.iteration}')
         train.run(run.config, dataset)
     results = collect(study, dataset, runs)
-    path = os.path.join(study.out, 'results.json')
-    with open(path, 'w') as file:
+    with open(os.path.join(study.out, 'results.json'), 'w') as file:
         json.dump(results, file, indent=2)
-    print(report.write(study.out, results))
+    text = tables.document(results, figures.write(study.out, results))
+    with open(os.path.join(study.out, 'report.md'), 'w', encoding='utf-8') as file:
+        file.write(text)
+    print(text[: text.index('## Figures')])
+    status(f'written: {os.path.join(study.out, "report.md")}')
 
 
 def plan(study: Reproduction, dataset: Dataset) -> list[Run]:
@@ -138,12 +143,13 @@ def collect(study: Reproduction, dataset: Dataset, runs: list[Run]) -> dict[str,
         rows.append(
             {
                 'model': run.model,
+                'kind': run.config.model.kind,
                 'iteration': run.iteration,
                 'scores': scores,
                 'epochs': epochs,
-                'seconds': epochs[-1]['seconds'],
             }
         )
+    seconds = {f'{row["model"]}-{row["iteration"]}': row['epochs'][-1]['seconds'] for row in rows}
     statistics = floor.all_statistics(dataset)
     by_split: dict[str, dict[str, Any]] = {}
     for iteration in study.iterations:
@@ -157,9 +163,17 @@ def collect(study: Reproduction, dataset: Dataset, runs: list[Run]) -> dict[str,
         'clips': len(dataset),
         'protocol': study.protocol,
         'epochs': study.epochs,
+        'hardware': hardware(),
+        'seconds': seconds,
         'settings': cli.to_dict(study),
         'runs': rows,
     }
+
+
+def hardware() -> str:
+    """What the runs ran on, in words."""
+    devices = jax.devices()
+    return f'{len(devices)} {devices[0].device_kind} device(s), {os.cpu_count()} CPU cores'
 
 
 if __name__ == '__main__':

@@ -66,6 +66,8 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], usage: str) -> tuple
         return _build(config_class, '', values), positional
     except flags.CantOpenFlagFileError as error:
         raise UsageError(f'cannot open the flagfile: {error.__context__}') from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f'a flagfile is not text: {error}') from None
     except flags.Error as error:
         raise UsageError(f'{error} (--help lists the flags)') from None
 
@@ -73,19 +75,22 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], usage: str) -> tuple
 def run(main: Callable[[list[str]], None]) -> None:
     """Calls `main(sys.argv)` and ends the program: 0, or one line on stderr and 1 or 2."""
     logging.set_verbosity(logging.ERROR)  # what libraries say to developers
-    program = os.path.basename(os.path.dirname(sys.argv[0]))
     name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    package = os.path.basename(os.path.dirname(sys.argv[0]))
+    label = package if name == '__main__' else f'{package}.{name}'
     try:
         main(sys.argv)
     except UserError as error:
-        label = program if name == '__main__' else f'{program}.{name}'
         print(f'{label}: {error}', file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print('interrupted; the same command goes on from here', file=sys.stderr)
+        print(f'{label}: interrupted; the same command goes on from here', file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f'{label}: {error.filename or "input/output"}: {error.strerror}', file=sys.stderr)
         sys.exit(1)
 
 

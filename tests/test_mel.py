@@ -1,4 +1,5 @@
-import pathlib
+import itertools
+from pathlib import Path
 
 import librosa
 import numpy as np
@@ -88,14 +89,16 @@ def test_float32_keeps_decibels_as_they_are() -> None:
     np.testing.assert_array_equal(decode(stored, front_end), decibels)
 
 
-@pytest.mark.parametrize('suffix', ['wav', 'flac', 'ogg', 'mp3', 'au'])
-@pytest.mark.parametrize('channels', [1, 2, 6])
-@pytest.mark.parametrize('rate', [8000, 22050, 44100, 96000])
+@pytest.mark.parametrize(
+    ('suffix', 'channels', 'rate'),
+    [
+        *itertools.product(['wav', 'flac', 'ogg', 'au'], [1, 2, 6], [8000, 22050, 44100, 96000]),
+        *itertools.product(['mp3'], [1, 2], [8000, 22050, 44100, 48000]),
+    ],
+)
 def test_audio_is_read_as_the_mean_of_its_channels_at_the_rate_asked(
-    tmp_path: pathlib.Path, suffix: str, channels: int, rate: int
+    tmp_path: Path, suffix: str, channels: int, rate: int
 ) -> None:
-    if suffix == 'mp3' and (channels > 2 or rate > 48000):
-        pytest.skip('mp3 knows neither')
     gains = np.linspace(0.1, 0.6, channels)
     path = tmp_path / f'clip.{suffix}'
     soundfile.write(path, sine(0.5, rate)[:, None] * gains, rate)
@@ -107,7 +110,7 @@ def test_audio_is_read_as_the_mean_of_its_channels_at_the_rate_asked(
     assert np.abs(error[2000:9000]).max() < tolerance
 
 
-def test_a_file_gives_the_mel_of_its_samples(tmp_path: pathlib.Path) -> None:
+def test_a_file_gives_the_mel_of_its_samples(tmp_path: Path) -> None:
     soundfile.write(tmp_path / 'clip.wav', draw(), RATE, subtype='FLOAT')
     stored = mel_of_file(str(tmp_path / 'clip.wav'), FrontEnd())
     np.testing.assert_allclose(decode(stored, FrontEnd()), log_mel(draw(), FrontEnd()), atol=0.16)
@@ -125,9 +128,7 @@ def test_a_file_gives_the_mel_of_its_samples(tmp_path: pathlib.Path) -> None:
     ],
     ids=['nan', 'infinity', 'silence', 'channels that cancel out', 'short', 'no samples'],
 )
-def test_samples_of_no_use_are_refused(
-    tmp_path: pathlib.Path, samples: np.ndarray, reason: str
-) -> None:
+def test_samples_of_no_use_are_refused(tmp_path: Path, samples: np.ndarray, reason: str) -> None:
     soundfile.write(tmp_path / 'clip.wav', samples, RATE, subtype='FLOAT')
     with pytest.raises(ClipError, match=reason):
         mel_of_file(str(tmp_path / 'clip.wav'), FrontEnd())
@@ -135,22 +136,20 @@ def test_samples_of_no_use_are_refused(
 
 @pytest.mark.parametrize('suffix', ['wav', 'flac', 'ogg', 'mp3'])
 @pytest.mark.parametrize('content', [b'', b'This is no music.\n' * 500], ids=['empty', 'text'])
-def test_files_that_are_no_audio_are_refused(
-    tmp_path: pathlib.Path, suffix: str, content: bytes
-) -> None:
+def test_files_that_are_no_audio_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f'clip.{suffix}'
     path.write_bytes(content)
-    with pytest.raises(ClipError, match='cannot be read: '):
+    with pytest.raises(ClipError, match='cannot be decoded as audio'):
         load_audio(str(path), RATE)
 
 
-def test_a_folder_named_like_audio_is_refused(tmp_path: pathlib.Path) -> None:
+def test_a_folder_named_like_audio_is_refused(tmp_path: Path) -> None:
     (tmp_path / 'x.mp3').mkdir()
-    with pytest.raises(ClipError, match='is a folder'):
+    with pytest.raises(ClipError, match='cannot be read: Is a directory'):
         load_audio(str(tmp_path / 'x.mp3'), RATE)
 
 
-def test_a_missing_file_is_refused(tmp_path: pathlib.Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ClipError, match='cannot be read'):
         load_audio(str(tmp_path / 'missing.wav'), RATE)
 
@@ -158,7 +157,7 @@ def test_a_missing_file_is_refused(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize('suffix', ['wav', 'flac', 'ogg', 'mp3'])
 @pytest.mark.parametrize('part', [0.001, 0.3, 0.99])
 def test_a_truncated_file_gives_what_is_there_or_a_reason(
-    tmp_path: pathlib.Path, suffix: str, part: float
+    tmp_path: Path, suffix: str, part: float
 ) -> None:
     path = tmp_path / f'clip.{suffix}'
     soundfile.write(path, draw(), RATE)
@@ -171,3 +170,18 @@ def test_a_truncated_file_gives_what_is_there_or_a_reason(
         reason = str(error)
     assert bool(frames) != bool(reason)
     assert frames <= 1 + RATE // 512
+
+
+@pytest.mark.parametrize('suffix', ['au', 'snd', 'gsm', 'vox', 'raw'])
+def test_a_suffix_alone_makes_no_audio(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f'x.{suffix}').write_bytes(b'Dear diary, ' * 500)
+    with pytest.raises(ClipError, match='cannot be decoded'):
+        load_audio(str(tmp_path / f'x.{suffix}'), RATE)
+
+
+def test_samples_too_large_to_square_and_too_small_to_hear_are_refused() -> None:
+    noise = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
+    with pytest.raises(ClipError, match='too large'):
+        log_mel(noise * 1e20, FrontEnd())
+    with pytest.raises(ClipError, match='silent'):
+        log_mel(noise * 1e-9, FrontEnd())

@@ -1,0 +1,199 @@
+"""The paper's Tables 4 to 9 as Markdown, each measured figure beside the paper's."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments import paper
+
+FLOOR = 'svm'
+
+
+def document(results: dict[str, Any], figures: Sequence[tuple[str, str]]) -> str:
+    """The whole report.
+
+    Args:
+      results: of `experiments.reproduce`.
+      figures: (caption, file) of each.
+    """
+    name = paper.dataset_of(results['labels'])
+    protocol = results['protocol']
+    parts = [
+        f'# {name or results["dataset"]}, protocol `{protocol}`',
+        f'{results["clips"]} clips, {len(results["labels"])} labels, {results["epochs"]} epochs; '
+        f'{results["hardware"]}; {sum(results["seconds"].values()) / 60:.0f} minutes of training. '
+        'Accuracies are in per cent, on the test clips of each iteration; in brackets what the '
+        'paper claims, for other splits of other copies of the data: the comparison is loose.',
+        *_setting(results),
+        '## Accuracy (Tables 4, 5 and 6)',
+        accuracy(results, name),
+        verdict(results),
+        '## GLR against batch normalisation, all else equal',
+        pairs(results),
+        '## Proposed model and literature (Table 7)',
+        literature(results, name) if name else 'Not one of the datasets of the paper.',
+        '## Precision, recall and F1 of each iteration (Tables 8 and 9)',
+        precision_recall_f1(results, name),
+        '## Each genre, mean over the iterations',
+        genres(results),
+        '## Figures',
+        *(f'**{caption}**\n\n![{caption}]({file})' for caption, file in figures),
+    ]
+    return '\n\n'.join(parts) + '\n'
+
+
+def accuracy(results: dict[str, Any], name: str | None) -> str:
+    """Accuracy of every model in every iteration; the floor is the last column."""
+    models, iterations = _models(results), _iterations(results)
+    claimed = paper.ACCURACY.get(name or '', {})
+    rows = []
+    for iteration in iterations:
+        cells = [f'Iteration {iteration}']
+        for model in models:
+            claims = claimed.get(model, ())
+            claim = claims[iteration - 1] if iteration <= len(claims) else None
+            cells.append(_cell(_accuracies(results, model)[iteration], claim))
+        rows.append(cells)
+    mean, single = ['**mean ± std**'], ['single segments']
+    for model in models:
+        values = list(_accuracies(results, model).values())
+        mean.append(f'**{_spread(values)}**' + _brackets(_claimed_mean(model, name)))
+        segments = [
+            run['scores'].get('segment_accuracy') for run in _runs(results) if run['model'] == model
+        ]
+        single.append('' if None in segments else _spread(segments))
+    return _markdown(['', *models], [*rows, mean, single])
+
+
+def verdict(results: dict[str, Any]) -> str:
+    """Says plainly which networks do not clear the floor."""
+    floor = np.mean(list(_accuracies(results, FLOOR).values()))
+    lines = [
+        f'The floor is an SVM on band statistics, which knows nothing of time: {100 * floor:.1f}.'
+    ]
+    for model in _models(results)[:-1]:
+        mine = np.mean(list(_accuracies(results, model).values()))
+        clears = 'clears it' if mine > floor else 'does **not** clear it'
+        lines.append(f'`{model}` {clears} ({100 * (mine - floor):+.1f} points).')
+    return ' '.join(lines)
+
+
+def pairs(results: dict[str, Any]) -> str:
+    """Differences of models that differ in the norm alone, iteration by iteration."""
+    models = _models(results)
+    couples = [(a, b) for a in models for b in models if a < b and _same_kind(results, a, b)]
+    if not couples:
+        return 'No two of the models differ in the norm alone.'
+    rows = []
+    for a, b in couples:
+        one, other = _accuracies(results, a), _accuracies(results, b)
+        steps = [other[k] - one[k] for k in one]
+        rows.append([f'{b} − {a}', str(len(steps)), _spread(steps, sign='+')])
+    return _markdown(['difference', 'n', 'points, mean ± std'], rows)
+
+
+def literature(results: dict[str, Any], name: str) -> str:
+    """Table 7."""
+    rows = [[who, f'{100 * value:.2f}'] for who, value in paper.LITERATURE[name].items()]
+    rows.append(["the paper's own", f'{100 * paper.MEAN_OF_PROPOSED[name]:.2f}'])
+    for model in _models(results):
+        values = list(_accuracies(results, model).values())
+        rows.append([f'measured here: {model}', _spread(values)])
+    return _markdown(['method', f'{name} accuracy'], rows)
+
+
+def precision_recall_f1(results: dict[str, Any], name: str | None) -> str:
+    """Tables 8 and 9, for the proposed model or the last one trained."""
+    model = _proposed(results)
+    claims = paper.PRECISION_RECALL_F1.get(name or '', ())
+    rows = []
+    for run in _runs(results):
+        if run['model'] == model:
+            k = run['iteration'] - 1
+            claim: Sequence[float | None] = claims[k] if k < len(claims) else (None,) * 3
+            values = [run['scores'][key] for key in ('precision', 'recall', 'macro_f1')]
+            cells = [_cell(value, c) for value, c in zip(values, claim, strict=True)]
+            rows.append([f'Iteration {run["iteration"]}', *cells])
+    return f'`{model}`\n\n' + _markdown(['', 'precision', 'recall', 'F1'], rows)
+
+
+def genres(results: dict[str, Any]) -> str:
+    """Precision, recall and F1 of each label under the proposed model."""
+    model = _proposed(results)
+    mine = [run['scores']['per_class'] for run in _runs(results) if run['model'] == model]
+    rows = [
+        [label, *(_spread([s[label][key] for s in mine]) for key in ('precision', 'recall', 'f1'))]
+        for label in results['labels']
+    ]
+    return f'`{model}`\n\n' + _markdown(['', 'precision', 'recall', 'F1'], rows)
+
+
+def _setting(results: dict[str, Any]) -> list[str]:
+    if any(run['scores'].get('side') == 'validation' for run in _runs(results)):
+        return [
+            '**The protocol has no test clips here: the scores are on the validation clips that '
+            'chose the best epoch, and so too kind.**'
+        ]
+    return []
+
+
+def _runs(results: dict[str, Any]) -> list[dict[str, Any]]:
+    return results['runs']
+
+
+def _models(results: dict[str, Any]) -> list[str]:
+    """In the order trained; the floor last."""
+    networks = (run['model'] for run in _runs(results) if run['model'] != FLOOR)
+    return [*dict.fromkeys(networks), FLOOR]
+
+
+def _iterations(results: dict[str, Any]) -> list[int]:
+    return sorted({run['iteration'] for run in _runs(results)})
+
+
+def _accuracies(results: dict[str, Any], model: str) -> dict[int, float]:
+    return {
+        run['iteration']: run['scores']['accuracy']
+        for run in _runs(results)
+        if run['model'] == model
+    }
+
+
+def _proposed(results: dict[str, Any]) -> str:
+    models = _models(results)[:-1]
+    return 'proposed' if 'proposed' in models else models[-1]
+
+
+def _same_kind(results: dict[str, Any], one: str, other: str) -> bool:
+    kinds = {run['model']: run.get('kind') for run in _runs(results)}
+    return kinds[one] is not None and kinds[one] == kinds[other]
+
+
+def _claimed_mean(model: str, name: str | None) -> float | None:
+    if model == 'proposed':
+        return paper.MEAN_OF_PROPOSED.get(name or '')
+    claims = paper.ACCURACY.get(name or '', {}).get(model)
+    return float(np.mean([c for c in claims if c is not None])) if claims else None
+
+
+def _cell(value: float, claim: float | None) -> str:
+    return f'{100 * value:.1f}' + _brackets(claim)
+
+
+def _brackets(claim: float | None) -> str:
+    return '' if claim is None else f' ({100 * claim:.1f})'
+
+
+def _spread(values: Iterable[float], sign: str = '') -> str:
+    """Mean ± sample standard deviation, in per cent."""
+    x = 100 * np.asarray(list(values))
+    return f'{x.mean():{sign}.1f} ± {x.std(ddof=1):.1f}' if len(x) > 1 else f'{x[0]:{sign}.1f}'
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    line = lambda row: (
+        '| ' + ' | '.join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + ' |'
+    )
+    return '\n'.join([line(header), line(['-' * w for w in widths]), *map(line, rows)])

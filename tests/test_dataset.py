@@ -1,0 +1,86 @@
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep import records
+from data_prep.mel import FrontEnd, mel_of_file
+from glr_jax.cli import UserError
+from glr_jax.dataset import Dataset, open_dataset
+from tests.conftest import IDS, LABELS
+
+
+@pytest.fixture
+def mine(prepared: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(prepared, tmp_path / 'mine'))
+
+
+def edit(folder: Path, change: Callable[[list], list]) -> Dataset:
+    """Opens the dataset after a change to the rows of splits.csv."""
+    path = str(folder / 'splits.csv')
+    rows = change(records.read_table(path))
+    records.write_table(path, list(rows[0]), [list(row.values()) for row in rows])
+    return open_dataset(str(folder))
+
+
+def test_a_clip_is_what_was_prepared_in_any_order(music: Path, prepared: Path) -> None:
+    dataset = open_dataset(str(prepared))
+    assert (dataset.ids, dataset.labels) == (IDS, LABELS)
+    assert dataset.targets.tolist() == np.repeat([0, 1, 2], 8).tolist()
+    for k in np.random.default_rng(0).permutation(24):
+        np.testing.assert_array_equal(dataset.mel(k), mel_of_file(f'{music}/{IDS[k]}', FrontEnd()))
+
+
+def test_the_sides_of_a_protocol_share_out_the_clips(prepared: Path) -> None:
+    dataset = open_dataset(str(prepared))
+    sides = [dataset.members('random-2', side) for side in ('train', 'validation', 'test')]
+    assert [len(side) for side in sides] == [18, 3, 3]
+    assert sorted(np.concatenate(sides)) == list(range(24))
+    assert dataset.held_out('random-2') == 'test'
+
+
+def test_an_unknown_protocol_is_answered_by_those_there_are(prepared: Path) -> None:
+    with pytest.raises(UserError, match=r'random-9.* random-1, random-2, random-3'):
+        open_dataset(str(prepared)).members('random-9', 'train')
+
+
+def test_a_missing_dataset_is_answered_by_the_command_that_makes_it() -> None:
+    with pytest.raises(UserError, match=r'no/such is not there.*data_prep --out=no/such'):
+        open_dataset('no/such')
+
+
+def test_swapped_rows_are_refused(mine: Path) -> None:
+    dataset = edit(mine, lambda rows: [rows[1], rows[0], *rows[2:]])
+    with pytest.raises(UserError, match=r'splits\.csv does not match .*hiss/1\.wav.*hiss/0\.wav'):
+        dataset.mel(0)
+
+
+def test_a_missing_row_is_refused(mine: Path) -> None:
+    with pytest.raises(UserError, match='24 records, but 23 rows'):
+        edit(mine, lambda rows: rows[:-1])
+
+
+def test_a_corrupt_record_is_refused_by_its_file(mine: Path) -> None:
+    shard = sorted(mine.glob('clips-*'))[1]
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 4
+    shard.write_bytes(content)
+    dataset = open_dataset(str(mine))
+    assert dataset.mel(4).shape[1] == 128
+    with pytest.raises(UserError, match=re.escape(str(shard))):
+        dataset.mel(5)
+
+
+@pytest.mark.parametrize('damage', [os.remove, lambda path: os.truncate(path, 99)])
+def test_a_missing_or_truncated_shard_is_refused_by_its_file(
+    mine: Path, damage: Callable[[Path], None]
+) -> None:
+    shard = sorted(mine.glob('clips-*'))[1]
+    damage(shard)
+    with pytest.raises(UserError, match=re.escape(str(shard))):
+        open_dataset(str(mine))

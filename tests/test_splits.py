@@ -1,0 +1,155 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from data_prep import splits
+from glr_jax.cli import UserError
+
+ITERATIONS = (1, 2, 3)
+IDS = [f'{k:03}' for k in range(100)]
+LABELS = ['rock'] * 50 + ['jazz'] * 50
+GROUPS = [f'artist {k // 2}' for k in range(100)]
+
+
+def count(sides: list[str], labels: list[str]) -> dict[str, dict[str, int]]:
+    """{label: {side: clips}}."""
+    return {
+        label: Counter(side for side, its in zip(sides, labels, strict=True) if its == label)
+        for label in set(labels)
+    }
+
+
+def shuffled(seed: int, *columns: list[str]) -> list[list[str]]:
+    order = np.random.default_rng(seed).permutation(len(columns[0]))
+    return [[column[k] for k in order] for column in columns]
+
+
+@pytest.mark.parametrize('iteration', ITERATIONS)
+def test_random_sides_are_8_1_1_within_every_label(iteration: int) -> None:
+    sides = splits.random_split(IDS, LABELS, iteration)
+    expected = {'train': 40, 'validation': 5, 'test': 5}
+    assert count(sides, LABELS) == {'rock': expected, 'jazz': expected}
+
+
+def test_random_sides_are_8_1_1_in_labels_of_different_size() -> None:
+    labels = ['rock'] * 70 + ['jazz'] * 30
+    assert count(splits.random_split(IDS, labels, 1), labels) == {
+        'rock': {'train': 56, 'validation': 7, 'test': 7},
+        'jazz': {'train': 24, 'validation': 3, 'test': 3},
+    }
+
+
+def test_every_clip_is_on_one_side_of_every_protocol() -> None:
+    table = splits.protocols(IDS, LABELS, GROUPS)
+    assert len(table) == 6
+    for sides in table.values():
+        assert len(sides) == len(IDS)
+        assert set(sides) == {'train', 'validation', 'test'}
+
+
+@pytest.mark.parametrize('protocol', ['random', 'group'])
+def test_the_iterations_differ(protocol: str) -> None:
+    table = splits.protocols(IDS, LABELS, GROUPS)
+    assert len({tuple(table[f'{protocol}-{k}']) for k in ITERATIONS}) == 3
+
+
+def test_the_sides_do_not_follow_the_order_of_ids() -> None:
+    sides = splits.random_split(IDS, LABELS, 1)
+    held_out = [id for id, side in zip(IDS, sides, strict=True) if side != 'train']
+    assert held_out[:10] != IDS[:10]
+    assert np.ptp([int(id) for id in held_out[:10]]) > 10
+
+
+@pytest.mark.parametrize('seed', [1, 2])
+def test_the_sides_do_not_depend_on_the_order_of_the_clips(seed: int) -> None:
+    table = splits.protocols(IDS, LABELS, GROUPS)
+    ids, labels, groups = shuffled(seed, IDS, LABELS, GROUPS)
+    again = splits.protocols(ids, labels, groups)
+    assert table.keys() == again.keys()
+    for protocol in table:
+        expected = dict(zip(IDS, table[protocol], strict=True))
+        assert dict(zip(ids, again[protocol], strict=True)) == expected, protocol
+
+
+@pytest.mark.parametrize('iteration', ITERATIONS)
+@pytest.mark.parametrize('size', [3, 4, 5, 14])
+def test_a_small_label_has_one_clip_to_validate_and_one_to_test(size: int, iteration: int) -> None:
+    labels = ['jazz'] * size + ['rock'] * (100 - size)
+    sides = count(splits.random_split(IDS, labels, iteration), labels)
+    assert sides['jazz'] == {'train': size - 2, 'validation': 1, 'test': 1}
+
+
+@pytest.mark.parametrize('size', [1, 2])
+def test_a_label_of_fewer_than_three_clips_is_refused_by_name(size: int) -> None:
+    labels = ['rare'] * size + ['rock'] * (100 - size)
+    with pytest.raises(UserError, match=rf"'rare' has {size} clips?;"):
+        splits.protocols(IDS, labels, [''] * 100)
+
+
+def test_a_single_label_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r'1 label \(rock\)'):
+        splits.protocols(IDS, ['rock'] * 100, [''] * 100)
+
+
+def test_columns_of_unequal_length_are_an_error() -> None:
+    with pytest.raises(ValueError, match='argument'):
+        splits.random_split(IDS, LABELS[:-1], 1)
+
+
+def test_group_protocols_are_there_only_where_groups_are() -> None:
+    assert list(splits.protocols(IDS, LABELS, [''] * 100)) == ['random-1', 'random-2', 'random-3']
+    assert {'group-1', 'group-2', 'group-3'} < splits.protocols(IDS, LABELS, GROUPS).keys()
+
+
+@pytest.mark.parametrize('iteration', ITERATIONS)
+@pytest.mark.parametrize('size', [1, 2, 5, 7])
+def test_no_group_is_on_two_sides(size: int, iteration: int) -> None:
+    groups = [f'artist {k // size}' for k in range(100)]
+    sides = splits.group_split(IDS, LABELS, groups, iteration)
+    assert len(set(zip(groups, sides, strict=True))) == len(set(groups))
+    assert set(sides) == {'train', 'validation', 'test'}
+
+
+@pytest.mark.parametrize('iteration', ITERATIONS)
+def test_group_sides_are_nearly_8_1_1_within_every_label(iteration: int) -> None:
+    for sides in count(splits.group_split(IDS, LABELS, GROUPS, iteration), LABELS).values():
+        assert 36 <= sides['train'] <= 44
+        assert 3 <= sides['validation'] <= 7
+        assert 3 <= sides['test'] <= 7
+
+
+def test_an_artist_of_two_labels_stays_on_one_side() -> None:
+    groups = [f'artist {k % 25}' for k in range(100)]  # each has clips of both labels
+    sides = splits.group_split(IDS, LABELS, groups, 1)
+    assert len(set(zip(groups, sides, strict=True))) == 25
+
+
+def test_a_clip_without_a_group_is_a_group_of_its_own() -> None:
+    groups = ['', *GROUPS[1:51], *[''] * 49]
+    sides = splits.group_split(IDS, LABELS, groups, 1)
+    ungrouped = {side for side, group in zip(sides, groups, strict=True) if not group}
+    assert ungrouped == {'train', 'validation', 'test'}
+
+
+@pytest.mark.parametrize('label', ['', 'rock ', ' rock', 'hip\nhop'])
+def test_a_label_that_cannot_be_read_is_refused(label: str) -> None:
+    with pytest.raises(UserError, match='rename'):
+        splits.check_labels(['jazz'] * 5 + [label] * 5)
+
+
+def test_a_large_group_goes_to_train_and_every_side_has_clips() -> None:
+    ids = [f'{k:03}' for k in range(100)]
+    groups = ['prolific' if k < 60 else f'artist {k // 4}' for k in range(100)]
+    sides = splits.group_split(ids, ['a', 'b'] * 50, groups, 1)
+    assert set(sides[:60]) == {'train'}
+    assert 5 <= sides.count('test') <= 15
+    assert 5 <= sides.count('validation') <= 15
+
+
+def test_few_clips_in_few_groups_have_three_sides_or_no_group_protocol() -> None:
+    ids, labels = [f'{k:02}' for k in range(12)], ['a', 'b'] * 6
+    six = splits.protocols(ids, labels, [f'artist {k // 2}' for k in range(12)])
+    assert {'train', 'validation', 'test'} == set(six['group-1'])
+    two = splits.protocols(ids, labels, [f'artist {k // 6}' for k in range(12)])
+    assert 'group-1' not in two
