@@ -95,12 +95,12 @@ def _curves(runs: Sequence[dict]) -> Figure:
             ('validation_accuracy', COLORS[1], 'validation'),
         ):
             axes.plot(at, [100 * row[key] for row in run['epochs']], color=color, label=label)
+        axes.set_xlim(0, at[-1] + 1)
         axes.set_title(f'({"abcdefghij"[k]}) Iteration {run["iteration"]}', loc='left', fontsize=10)
         axes.set_xlabel('epoch')
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _tidy(axes, label='accuracy, %' if k == 0 else '')
-        if k:
-            axes.legend().remove()
+        axes.legend(frameon=False, loc='lower right', fontsize=8)
     return figure
 
 

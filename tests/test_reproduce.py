@@ -63,28 +63,8 @@ def test_an_unknown_model_or_protocol_is_named(prepared: Path, tmp_path: Path) -
 
 
 def test_the_papers_datasets_are_known_by_their_labels() -> None:
-    gtzan = [
-        'blues',
-        'classical',
-        'country',
-        'disco',
-        'hiphop',
-        'jazz',
-        'metal',
-        'pop',
-        'reggae',
-        'rock',
-    ]
-    fma = [
-        'Electronic',
-        'Experimental',
-        'Folk',
-        'Hip-Hop',
-        'Instrumental',
-        'International',
-        'Pop',
-        'Rock',
-    ]
+    gtzan = [*'blues classical country disco hiphop jazz metal pop reggae rock'.split()]
+    fma = [*'Electronic Experimental Folk Hip-Hop Instrumental International Pop Rock'.split()]
     assert paper.dataset_of(gtzan) == 'GTZAN'
     assert paper.dataset_of(fma) == 'FMA'
     assert paper.dataset_of(['jazz', 'rock']) is None
