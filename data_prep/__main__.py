@@ -18,7 +18,7 @@ Turns music into log-mel spectrograms in TFRecords, with train/validation/test s
   demo    synthesised music, made here; needs no --input
   folder  PATH/LABEL/**: wav, flac, ogg, mp3, au, ...; the label is the sub-folder's name
   gtzan   GTZAN's own layout: PATH/genres/GENRE/GENRE.00000.wav
-  arrays  an .npz with mel [clips, frames, bands], label, id, optional group, split
+  arrays  an .npz with mel [clips, frames, bands], label, id, optional group or artist, split
 """
 
 

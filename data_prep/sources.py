@@ -108,7 +108,8 @@ def arrays_clips(path: str) -> list[Clip]:
     """Ready-made spectrograms: an .npz with `mel`, `label`, `id`, optional `group`, `split`.
 
     `mel` is [clips, frames, bands], uint8 (0..255 spans -80..0 dB) or float (dB below the peak,
-    -80..0). `split` holds train, validation or test and becomes the protocol `official`.
+    -80..0). `group` may be called `artist`. `split` holds train, validation or test and becomes
+    the protocol `official`.
 
     Raises:
       UserError: not an .npz, or an array is missing or of the wrong length or content.
@@ -129,6 +130,8 @@ def arrays_clips(path: str) -> list[Clip]:
     number = mel.dtype == np.uint8 or np.issubdtype(mel.dtype, np.floating)
     if mel.ndim != 3 or 0 in mel.shape or not number:
         raise UserError(f'{path}: mel is {mel.dtype} {mel.shape}, not [clips, frames, bands]')
+    if 'artist' in arrays:
+        arrays.setdefault('group', arrays['artist'])
     count, text, stamp = len(mel), {}, _stamp(path)
     for name in sorted({'id', 'label', 'group', 'split'} & set(arrays)):
         column = arrays[name]

@@ -1,10 +1,15 @@
 """Who is train, validation and test, under each protocol.
 
-random-1..3  8:1:1, stratified by label, shuffled by iteration (the paper, section III-A)
-group-1..3   8:1:1, no group (artist) on two sides; only where there are groups for three sides
-others       what the source itself defines: official (FMA), fault_filtered (GTZAN)
+random-1..3     8:1:1, stratified by label, shuffled by iteration (the paper, section III-A)
+group-1..3      8:1:1, no group (artist) on two sides; only where there are groups for three sides
+fault_filtered  GTZAN's 443/197/290: no artist on two sides, no faulty or doubled clips (Kereliuk,
+                Sturm & Larsen, 2015; the lists are those of jongpillee/music_dataset_split)
+others          what the source itself defines: official (FMA)
 """
 
+import functools
+import importlib.resources
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -35,6 +40,9 @@ def protocols(
     if any(groups):
         grouped = {f'group-{k}': group_split(ids, labels, groups, k) for k in ITERATIONS}
         table |= {name: sides for name, sides in grouped.items() if set(sides) == set(SIDES)}
+    published = fault_filtered(ids)
+    if set(SIDES) <= set(published):
+        table['fault_filtered'] = published
     return table
 
 
@@ -83,6 +91,28 @@ def group_split(
         for i in members[group]:
             sides[i] = SIDES[side]
     return sides
+
+
+def fault_filtered(ids: Sequence[str]) -> list[str]:
+    """The published side of each clip of GTZAN; '' for clips left out or otherwise named.
+
+    Args:
+      ids: as `blues.00000` or `blues/blues.00000.wav`.
+    """
+    sides = _published_sides()
+    names = [os.path.basename(id) for id in ids]
+    return [sides.get(name) or sides.get(os.path.splitext(name)[0], '') for name in names]
+
+
+@functools.cache
+def _published_sides() -> dict[str, str]:
+    """{GENRE.00000: side} of the lists beside this file."""
+    lists = importlib.resources.files('data_prep') / 'gtzan_fault_filtered'
+    return {
+        os.path.splitext(os.path.basename(line))[0]: side
+        for side, stem in zip(SIDES, ('train', 'valid', 'test'), strict=True)
+        for line in (lists / f'{stem}_filtered.txt').read_text('utf-8').split()
+    }
 
 
 def check_labels(labels: Sequence[str], names: Sequence[str] = ()) -> None:

@@ -152,6 +152,11 @@ def test_arrays_bring_their_own_groups_and_split(tmp_path: Path) -> None:
     assert [clip.splits.get('official') for clip in clips] == expected
 
 
+def test_groups_may_be_called_artists(tmp_path: Path) -> None:
+    path = save(tmp_path, group=None, artist=np.array([*'xxyyzz']))
+    assert [clip.group for clip in sources.arrays_clips(path)] == [*'xxyyzz']
+
+
 @pytest.mark.parametrize('dtype', ['float16', 'float32', 'float64'])
 def test_decibels_are_stored_as_the_front_end_says(tmp_path: Path, dtype: str) -> None:
     decibels = np.full((6, 20, 8), -80, dtype)

@@ -153,3 +153,18 @@ def test_few_clips_in_few_groups_have_three_sides_or_no_group_protocol() -> None
     assert {'train', 'validation', 'test'} == set(six['group-1'])
     two = splits.protocols(ids, labels, [f'artist {k // 6}' for k in range(12)])
     assert 'group-1' not in two
+
+
+def test_fault_filtered_sides_are_the_published_ones_however_the_ids_are_written() -> None:
+    genres = 'blues classical country disco hiphop jazz metal pop reggae rock'.split()
+    ids = [f'{genre}.{k:05}' for genre in genres for k in range(100)]
+    sides = splits.fault_filtered(ids)
+    assert Counter(sides) == {'train': 443, 'validation': 197, 'test': 290, '': 70}
+    assert dict(zip(ids, sides, strict=True))['blues.00012'] == 'test'
+    assert splits.fault_filtered([f'{id[:-6]}/{id}.wav' for id in ids]) == sides
+    labels = [id[:-6] for id in ids]
+    assert splits.protocols(ids, labels, [''] * 1000)['fault_filtered'] == sides
+
+
+def test_music_other_than_gtzan_has_no_fault_filtered_split() -> None:
+    assert 'fault_filtered' not in splits.protocols(IDS, LABELS, GROUPS)
