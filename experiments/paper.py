@@ -4,6 +4,7 @@ Cells that the paper gives neither in a table nor in its text are None.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 # Table 4 (GTZAN) and Table 5 (FMA): accuracy of the baselines in iterations 1, 2 and 3.
 # Table 6: accuracy of the proposed model; section IV-D names its best iteration and the mean.
@@ -42,7 +43,7 @@ PRECISION_RECALL_F1: dict[str, tuple[tuple[float, float, float], ...]] = {
 }
 
 # Table 3: what was tried for each parameter, and what was chosen.
-CANDIDATES: dict[str, tuple[float, ...]] = {
+CANDIDATES: dict[str, tuple[Any, ...]] = {
     'layers': (1, 2, 3, 4),
     'kernel_size': (3, 5, 7, 9),
     'kernels': (32, 64, 128, 256),
@@ -50,7 +51,7 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
     'epochs': (20, 30, 40, 50),
     'learning_rate': (0.1, 0.01, 0.001, 0.0001),
 }
-OPTIMUM: dict[str, float] = {
+OPTIMUM: dict[str, Any] = {
     'layers': 2,
     'kernel_size': 5,
     'kernels': 128,

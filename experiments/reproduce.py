@@ -35,6 +35,12 @@ MODELS = {
     'cnn-rnn': {'kind': 'crnn', 'norm': 'batch'},
     'proposed': {'kind': 'crnn', 'norm': 'glr'},
 }
+TAKEN = {
+    'data.split': '--protocol',
+    'model.kind': '--models',
+    'model.norm': '--models',
+    'train.epochs': '--epochs',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +74,7 @@ def main(argv: list[str]) -> None:
         raise UsageError(
             f'unexpected argument {extra[0]!r}' if extra else '--data.dir and --out are needed'
         )
+    cli.refuse(study, TAKEN)
     set_cpu_devices(study.parallel.cpu_devices)
     dataset = open_dataset(study.data.dir)
     runs = plan(study, dataset)

@@ -63,7 +63,7 @@ def accuracy(results: dict[str, Any], name: str | None) -> str:
             run['scores'].get('segment_accuracy') for run in _runs(results) if run['model'] == model
         ]
         single.append('' if None in segments else _spread(segments))
-    return _markdown(['', *models], [*rows, mean, single])
+    return markdown(['', *models], [*rows, mean, single])
 
 
 def verdict(results: dict[str, Any]) -> str:
@@ -90,7 +90,7 @@ def pairs(results: dict[str, Any]) -> str:
         one, other = _accuracies(results, a), _accuracies(results, b)
         steps = [other[k] - one[k] for k in one]
         rows.append([f'{b} − {a}', str(len(steps)), _spread(steps, sign='+')])
-    return _markdown(['difference', 'n', 'points, mean ± std'], rows)
+    return markdown(['difference', 'n', 'points, mean ± std'], rows)
 
 
 def literature(results: dict[str, Any], name: str) -> str:
@@ -100,7 +100,7 @@ def literature(results: dict[str, Any], name: str) -> str:
     for model in _models(results):
         values = list(_accuracies(results, model).values())
         rows.append([f'measured here: {model}', _spread(values)])
-    return _markdown(['method', f'{name} accuracy'], rows)
+    return markdown(['method', f'{name} accuracy'], rows)
 
 
 def precision_recall_f1(results: dict[str, Any], name: str | None) -> str:
@@ -115,7 +115,7 @@ def precision_recall_f1(results: dict[str, Any], name: str | None) -> str:
             values = [run['scores'][key] for key in ('precision', 'recall', 'macro_f1')]
             cells = [_cell(value, c) for value, c in zip(values, claim, strict=True)]
             rows.append([f'Iteration {run["iteration"]}', *cells])
-    return f'`{model}`\n\n' + _markdown(['', 'precision', 'recall', 'F1'], rows)
+    return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1'], rows)
 
 
 def genres(results: dict[str, Any]) -> str:
@@ -126,7 +126,7 @@ def genres(results: dict[str, Any]) -> str:
         [label, *(_spread([s[label][key] for s in mine]) for key in ('precision', 'recall', 'f1'))]
         for label in results['labels']
     ]
-    return f'`{model}`\n\n' + _markdown(['', 'precision', 'recall', 'F1'], rows)
+    return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1'], rows)
 
 
 def _setting(results: dict[str, Any]) -> list[str]:
@@ -191,7 +191,8 @@ def _spread(values: Iterable[float], sign: str = '') -> str:
     return f'{x.mean():{sign}.1f} ± {x.std(ddof=1):.1f}' if len(x) > 1 else f'{x[0]:{sign}.1f}'
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table, its columns aligned for those who read the source."""
     widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
     line = lambda row: (
         '| ' + ' | '.join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + ' |'

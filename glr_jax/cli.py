@@ -72,6 +72,23 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], usage: str) -> tuple
         raise UsageError(f'{error} (--help lists the flags)') from None
 
 
+def refuse(config: Any, taken: dict[str, str]) -> None:
+    """Makes sure that flags which a study sets itself are not given as well.
+
+    Args:
+      config: a section-holding dataclass, from `parse`.
+      taken: the flag to give instead, by the flag that is taken: {'data.split': '--protocol'}.
+
+    Raises:
+      UsageError: a taken flag differs from its default.
+    """
+    for name, instead in taken.items():
+        section, _, field = name.partition('.')
+        given = getattr(config, section)
+        if getattr(given, field) != getattr(type(given)(), field):
+            raise UsageError(f'--{name} is set by this study itself; give {instead}')
+
+
 def run(main: Callable[[list[str]], None]) -> None:
     """Calls `main(sys.argv)` and ends the program: 0, or one line on stderr and 1 or 2."""
     logging.set_verbosity(logging.ERROR)  # what libraries say to developers

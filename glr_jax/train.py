@@ -1,5 +1,6 @@
 """Trains a classifier: `python -m glr_jax.train --flagfile=experiments/demo.flags`."""
 
+import math
 import signal
 import threading
 from typing import Any
@@ -24,6 +25,10 @@ The same command again goes on where it stopped.
 """
 
 
+class DivergedError(UserError):
+    """The loss is no longer a number."""
+
+
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     config, extra = cli.parse(Config, argv, USAGE)
@@ -39,6 +44,7 @@ def run(config: Config, dataset: Dataset) -> dict[str, Any]:
 
     Raises:
       UserError: the workdir is another run's, or a SIGTERM came before the last step.
+      DivergedError: the learning rate is too high.
     """
     scores = report.read(config.workdir)
     if scores:
@@ -115,6 +121,11 @@ def train(config: Config, dataset: Dataset) -> bool:
                 scores = evaluate.score(
                     probabilities((state.params, state.stats)), dataset, validation, config
                 )
+                if not math.isfinite(scores['loss']):
+                    raise DivergedError(
+                        f'{config.workdir}: the loss is no number any more after step {step}; '
+                        f'lower --train.learning_rate={config.train.learning_rate} in a new workdir'
+                    )
                 log.epoch(min(epoch, config.train.epochs), step, state.totals, scores)
                 state = state._replace(totals=parallel.replicate(programs.no_totals(), mesh))
             if epoch_ends or stop.is_set():
