@@ -22,35 +22,60 @@ Item = TypeVar('Item')
 
 
 class Plan(NamedTuple):
-    """A batch before anything is read.
+    """A batch before anything is read: a crop of each clip, and what is mixed into it.
 
     Attributes:
       place: where in the endless sequence each case is; names the case's random numbers.
       clip: which clip.
       start: where its crop begins, as a fraction of what the clip allows.
+      share: of the clip in the mixture, 1/2 to 1; 1 is the clip alone.
+      other: the clip that the rest of the mixture is from.
+      other_start: as `start`.
     """
 
     place: Int[np.ndarray, ' batch']
     clip: Int[np.ndarray, ' batch']
     start: Float[np.ndarray, ' batch']
+    share: Float[np.ndarray, ' batch']
+    other: Int[np.ndarray, ' batch']
+    other_start: Float[np.ndarray, ' batch']
 
 
 class Batch(NamedTuple):
-    """What a train step is given; `place` as in `Plan`, `mel` as it is stored."""
+    """What a train step is given; `place` as in `Plan`, `mel` as it is stored.
+
+    `target` is how much of each label a case has: a mixture has two.
+    """
 
     mel: Num[np.ndarray, 'batch frames mels']
-    target: Int[np.ndarray, ' batch']
+    target: Float[np.ndarray, 'batch labels']
     place: Int[np.ndarray, ' batch']
 
 
+class _Epoch(NamedTuple):
+    order: np.ndarray
+    start: np.ndarray
+    share: np.ndarray
+    other: np.ndarray
+    other_start: np.ndarray
+
+
 @functools.lru_cache(maxsize=4)
-def _epoch(seed: int, epoch: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _epoch(seed: int, epoch: int, count: int, mixup: float) -> _Epoch:
     rng = np.random.default_rng([seed, epoch])
-    return rng.permutation(count), rng.random(count)
+    order, start = rng.permutation(count), rng.random(count)
+    other, other_start = rng.permutation(count), rng.random(count)
+    share = rng.beta(mixup, mixup, count) if mixup else np.ones(count)
+    return _Epoch(order, start, np.maximum(share, 1 - share), other, other_start)
 
 
 def plan(
-    step: int, batch_size: int, clips: Int[np.ndarray, ' clips'], seed: int, part: slice
+    step: int,
+    batch_size: int,
+    clips: Int[np.ndarray, ' clips'],
+    seed: int,
+    part: slice,
+    mixup: float = 0.0,
 ) -> Plan:
     """The batch of a step.
 
@@ -58,29 +83,44 @@ def plan(
       step: from 0.
       batch_size: cases of the whole batch.
       clips: the training clips.
-      seed: of orders and crops.
+      seed: of orders, crops and mixtures.
       part: which cases of the batch are wanted, as `slice(0, batch_size)`.
+      mixup: the shares of mixtures are drawn from Beta(mixup, mixup) (Zhang et al., 2018); 0: none
+        are mixed. The larger share is the case's own clip, so each clip leads once an epoch; the
+        other one is any training clip, not a batch mate, so devices do not matter.
     """
     place = (step * batch_size + np.arange(batch_size))[part]
     epochs, ranks = np.divmod(place, len(clips))
-    clip, start = np.empty_like(place), np.empty(len(place))
+    cases = [np.empty(len(place), column.dtype) for column in _epoch(seed, 0, len(clips), mixup)]
     for epoch in np.unique(epochs):
-        order, starts = _epoch(seed, int(epoch), len(clips))
         here = epochs == epoch
-        clip[here] = clips[order[ranks[here]]]
-        start[here] = starts[ranks[here]]
-    return Plan(place.astype(np.int32), clip, start)
+        for column, drawn in zip(cases, _epoch(seed, int(epoch), len(clips), mixup), strict=True):
+            column[here] = drawn[ranks[here]]
+    order, start, share, other, other_start = cases
+    return Plan(place.astype(np.int32), clips[order], start, share, clips[other], other_start)
 
 
 def read(dataset: Dataset, plan: Plan, frames: int) -> Batch:
-    """Reads and crops the clips of a plan."""
-    mel = np.stack(
-        [
-            crop(dataset.mel(clip), frames, start)
-            for clip, start in zip(plan.clip, plan.start, strict=True)
-        ]
-    )
-    return Batch(mel, dataset.targets[plan.clip], plan.place)
+    """Reads, crops and mixes the clips of a plan."""
+    one_hot = np.eye(len(dataset.labels), dtype=np.float32)
+    target_of = lambda clip: one_hot[dataset.targets[clip]]
+    mels, targets = [], []
+    for clip, start, share, other, other_start in zip(*plan[1:], strict=True):
+        mel, target = crop(dataset.mel(clip), frames, start), target_of(clip)
+        if share < 1:
+            mel = mix(mel, crop(dataset.mel(other), frames, other_start), share)
+            target = share * target + (1 - share) * target_of(other)
+        mels.append(mel)
+        targets.append(target)
+    return Batch(np.stack(mels), np.stack(targets).astype(np.float32), plan.place)
+
+
+def mix(
+    mel: Num[np.ndarray, 'frames mels'], other: Num[np.ndarray, 'frames mels'], share: float
+) -> Num[np.ndarray, 'frames mels']:
+    """A share of one spectrogram and the rest of another, rounded where they are whole numbers."""
+    mixed = np.float32(share) * mel + np.float32(1 - share) * other
+    return (np.rint(mixed) if mel.dtype == np.uint8 else mixed).astype(mel.dtype)
 
 
 def crop(

@@ -54,7 +54,9 @@ class TrainConfig:
 
     epochs: int = option(50, 'passes over the training clips', minimum=1)
     batch_size: int = option(32, 'clips a step, over all devices', minimum=1)
-    learning_rate: float = option(1e-3, 'of Adam', minimum=0.0)
+    learning_rate: float = option(1e-3, 'of Adam, at its highest', minimum=0.0)
+    schedule: Literal['cosine', 'constant'] = option('cosine', 'learning rate over the run')
+    mixup: float = option(0.4, 'mixes clips two by two, shares from Beta(a, a); 0: none', 0.0)
 
 
 @dataclasses.dataclass(frozen=True)

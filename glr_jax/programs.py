@@ -66,8 +66,8 @@ def train_program(
         def loss_of(params: nnx.State) -> tuple[Array, tuple[nnx.State, Array]]:
             model = nnx.merge(graph, params, state.stats, copy=True)  # batch norm updates stats
             logits = model(jnp.asarray(batch.mel), keys)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.target)
-            correct = jnp.mean(jnp.argmax(logits, -1) == batch.target)
+            losses = optax.softmax_cross_entropy(logits, batch.target)
+            correct = jnp.mean(jnp.argmax(logits, -1) == jnp.argmax(batch.target, -1))
             return losses.mean(), (split(model)[2], correct)
 
         (loss, (stats, correct)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)

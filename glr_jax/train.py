@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from glr_jax import batches, checkpoint, cli, cost, evaluate, inference, parallel, programs, report
 from glr_jax.cli import UsageError, UserError, status
-from glr_jax.config import Config, check, save
+from glr_jax.config import Config, TrainConfig, check, save
 from glr_jax.dataset import Dataset, open_dataset
 from glr_jax.log import Log
 from glr_jax.model import make_classifier
@@ -70,7 +70,7 @@ def train(config: Config, dataset: Dataset) -> bool:
     mesh = parallel.make_mesh()
     part = parallel.share_of_batch(batch_size, mesh)
     classifier = make_classifier(config.model, dataset.n_mels, len(dataset.labels), seed)
-    optimizer = optax.adam(config.train.learning_rate)
+    optimizer = optax.adam(learning_rate(config.train, steps))
     step_on_devices = parallel.on_every_device(
         programs.train_program(classifier, optimizer, seed),
         mesh,
@@ -107,7 +107,7 @@ def train(config: Config, dataset: Dataset) -> bool:
     before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
 
     def read(step: int) -> batches.Batch:
-        plan = batches.plan(step, batch_size, clips, seed, part)
+        plan = batches.plan(step, batch_size, clips, seed, part, config.train.mixup)
         return batches.read(dataset, plan, config.data.frames)
 
     with Log(config.workdir, batch_size=batch_size, steps=steps, done=done) as log:
@@ -135,6 +135,15 @@ def train(config: Config, dataset: Dataset) -> bool:
     manager.close()
     signal.signal(signal.SIGTERM, before)
     return int(state.step) == steps
+
+
+def learning_rate(config: TrainConfig, steps: int) -> optax.Schedule:
+    """The learning rate at each step: as it is, or half a cosine down to zero at the last."""
+    match config.schedule:
+        case 'constant':
+            return optax.constant_schedule(config.learning_rate)
+        case 'cosine':
+            return optax.cosine_decay_schedule(config.learning_rate, steps)
 
 
 def band_statistics(

@@ -1,10 +1,12 @@
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from glr_jax.batches import crop, plan, prefetch, segments
+from glr_jax.batches import crop, plan, prefetch, read, segments
+from glr_jax.dataset import open_dataset
 
 CLIPS = np.array([3, 5, 8, 13, 21, 34, 55])
 
@@ -41,6 +43,28 @@ def test_the_parts_of_processes_make_up_the_batch() -> None:
 
 def test_a_place_is_the_case_number_in_the_whole_run() -> None:
     np.testing.assert_array_equal(plan(5, 8, CLIPS, 0, slice(None)).place, np.arange(40, 48))
+
+
+def test_mixtures_are_led_by_the_clip_that_is_due() -> None:
+    plain, mixed = (plan(0, 7, CLIPS, 0, slice(None), mixup) for mixup in (0.0, 0.4))
+    assert plain.share.tolist() == [1] * 7
+    np.testing.assert_array_equal(mixed.clip, plain.clip)
+    assert 0.5 <= mixed.share.min() < 0.99
+    assert sorted(mixed.other) == CLIPS.tolist()
+
+
+def test_a_mixture_has_its_shares_of_both_spectrograms_and_labels(prepared: Path) -> None:
+    dataset = open_dataset(str(prepared))
+    both = plan(0, 8, np.arange(len(dataset)), 0, slice(None), mixup=1.0)
+    batch = read(dataset, both, 5)
+    for case, (clip, start, share, other, other_start) in enumerate(zip(*both[1:], strict=True)):
+        one, two = crop(dataset.mel(clip), 5, start), crop(dataset.mel(other), 5, other_start)
+        np.testing.assert_allclose(batch.mel[case], share * one + (1 - share) * two, atol=0.501)
+        target = np.zeros(3)
+        target[dataset.targets[clip]] += share
+        target[dataset.targets[other]] += 1 - share
+        np.testing.assert_allclose(batch.target[case], target, atol=1e-6)
+    assert batch.mel.dtype == np.uint8
 
 
 def test_crops_reach_both_ends_and_never_past_them() -> None:

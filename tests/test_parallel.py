@@ -21,7 +21,7 @@ def batch_of(step: int, size: int = 8) -> Batch:
     rng = np.random.default_rng(step)
     mel = rng.integers(0, 256, (size, 12, 6), np.uint8)
     place = np.arange(size, dtype=np.int32) + step * size
-    return Batch(mel, rng.integers(0, 3, size).astype(np.int32), place)
+    return Batch(mel, rng.dirichlet(np.ones(3), size).astype(np.float32), place)
 
 
 def train(devices: int, mapper: parallel.Mapper = 'shard_map', **model: Any) -> Any:
