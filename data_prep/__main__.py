@@ -6,6 +6,7 @@ import time
 from typing import Literal
 
 from data_prep import sources
+from data_prep.fma import Subset, fma_clips
 from data_prep.mel import FrontEnd
 from data_prep.pipeline import prepare
 from glr_jax import cli
@@ -18,6 +19,7 @@ Turns music into log-mel spectrograms in TFRecords, with train/validation/test s
   demo    synthesised music, made here; needs no --input
   folder  PATH/LABEL/**: wav, flac, ogg, mp3, au, ...; the label is the sub-folder's name
   gtzan   GTZAN's own layout: PATH/genres/GENRE/GENRE.00000.wav
+  fma     FMA's own layout: PATH/fma_small/000/000002.mp3 and PATH/fma_metadata/tracks.csv
   arrays  an .npz with mel [clips, frames, bands], label, id, optional group or artist, split
 """
 
@@ -26,8 +28,11 @@ Turns music into log-mel spectrograms in TFRecords, with train/validation/test s
 class Preparation:
     """What the command line says."""
 
-    source: Literal['demo', 'folder', 'gtzan', 'arrays'] = option('folder', 'where clips come from')
+    source: Literal['demo', 'folder', 'gtzan', 'fma', 'arrays'] = option(
+        'folder', 'where clips come from'
+    )
     input: str = option('', 'the folder or file that the source reads')
+    subset: Subset = option('small', "of FMA, by tracks.csv's set.subset")
     out: str = option('', 'the dataset folder to write')
     num_workers: int = option(0, 'processes; 0: one a core', minimum=0)
     clips_per_shard: int = option(32, 'clips in a TFRecord file', minimum=1)
@@ -50,6 +55,8 @@ def main(argv: list[str]) -> None:
             clips = sources.folder_clips(prep.input)
         case 'gtzan':
             clips = sources.gtzan_clips(prep.input)
+        case 'fma':
+            clips = fma_clips(prep.input, prep.subset)
         case 'arrays':
             clips = sources.arrays_clips(prep.input)
     if not clips:

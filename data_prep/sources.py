@@ -77,7 +77,7 @@ def folder_clips(folder: str) -> list[Clip]:
     for label in labels:
         for path in audio_files(os.path.join(folder, label)):
             name = os.path.relpath(path, folder).replace(os.sep, '/')
-            clips.append(_audio_clip(name, label, path))
+            clips.append(audio_clip(name, label, path))
     if not clips:
         raise UserError(f'{folder} has no audio files in its {len(labels)} sub-folders')
     return clips
@@ -98,7 +98,7 @@ def gtzan_clips(folder: str) -> list[Clip]:
     if missing:
         raise UserError(f'{roots[0]} is not GTZAN: missing the folder(s) {", ".join(missing)}')
     return [
-        _audio_clip(os.path.splitext(os.path.basename(path))[0], genre, path)
+        audio_clip(os.path.splitext(os.path.basename(path))[0], genre, path)
         for genre in GTZAN_GENRES
         for path in audio_files(os.path.join(roots[0], genre))
     ]
@@ -171,10 +171,18 @@ def check_folder(folder: str) -> None:
         raise UserError(f'{folder} is not a folder (--input)')
 
 
-def _audio_clip(id: str, label: str, path: str) -> Clip:
+def audio_clip(id: str, label: str, path: str, *, group: str = '', side: str = '') -> Clip:
+    """A clip of an audio file, whether it can be read or not; `side` of the source's own split."""
     readable = lambda text: os.fsencode(text).decode('utf-8', 'backslashreplace')
-    mel = functools.partial(mel_of_file, path)
-    return Clip(readable(id), readable(label), mel, readable(path), stamp=_stamp(path))
+    return Clip(
+        id=readable(id),
+        label=readable(label),
+        mel=functools.partial(mel_of_file, path),
+        path=readable(path),
+        group=group,
+        stamp=_stamp(path),
+        splits=_own_split(side, path),
+    )
 
 
 def _stamp(path: str) -> str:
