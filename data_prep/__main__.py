@@ -37,6 +37,7 @@ class Preparation:
     num_workers: int = option(0, 'processes; 0: one a core', minimum=0)
     clips_per_shard: int = option(32, 'clips in a TFRecord file', minimum=1)
     max_skipped: float = option(0.05, 'fraction of clips that may fail before the run does', 0.0)
+    keep_copies: bool = option(False, 'let clips of the same content into random and group splits')
     front_end: FrontEnd = section(FrontEnd, prefix='')
 
 
@@ -61,18 +62,22 @@ def main(argv: list[str]) -> None:
             clips = sources.arrays_clips(prep.input)
     if not clips:
         raise UserError(f'found no clips in {prep.input}')
-    counts = prepare(
+    summary = prepare(
         clips,
         prep.out,
         prep.front_end,
         num_workers=prep.num_workers or usable_cores(),
         clips_per_shard=prep.clips_per_shard,
         max_skipped=prep.max_skipped,
+        keep_copies=prep.keep_copies,
     )
-    total, seconds = counts.total(), time.monotonic() - start
-    for label, count in sorted(counts.items()):
+    for label, count in sorted(summary.written.items()):
         print(f'{label:24} {count:7}')
-    print(f'{total} clips in {prep.out}, {len(clips) - total} skipped, {seconds:.0f} s')
+    print(
+        f'{summary.written.total()} clips in {prep.out}, {summary.skipped} skipped'
+        + (f', {summary.copies} copies left out of random and group splits' * (summary.copies > 0))
+        + f', {time.monotonic() - start:.0f} s'
+    )
 
 
 def usable_cores() -> int:

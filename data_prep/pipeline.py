@@ -15,7 +15,8 @@ import multiprocessing
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -48,12 +49,29 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """What became of a task: ids written, `[id, path, reason]` of those that were not."""
+    """What became of a task.
+
+    Attributes:
+      fingerprint: of the task.
+      ids: of the clips written, in order.
+      digests: of their spectrograms.
+      skipped: `[id, path, reason]` of those that could not be.
+      num_bytes: of all records.
+    """
 
     fingerprint: str
     ids: list[str]
+    digests: list[str]
     skipped: list[list[str]]
     num_bytes: int
+
+
+class Summary(NamedTuple):
+    """What a dataset came to: clips written per label, clips skipped, copies among the written."""
+
+    written: Counter[str]
+    skipped: int
+    copies: int
 
 
 def prepare(
@@ -64,7 +82,8 @@ def prepare(
     num_workers: int = 1,
     clips_per_shard: int = 32,
     max_skipped: float = 0.05,
-) -> Counter[str]:
+    keep_copies: bool = False,
+) -> Summary:
     """Writes the dataset folder.
 
     Args:
@@ -74,9 +93,8 @@ def prepare(
       num_workers: processes.
       clips_per_shard: clips in a TFRecord file.
       max_skipped: fraction of clips that may be skipped before the run counts as failed.
-
-    Returns:
-      Clips written per label.
+      keep_copies: whether clips of the very same content take part in random and group splits,
+        where they may come to lie on two sides.
 
     Raises:
       UserError: an id twice, a label with fewer than three clips, too many clips skipped, or
@@ -92,8 +110,19 @@ def prepare(
     tasks = _tasks(clips, out, front_end, n_mels, clips_per_shard)
     shards = _run(tasks, num_workers, total=len(clips))
 
+    copies = {} if keep_copies else _copies(shards)
     skipped = sorted(row for shard in shards for row in shard.skipped)
-    records.write_table(os.path.join(out, 'skipped.csv'), ('id', 'path', 'reason'), skipped)
+    left_out = [
+        [
+            clip.id,
+            clip.path,
+            f'has the content of {copies[clip.id]}; on no side but a published one',
+        ]
+        for clip in clips
+        if clip.id in copies
+    ]
+    table = ('id', 'path', 'reason')
+    records.write_table(os.path.join(out, 'skipped.csv'), table, sorted(skipped + left_out))
     if skipped and not len(skipped) <= max_skipped * len(clips):
         raise UserError(
             f'{len(skipped)} of {len(clips)} clips were skipped, more than --max_skipped='
@@ -103,7 +132,7 @@ def prepare(
     written = {id for shard in shards for id in shard.ids}
     kept = [clip for clip in clips if clip.id in written]
     splits.check_labels([clip.label for clip in kept], names=tasks[0].labels)
-    records.write_table(os.path.join(out, 'splits.csv'), *_split_table(kept))
+    records.write_table(os.path.join(out, 'splits.csv'), *_split_table(kept, copies))
     records.write_metadata(
         out,
         labels=tasks[0].labels,
@@ -114,7 +143,7 @@ def prepare(
         num_bytes=sum(shard.num_bytes for shard in shards),
     )
     shutil.rmtree(_notes(out))
-    return Counter(clip.label for clip in kept)
+    return Summary(Counter(clip.label for clip in kept), len(skipped), len(copies))
 
 
 def write_shard(task: Task) -> Shard:
@@ -126,6 +155,7 @@ def write_shard(task: Task) -> Shard:
             return done
     ids: list[str] = []
     skipped: list[list[str]] = []
+    digests: list[str] = []
     sizes: list[int] = []
 
     def examples() -> Iterator[bytes]:
@@ -139,11 +169,12 @@ def write_shard(task: Task) -> Shard:
             example = {'id': clip.id, 'label': clip.label, 'group': clip.group, 'mel': mel}
             data = records.serialize(features, example)
             ids.append(clip.id)
+            digests.append(hashlib.sha256(f'{mel.shape}'.encode() + mel.tobytes()).hexdigest())
             sizes.append(len(data))
             yield data
 
     write_records(task.path, examples())
-    shard = Shard(task.fingerprint(), ids, skipped, sum(sizes))
+    shard = Shard(task.fingerprint(), ids, digests, skipped, sum(sizes))
     with open(task.note + '.partial', 'w') as file:
         json.dump(dataclasses.asdict(shard), file)
     os.replace(task.note + '.partial', task.note)
@@ -187,9 +218,22 @@ def _map(tasks: Sequence[Task], num_workers: int) -> Iterable[Shard]:
         yield from pool.map(write_shard, tasks)
 
 
-def _split_table(clips: Sequence[Clip]) -> tuple[list[str], list[list[str]]]:
+def _copies(shards: Sequence[Shard]) -> dict[str, str]:
+    """{id of a clip: id of an earlier one with the same spectrogram}."""
+    first: dict[str, str] = {}
+    copies = {}
+    for shard in shards:
+        for id, digest in zip(shard.ids, shard.digests, strict=True):
+            if first.setdefault(digest, id) != id:
+                copies[id] = first[digest]
+    return copies
+
+
+def _split_table(
+    clips: Sequence[Clip], copies: Collection[str]
+) -> tuple[list[str], list[list[str]]]:
     ids, labels, groups = ([getattr(c, f) for c in clips] for f in ('id', 'label', 'group'))
-    columns = splits.protocols(ids, labels, groups)
+    columns = splits.protocols(ids, labels, groups, left_out=copies)
     for name in sorted({name for clip in clips for name in clip.splits}):
         columns[name] = [clip.splits.get(name, '') for clip in clips]
     rows = zip(ids, labels, groups, *columns.values(), strict=True)

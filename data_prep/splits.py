@@ -11,7 +11,7 @@ import functools
 import importlib.resources
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -22,7 +22,10 @@ ITERATIONS = (1, 2, 3)
 
 
 def protocols(
-    ids: Sequence[str], labels: Sequence[str], groups: Sequence[str]
+    ids: Sequence[str],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    left_out: Collection[str] = (),
 ) -> dict[str, list[str]]:
     """The sides of every clip under every protocol that its labels and groups allow.
 
@@ -32,14 +35,25 @@ def protocols(
       ids: one a clip, all different.
       labels: one a clip.
       groups: one a clip; '' is a group of its own.
+      left_out: ids that get no side but a published one: copies of others.
 
     Returns:
       {protocol: [side of each clip, in the order given]}.
+
+    Raises:
+      UserError: a label has fewer than three clips.
     """
-    table = {f'random-{k}': random_split(ids, labels, k) for k in ITERATIONS}
+    dealt = [k for k, id in enumerate(ids) if id not in left_out]
+    its_ids, its_labels, its_groups = ([c[k] for k in dealt] for c in (ids, labels, groups))
+    table = {f'random-{k}': random_split(its_ids, its_labels, k) for k in ITERATIONS}
     if any(groups):
-        grouped = {f'group-{k}': group_split(ids, labels, groups, k) for k in ITERATIONS}
+        grouped = {
+            f'group-{k}': group_split(its_ids, its_labels, its_groups, k) for k in ITERATIONS
+        }
         table |= {name: sides for name, sides in grouped.items() if set(sides) == set(SIDES)}
+    for name, sides in table.items():
+        side_of = dict(zip(dealt, sides, strict=True))
+        table[name] = [side_of.get(k, '') for k in range(len(ids))]
     published = fault_filtered(ids)
     if set(SIDES) <= set(published):
         table['fault_filtered'] = published

@@ -1,0 +1,48 @@
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import IDS, RANDOM, run, write_music
+
+
+@pytest.fixture
+def doubled(tmp_path: Path) -> Path:
+    """Music with one clip twice under another name, and once more under another label."""
+    music = write_music(tmp_path / 'music')
+    shutil.copy(music / 'hum/3.wav', music / 'hum/copy.wav')
+    shutil.copy(music / 'hum/3.wav', music / 'rain/copy.wav')
+    return music
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_copy_is_stored_named_and_on_no_side(
+    doubled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run(doubled, tmp_path / 'out')
+    sides = {row['id']: [row[name] for name in RANDOM] for row in table(out / 'splits.csv')}
+    assert sides.keys() == {*IDS, 'hum/copy.wav', 'rain/copy.wav'}
+    assert all(all(sides[id]) for id in IDS)
+    assert sides['hum/copy.wav'] == sides['rain/copy.wav'] == ['', '', '']
+    named = {row['id']: row['reason'] for row in table(out / 'skipped.csv')}
+    assert named.keys() == {'hum/copy.wav', 'rain/copy.wav'}
+    assert all('hum/3.wav' in reason for reason in named.values())
+    assert '0 skipped, 2 copies left out' in capsys.readouterr().out
+
+
+def test_copies_take_no_part_in_how_the_others_are_dealt(
+    doubled: Path, prepared: Path, tmp_path: Path
+) -> None:
+    with_copies = table(run(doubled, tmp_path / 'out') / 'splits.csv')
+    assert [row for row in with_copies if row['random-1']] == table(prepared / 'splits.csv')
+
+
+def test_copies_can_be_kept(doubled: Path, tmp_path: Path) -> None:
+    out = run(doubled, tmp_path / 'out', '--keep_copies')
+    assert all(row['random-1'] for row in table(out / 'splits.csv'))
+    assert table(out / 'skipped.csv') == []
