@@ -5,7 +5,7 @@ import os
 import time
 from typing import Literal
 
-from data_prep import sources
+from data_prep import mel, sources
 from data_prep.fma import Subset, fma_clips
 from data_prep.mel import FrontEnd
 from data_prep.pipeline import prepare
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> None:
         raise UsageError(f'unexpected argument {extra[0]!r}; the input is given by --input=PATH')
     if not prep.out:
         raise UsageError('--out=FOLDER is needed: the dataset folder to write')
+    mel.check(prep.front_end)
     start = time.monotonic()
     match prep.source:
         case 'demo':

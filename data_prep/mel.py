@@ -1,7 +1,11 @@
 """Audio to log-mel spectrograms: librosa's front end, in decibels below the clip's peak."""
 
+import contextlib
 import dataclasses
+import functools
 import os
+import warnings
+from collections.abc import Iterator
 from typing import Literal
 
 import librosa
@@ -9,7 +13,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float, Num, UInt8
 
-from glr_jax.cli import option
+from glr_jax.cli import UsageError, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +25,27 @@ class FrontEnd:
     hop_length: int = option(512, 'samples between two frames', minimum=1)
     n_mels: int = option(128, 'mel bands', minimum=1)
     htk: bool = option(False, 'mel scale of the paper (Eq. 2) instead of Slaney')
-    top_db: float = option(80.0, 'dB below the peak at which the spectrogram is floored', 1.0)
+    ref: float = option(0.0, "power that is 0 dB; 0: each clip's own peak", minimum=0.0)
+    top_db: float = option(80.0, 'dB below 0 at which the spectrogram is floored', 1.0)
     mel_dtype: Literal['uint8', 'float32'] = option(
-        'uint8', 'how dB are stored: uint8 spans -top_db..0, float32 keeps them as they are'
+        'uint8', 'how dB are stored: uint8 spans -top_db..0 and no more, float32 has them all'
     )
 
 
 class ClipError(Exception):
     """A clip that cannot be used; the message says why."""
+
+
+def check(front_end: FrontEnd) -> None:
+    """Raises `UsageError` for values that do not go together."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # librosa's, of empty filters
+        empty = int((~_mel_filters(front_end).any(1)).sum())
+    if empty:
+        raise UsageError(
+            f'--n_fft={front_end.n_fft} is too short for --n_mels={front_end.n_mels}: {empty} of '
+            'the bands would have no frequency in them; raise the one or lower the other'
+        )
 
 
 def load_audio(path: str, sample_rate: int) -> Float[np.ndarray, ' samples']:
@@ -42,23 +59,45 @@ def load_audio(path: str, sample_rate: int) -> Float[np.ndarray, ' samples']:
       ClipError: the file cannot be read, is empty, or holds NaN or infinite samples.
     """
     try:
-        with open(path, 'rb') as file:
+        with open(path, 'rb') as file, _quiet_decoder():
             # By a name libsndfile takes the word of a suffix: any bytes at all named .au are audio.
             # An mp3 alone needs its name, since tags and junk may come before the first frame.
             source = os.fsencode(path) if path.lower().endswith('.mp3') else file
-            samples, rate = soundfile.read(source, dtype='float32', always_2d=True)
+            with soundfile.SoundFile(source) as audio:
+                rate, mono = audio.samplerate, _read_mono(audio)
     except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless .raw
         raise ClipError('cannot be decoded as audio') from None
     except OSError as error:
         raise ClipError(f'cannot be read: {error.strerror}') from None
-    if samples.shape[0] == 0:
+    if not len(mono):
         raise ClipError('has no samples')
-    mono = samples.mean(axis=1)
     if not np.isfinite(mono).all():
         raise ClipError('has NaN or infinite samples')
     if rate != sample_rate:
         mono = librosa.resample(mono, orig_sr=rate, target_sr=sample_rate)
     return mono
+
+
+@contextlib.contextmanager
+def _quiet_decoder() -> Iterator[None]:
+    """Drops what libmpg123 prints of a damaged mp3: the clip's own fate says it better."""
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, 'w') as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _read_mono(audio: soundfile.SoundFile) -> Float[np.ndarray, ' samples']:
+    """The mean of the channels, read piece by piece: an hour of eight channels is large."""
+    share = np.full(audio.channels, 1 / audio.channels, np.float32)
+    pieces = [np.zeros(0, np.float32)]
+    while len(piece := audio.read(1 << 20, dtype='float32', always_2d=True)):
+        pieces.append(piece @ share)
+    return np.concatenate(pieces)
 
 
 def log_mel(
@@ -71,7 +110,8 @@ def log_mel(
       front_end: window, hop and mel scale.
 
     Returns:
-      float32 in -top_db..0, 0 being the clip's peak. `1 + samples // hop_length` frames.
+      float32 from -top_db up, 0 being the clip's peak or the power `ref`.
+      `1 + samples // hop_length` frames.
 
     Raises:
       ClipError: the clip is shorter than a window, or silent (no peak to refer to).
@@ -80,18 +120,45 @@ def log_mel(
         raise ClipError(f'is shorter than one window ({len(samples)} of {front_end.n_fft} samples)')
     if np.abs(samples).max() > 1e9:
         raise ClipError('has samples too large to square in float32')
-    power = librosa.feature.melspectrogram(
-        y=samples,
-        sr=front_end.sample_rate,
-        n_fft=front_end.n_fft,
-        hop_length=front_end.hop_length,
-        n_mels=front_end.n_mels,
-        htk=front_end.htk,
-    )
+    padded = np.pad(samples, front_end.n_fft // 2)
+    power = np.concatenate([_mel_power(part, front_end) for part in _parts(padded, front_end)], 1)
     peak = power.max()
     if peak <= 1e-10:  # power_to_db's own floor
         raise ClipError('is silent')
-    return librosa.power_to_db(power, ref=peak, top_db=front_end.top_db).T
+    decibels = librosa.power_to_db(power, ref=front_end.ref or peak, top_db=None)
+    return np.maximum(decibels, -front_end.top_db).T
+
+
+def _parts(
+    padded: Float[np.ndarray, ' samples'], front_end: FrontEnd, frames: int = 2048
+) -> Iterator[Float[np.ndarray, ' samples']]:
+    """Stretches of so many frames, so that the memory of an hour's transform is that of a minute's.
+
+    30 s are one stretch.
+    """
+    count = 1 + (len(padded) - front_end.n_fft) // front_end.hop_length
+    for start in range(0, count, frames):
+        end = min(start + frames, count) - 1
+        yield padded[start * front_end.hop_length : end * front_end.hop_length + front_end.n_fft]
+
+
+def _mel_power(
+    samples: Float[np.ndarray, ' samples'], front_end: FrontEnd
+) -> Float[np.ndarray, 'mels frames']:
+    spectrum = librosa.stft(
+        samples, n_fft=front_end.n_fft, hop_length=front_end.hop_length, center=False
+    )
+    return _mel_filters(front_end) @ (spectrum.real**2 + spectrum.imag**2)
+
+
+@functools.lru_cache(maxsize=1)
+def _mel_filters(front_end: FrontEnd) -> Float[np.ndarray, 'mels bins']:
+    return librosa.filters.mel(
+        sr=front_end.sample_rate,
+        n_fft=front_end.n_fft,
+        n_mels=front_end.n_mels,
+        htk=front_end.htk,
+    )
 
 
 def encode(

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 from tqdm import tqdm
@@ -214,8 +215,14 @@ def _map(tasks: Sequence[Task], num_workers: int) -> Iterable[Shard]:
         return
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([__name__])
-    with concurrent.futures.ProcessPoolExecutor(num_workers, mp_context=context) as pool:
-        yield from pool.map(write_shard, tasks)
+    try:
+        with concurrent.futures.ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+            yield from pool.map(write_shard, tasks)
+    except BrokenProcessPool:
+        raise UserError(
+            'a worker was killed, most likely for want of memory; the same command with a smaller '
+            f'--num_workers than {num_workers} goes on from here'
+        ) from None
 
 
 def _copies(shards: Sequence[Shard]) -> dict[str, str]:

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.mel import ClipError, FrontEnd, decode, encode, load_audio, log_mel, mel_of_file
+from data_prep.mel import (
+    ClipError,
+    FrontEnd,
+    check,
+    decode,
+    encode,
+    load_audio,
+    log_mel,
+    mel_of_file,
+)
+from glr_jax.cli import UsageError
 from tests import reference
 
 RATE = 22050
@@ -42,6 +52,35 @@ def test_equals_the_reference_away_from_the_defaults() -> None:
     front_end = FrontEnd(sample_rate=8000, n_fft=512, hop_length=100, n_mels=40, top_db=50.0)
     expected = reference.log_mel(draw(), 8000, 512, 100, 40, top_db=50.0)
     np.testing.assert_allclose(log_mel(draw(), front_end), expected, rtol=0, atol=1e-3)
+
+
+def test_long_clips_are_transformed_in_parts_without_a_seam() -> None:
+    samples = np.random.default_rng(0).standard_normal(64 * 5000).astype(np.float32)
+    front_end = FrontEnd(n_fft=256, hop_length=64, n_mels=16)
+    power = librosa.feature.melspectrogram(
+        y=samples.astype(float), sr=22050, n_fft=256, hop_length=64, n_mels=16
+    )
+    expected = librosa.power_to_db(power, ref=power.max(), top_db=80).T
+    assert len(expected) == 5001
+    np.testing.assert_allclose(log_mel(samples, front_end), expected, atol=1e-3)
+
+
+def test_a_power_other_than_the_peak_can_be_0_db() -> None:
+    noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+    absolute = FrontEnd(ref=1.0, mel_dtype='float32')
+    np.testing.assert_allclose(
+        log_mel(10 * noise, absolute) - log_mel(noise, absolute), 20, atol=1e-3
+    )
+    power = librosa.feature.melspectrogram(y=noise.astype(float), sr=RATE)
+    expected = librosa.power_to_db(power, top_db=None).T
+    assert expected.max() > 0
+    np.testing.assert_allclose(log_mel(noise, absolute), expected, atol=1e-3)
+
+
+def test_bands_without_a_frequency_are_a_mistake_of_usage() -> None:
+    check(FrontEnd())
+    with pytest.raises(UsageError, match=r'--n_fft=256 .* --n_mels=128: 20 of'):
+        check(FrontEnd(n_fft=256))
 
 
 def test_the_mel_scales_differ() -> None:
