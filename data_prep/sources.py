@@ -1,5 +1,6 @@
 """Where clips come from: every source is a function from its input to a list of clips."""
 
+import csv
 import dataclasses
 import functools
 import os
@@ -66,10 +67,15 @@ def demo_clips() -> list[Clip]:
 def folder_clips(folder: str) -> list[Clip]:
     """Every audio file below `folder/LABEL/`, whatever its depth; the label is the sub-folder.
 
+    A `metadata.csv` in the folder says instead which files there are: `path` and, as far as it has
+    those columns, `label`, `group` (or `artist`) and `split`.
+
     Raises:
       UserError: the folder is not there, has no sub-folders, or no audio files in them.
     """
     check_folder(folder)
+    if os.path.exists(os.path.join(folder, 'metadata.csv')):
+        return _listed_clips(folder, os.path.join(folder, 'metadata.csv'))
     labels = sorted(entry.name for entry in os.scandir(folder) if _is_label(entry))
     if not labels:
         raise UserError(f'{folder} has no sub-folders; each label is a sub-folder of audio files')
@@ -80,6 +86,34 @@ def folder_clips(folder: str) -> list[Clip]:
             clips.append(audio_clip(name, label, path))
     if not clips:
         raise UserError(f'{folder} has no audio files in its {len(labels)} sub-folders')
+    return clips
+
+
+def _listed_clips(folder: str, table: str) -> list[Clip]:
+    try:
+        with open(table, newline='', encoding='utf-8-sig') as file:
+            rows = list(csv.DictReader(file, restval='', strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f'{table} is no table of comma-separated values in UTF-8: {error}'
+        ) from None
+    if not rows or 'path' not in rows[0]:
+        raise UserError(f'{table} has no rows, or no column named path')
+    clips = []
+    for number, row in enumerate(rows, 2):
+        name = os.path.normpath(row['path'])
+        if os.path.isabs(name) or name.split(os.sep)[0] in ('..', '.'):
+            raise UserError(f'{table}, line {number}: path {row["path"]!r} is not below {folder}')
+        parts = name.split(os.sep)
+        clips.append(
+            audio_clip(
+                '/'.join(parts),
+                row.get('label') or (parts[0] if len(parts) > 1 else ''),
+                os.path.join(folder, name),
+                group=row.get('group') or row.get('artist') or '',
+                side=row.get('split', ''),
+            )
+        )
     return clips
 
 

@@ -1,0 +1,113 @@
+"""A folder as they come: all that can be wrong with it, prepared in one go."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from glr_jax.dataset import open_dataset
+from tests.conftest import IDS, run, write_music
+
+RATE = 22050
+NOISE = 0.1 * np.random.default_rng(1).standard_normal(2 * RATE)
+
+
+def break_things(music: Path) -> dict[str, str]:
+    """Spoils a folder; returns what each broken clip's reason must say."""
+    hum = music / 'hum'
+    (hum / 'empty.wav').touch()
+    (hum / 'text.mp3').write_text('This is no music.\n' * 500)
+    soundfile.write(hum / 'nan.wav', np.where(np.arange(9000) == 500, np.nan, 0.1), RATE, 'FLOAT')
+    soundfile.write(hum / 'silent.wav', np.zeros(9000), RATE)
+    soundfile.write(hum / 'short.wav', NOISE[:1000], RATE)
+    soundfile.write(hum / 'sample.wav', NOISE[:1], RATE)
+    soundfile.write(hum / 'headless.mp3', NOISE, RATE)
+    (hum / 'headless.mp3').write_bytes((hum / 'headless.mp3').read_bytes()[:60])
+    (hum / 'loop.wav').symlink_to('loop.wav')
+    (hum / 'gone.wav').symlink_to('nowhere.wav')
+    return {
+        'hum/empty.wav': 'decoded',
+        'hum/text.mp3': 'decoded',
+        'hum/nan.wav': 'NaN',
+        'hum/silent.wav': 'silent',
+        'hum/short.wav': 'shorter than one window',
+        'hum/sample.wav': 'shorter than one window',
+        'hum/headless.mp3': '',
+        'hum/loop.wav': 'cannot be read',
+        'hum/gone.wav': 'cannot be read',
+    }
+
+
+def stretch(music: Path) -> set[str]:
+    """Adds what is odd but sound; returns the ids."""
+    rain = music / 'rain'
+    (rain / 'a folder.mp3').mkdir()
+    (rain / 'loop').symlink_to('.')
+    names = [
+        'a folder.mp3/inside.wav',
+        'two words.wav',
+        '☔🎵.wav',
+        'new\nline.wav',
+        "it's; $(rm).wav",
+    ]
+    for k, name in enumerate(names):
+        soundfile.write(rain / name, NOISE[k:], RATE)
+    for channels in range(1, 9):
+        names.append(f'{channels} channels.wav')
+        wide = np.random.default_rng(channels).standard_normal((9000, channels))
+        soundfile.write(rain / names[-1], 0.1 * wide, RATE)
+    for rate in (8000, 11025, 44100, 48000, 96000, 192000):
+        names.append(f'{rate} Hz.flac')
+        soundfile.write(rain / names[-1], NOISE[: rate // 2], rate)
+    names.append('truncated.mp3')
+    soundfile.write(rain / names[-1], NOISE, RATE)
+    whole = (rain / names[-1]).read_bytes()
+    (rain / names[-1]).write_bytes(whole[: len(whole) // 2])
+    return {f'rain/{name}' for name in names}
+
+
+def test_what_is_broken_is_skipped_with_a_reason_and_the_rest_is_complete(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    music = write_music(tmp_path / 'music')
+    broken, odd = break_things(music), stretch(music)
+    out = run(music, tmp_path / 'out', '--max_skipped=0.5')
+    with open(out / 'skipped.csv', newline='') as file:
+        skipped = {row['id']: row['reason'] for row in csv.DictReader(file)}
+    assert skipped.keys() == broken.keys()
+    for id, words in broken.items():
+        assert words in skipped[id]
+    dataset = open_dataset(str(out))
+    assert set(dataset.ids) == {*IDS, *odd}
+    assert all(dataset.mel(clip).any() for clip in range(len(dataset)))
+    printed = capfd.readouterr()
+    assert f'{len(dataset)} clips in {out}, {len(broken)} skipped' in printed.out
+    assert 'mpg123' not in printed.err
+
+
+def test_an_hour_fits_into_little_memory(tmp_path: Path) -> None:
+    hour = np.random.default_rng(0).integers(-9999, 9999, 3600 * 16000, np.int16)
+    soundfile.write(tmp_path / 'hour.wav', hour, 16000)
+    code = (
+        'import resource, sys; from data_prep.mel import FrontEnd, mel_of_file;'
+        'before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;'
+        'mel = mel_of_file(sys.argv[1], FrontEnd(sample_rate=16000));'
+        'print(len(mel), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)'
+    )
+    command = [sys.executable, '-c', code, str(tmp_path / 'hour.wav')]
+    frames, kilobytes = map(int, subprocess.check_output(command, text=True).split())
+    assert frames == 1 + 3600 * 16000 // 512
+    assert kilobytes < 1_200_000  # the transform of the whole would be 0.9 GB more
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
+def test_a_file_that_may_not_be_read_is_skipped(tmp_path: Path) -> None:
+    music = write_music(tmp_path / 'music')
+    (music / 'hum/3.wav').chmod(0)
+    out = run(music, tmp_path / 'out')
+    assert 'Permission denied' in (out / 'skipped.csv').read_text()

@@ -1,0 +1,58 @@
+"""`metadata.csv` in a folder of music."""
+
+from pathlib import Path
+
+import pytest
+
+from data_prep import sources
+from glr_jax.cli import UserError
+from tests.conftest import run, write_music
+
+
+def listed(folder: Path, text: str) -> list[sources.Clip]:
+    folder.mkdir(exist_ok=True)
+    (folder / 'metadata.csv').write_text(text, encoding='utf-8-sig')
+    return sources.folder_clips(str(folder))
+
+
+def test_the_table_says_which_files_there_are_and_what_they_are(tmp_path: Path) -> None:
+    clips = listed(
+        tmp_path,
+        'path,label,artist,split,tempo\n'
+        'a.wav,calm,Ann,train,90\n'
+        '"deep/er, b.mp3",tense,Bob,validation,\n'
+        'tense/c.wav,,,test,120\n',
+    )
+    assert [clip.id for clip in clips] == ['a.wav', 'deep/er, b.mp3', 'tense/c.wav']
+    assert [clip.label for clip in clips] == ['calm', 'tense', 'tense']
+    assert [clip.group for clip in clips] == ['Ann', 'Bob', '']
+    assert [clip.splits['official'] for clip in clips] == ['train', 'validation', 'test']
+
+
+def test_files_that_are_not_listed_are_left_out_and_listed_ones_that_miss_are_named(
+    tmp_path: Path,
+) -> None:
+    music = write_music(tmp_path / 'music')
+    names = [f'{label}/{k}.wav' for label in ('hum', 'rain') for k in range(7)]
+    (music / 'metadata.csv').write_text('\n'.join(['path', *names, 'hum/99.wav']))
+    out = run(music, tmp_path / 'out', '--max_skipped=0.1')
+    assert len((out / 'splits.csv').read_text().splitlines()) == 1 + len(names)
+    assert 'hum/99.wav' in (out / 'skipped.csv').read_text()
+
+
+@pytest.mark.parametrize('path', ['../x.wav', '/etc/passwd', 'a/../../x.wav', '.', ''])
+def test_no_path_leaves_the_folder(tmp_path: Path, path: str) -> None:
+    with pytest.raises(UserError, match=r'metadata\.csv, line 3: path .* is not below'):
+        listed(tmp_path, f'path,label\nok.wav,calm\n"{path}",calm\n')
+
+
+@pytest.mark.parametrize('text', ['', 'file,label\na.wav,calm\n', 'path,label\n'])
+def test_a_table_without_paths_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match=r'metadata\.csv has no'):
+        listed(tmp_path, text)
+
+
+def test_a_table_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / 'metadata.csv').write_bytes(b'path\n\xff\xfe\x00.wav\n')
+    with pytest.raises(UserError, match='UTF-8'):
+        sources.folder_clips(str(tmp_path))
