@@ -92,7 +92,10 @@ def _quiet_decoder() -> Iterator[None]:
 
 
 def _read_mono(audio: soundfile.SoundFile) -> Float[np.ndarray, ' samples']:
-    """The mean of the channels, read piece by piece: an hour of eight channels is large."""
+    """The mean of the channels, read piece by piece: an hour of eight channels is large.
+
+    A product with a vector, since NumPy's mean over so short an axis takes as long as decoding.
+    """
     share = np.full(audio.channels, 1 / audio.channels, np.float32)
     pieces = [np.zeros(0, np.float32)]
     while len(piece := audio.read(1 << 20, dtype='float32', always_2d=True)):
@@ -148,7 +151,7 @@ def _mel_power(
     spectrum = librosa.stft(
         samples, n_fft=front_end.n_fft, hop_length=front_end.hop_length, center=False
     )
-    return _mel_filters(front_end) @ (spectrum.real**2 + spectrum.imag**2)
+    return _mel_filters(front_end) @ np.abs(spectrum) ** 2
 
 
 @functools.lru_cache(maxsize=1)

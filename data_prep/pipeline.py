@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from data_prep import records, splits
@@ -209,6 +210,11 @@ def _run(tasks: Sequence[Task], num_workers: int, total: int) -> list[Shard]:
         return shards
 
 
+def one_blas_thread() -> None:
+    """A worker a core is enough: BLAS threads on top would only wait for each other."""
+    threadpool_limits(1, user_api='blas')
+
+
 def _map(tasks: Sequence[Task], num_workers: int) -> Iterable[Shard]:
     if num_workers == 1:
         yield from map(write_shard, tasks)
@@ -216,7 +222,9 @@ def _map(tasks: Sequence[Task], num_workers: int) -> Iterable[Shard]:
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([__name__])
     try:
-        with concurrent.futures.ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+        with concurrent.futures.ProcessPoolExecutor(
+            num_workers, mp_context=context, initializer=one_blas_thread
+        ) as pool:
             yield from pool.map(write_shard, tasks)
     except BrokenProcessPool:
         raise UserError(

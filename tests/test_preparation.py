@@ -1,0 +1,19 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments import preparation
+
+
+def test_the_benchmark_prints_what_it_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ['--clips=6', '--seconds=0.3', '--rounds=1', '--num_workers=2']
+    preparation.main(['preparation', *flags, f'--out={tmp_path / "rates.json"}'])
+    rates = json.loads((tmp_path / 'rates.json').read_text())['clips_per_second']
+    printed = capsys.readouterr().out
+    for name in ('plain loop', 'decoding', 'data_prep'):
+        assert f'{name:12} {rates[name]:8.1f} clips/s' in printed
+    assert f'{rates["data_prep"] / rates["plain loop"]:5.2f}' in printed
+    assert '6 clips of 0.3 s, 2 workers' in printed
