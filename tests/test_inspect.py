@@ -1,0 +1,76 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from data_prep import inspect
+from glr_jax.cli import UsageError, UserError
+from tests.conftest import LABELS, run
+
+
+def look(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    inspect.main(['inspect', *arguments])
+    return capsys.readouterr().out
+
+
+def test_labels_lengths_protocols_and_records_are_told(
+    prepared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = look(capsys, str(prepared))
+    for label in LABELS:
+        assert re.search(rf'^{label} +8 ', text, re.MULTILINE)
+    assert re.search(r'^all +24 +0\.\d +0\.\d +0\.\d$', text, re.MULTILINE)
+    assert re.search(r'^random-1 +18 +3 +3 +0   no groups$', text, re.MULTILINE)
+    assert text.endswith('all 24 records are sound\n')
+
+
+def test_groups_on_two_sides_and_skipped_clips_are_counted(
+    music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f'{label}/{k}.wav' for label in LABELS for k in range(8)] + ['hum/99.wav']
+    rows = [f'{name},{name.split("/")[0]}' for name in names]
+    (tmp_path / 'music').mkdir()
+    for label in LABELS:
+        (tmp_path / 'music' / label).symlink_to(music / label)
+    (tmp_path / 'music/metadata.csv').write_text('\n'.join(['path,artist', *rows]))
+    text = look(capsys, str(run(tmp_path / 'music', tmp_path / 'out')))
+    assert re.search(r'^random-1 .* 3 of 3$', text, re.MULTILINE)
+    assert re.search(r'^ +1  cannot be read.*, as hum/99.wav$', text, re.MULTILINE)
+
+
+@pytest.mark.parametrize('offset', [40, 600])
+def test_a_flipped_bit_is_found_by_file_and_offset(
+    music: Path, tmp_path: Path, offset: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run(music, tmp_path / 'out')
+    shard = out / 'clips-all.tfrecord-00002-of-00005'
+    data = bytearray(shard.read_bytes())
+    data[offset] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match='1 fault'):
+        look(capsys, str(out))
+    assert f'{shard}: corrupt record 0 at offset 0' in capsys.readouterr().out
+
+
+def test_a_truncated_shard_is_found(
+    music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run(music, tmp_path / 'out')
+    shard = out / 'clips-all.tfrecord-00004-of-00005'
+    shard.write_bytes(shard.read_bytes()[:-5])
+    with pytest.raises(UserError):
+        look(capsys, str(out))
+    assert re.search(rf'{shard}: truncated at offset [1-9]', capsys.readouterr().out)
+
+
+def test_a_page_of_spectrograms_is_drawn(prepared: Path, tmp_path: Path) -> None:
+    inspect.main(['inspect', str(prepared), f'--page={tmp_path / "page.png"}'])
+    assert (tmp_path / 'page.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_a_folder_that_is_no_dataset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='is not a finished dataset'):
+        inspect.main(['inspect', str(tmp_path)])
+    with pytest.raises(UsageError, match='FOLDER'):
+        inspect.main(['inspect'])
