@@ -121,5 +121,5 @@ def _abstract(tree: Any, mesh: Mesh) -> Any:
 
 
 def _rank(validation: dict[str, float]) -> float:
-    """Accuracy; among equals, the smaller loss."""
-    return validation['accuracy'] - 1e-6 * validation['loss']
+    """The loss: over a hundred clips, the accuracy of one epoch among fifty is half luck."""
+    return -validation['loss']
