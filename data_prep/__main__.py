@@ -5,7 +5,8 @@ import os
 import time
 from typing import Literal
 
-from data_prep import mel, sources
+from data_prep import download, mel, sources
+from data_prep.download import Archive, fetch
 from data_prep.fma import Subset, fma_clips
 from data_prep.mel import FrontEnd
 from data_prep.pipeline import prepare
@@ -32,6 +33,7 @@ class Preparation:
         'folder', 'where clips come from'
     )
     input: str = option('', 'the folder or file that the source reads')
+    download: bool = option(False, 'fetch the archives of gtzan or fma into --input first')
     subset: Subset = option('small', "of FMA, by tracks.csv's set.subset")
     out: str = option('', 'the dataset folder to write')
     num_workers: int = option(0, 'processes; 0: one a core', minimum=0)
@@ -50,6 +52,8 @@ def main(argv: list[str]) -> None:
         raise UsageError('--out=FOLDER is needed: the dataset folder to write')
     mel.check(prep.front_end)
     start = time.monotonic()
+    if prep.download:
+        fetch(_archives(prep), prep.input)
     match prep.source:
         case 'demo':
             clips = sources.demo_clips()
@@ -79,6 +83,17 @@ def main(argv: list[str]) -> None:
         + (f', {summary.copies} copies left out of random and group splits' * (summary.copies > 0))
         + f', {time.monotonic() - start:.0f} s'
     )
+
+
+def _archives(prep: Preparation) -> list[Archive]:
+    if not prep.input:
+        raise UsageError('--input=FOLDER is needed: where --download puts the archives')
+    match prep.source:
+        case 'gtzan':
+            return [download.GTZAN]
+        case 'fma':
+            return [download.FMA[prep.subset], download.FMA_METADATA]
+    raise UsageError(f'--download knows gtzan and fma, not --source={prep.source}')
 
 
 def usable_cores() -> int:

@@ -1,0 +1,165 @@
+"""Archives fetched from a server on this machine, which can be made to fail."""
+
+import contextlib
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from data_prep import download
+from data_prep.__main__ import main
+from data_prep.download import Archive, fetch
+from glr_jax.cli import UsageError, UserError
+
+MUSIC = {'music/a.txt': b'la' * 40_000, 'music/b/c.txt': b'li'}
+
+
+def make_zip(entries: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_BZIP2) as file:  # as FMA's are
+        for name, data in entries.items():
+            file.writestr(name, data)
+    return buffer.getvalue()
+
+
+def make_tar(entries: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode='w:gz') as file:
+        for name, data in entries.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `files` by name; `cut` bytes end a connection early, `ranges` are what was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(('127.0.0.1', 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.cut: int | None = None
+        self.resumes = True
+        self.ranges: list[str] = []
+
+    def offer(self, name: str, data: bytes, checksum: str = '') -> Archive:
+        self.files[f'/{name}'] = data
+        url = f'http://127.0.0.1:{self.server_port}/{name}'
+        return Archive(url, 'sha1', checksum or hashlib.sha1(data).hexdigest(), 'music')
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        data = self.server.files.get(self.path)
+        if data is None:
+            self.send_error(404)
+            return
+        self.server.ranges.append(self.headers['Range'])
+        start = int(self.headers['Range'][6:-1]) if self.server.resumes else 0
+        if start >= len(data):
+            self.send_error(416)
+            return
+        self.send_response(206 if self.server.resumes else 200)
+        self.send_header('Content-Length', str(len(data) - start))
+        self.end_headers()
+        self.wfile.write(data[start : self.server.cut])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+def check_music(folder: Path) -> None:
+    found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+    assert found == MUSIC
+
+
+@pytest.mark.parametrize(('name', 'make'), [('m.zip', make_zip), ('m.tar.gz', make_tar)])
+def test_an_archive_is_fetched_and_unpacked_once(
+    server: Server, tmp_path: Path, name: str, make: object
+) -> None:
+    archive = server.offer(name, make(MUSIC))  # type: ignore[operator]
+    fetch([archive], str(tmp_path))
+    check_music(tmp_path)
+    fetch([archive], str(tmp_path))
+    assert server.ranges == ['bytes=0-']
+
+
+@pytest.mark.parametrize('resumes', [True, False])
+def test_a_download_that_broke_off_goes_on(server: Server, tmp_path: Path, resumes: bool) -> None:
+    archive = server.offer('m.tar.gz', make_tar(MUSIC))
+    server.cut = 100
+    with pytest.raises(UserError, match='100 '):
+        fetch([archive], str(tmp_path))
+    server.cut, server.resumes = None, resumes
+    fetch([archive], str(tmp_path))
+    check_music(tmp_path)
+    assert server.ranges == ['bytes=0-', 'bytes=100-']
+
+
+def test_a_download_that_was_whole_but_not_checked_is_used(server: Server, tmp_path: Path) -> None:
+    archive = server.offer('m.zip', make_zip(MUSIC))
+    (tmp_path / 'm.zip.partial').write_bytes(server.files['/m.zip'])
+    fetch([archive], str(tmp_path))
+    check_music(tmp_path)
+
+
+def test_another_archive_than_the_published_one_is_removed(server: Server, tmp_path: Path) -> None:
+    archive = server.offer('m.zip', make_zip(MUSIC), checksum='0' * 40)
+    with pytest.raises(UserError, match='not what was published'):
+        fetch([archive], str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('name', ['../evil.txt', '/tmp/evil.txt', 'music/../../evil.txt'])
+@pytest.mark.parametrize(('file', 'make'), [('m.zip', make_zip), ('m.tar.gz', make_tar)])
+def test_no_entry_escapes_the_folder(
+    server: Server, tmp_path: Path, name: str, file: str, make: object
+) -> None:
+    archive = server.offer(file, make(MUSIC | {name: b'evil'}))  # type: ignore[operator]
+    folder = tmp_path / 'deep' / 'folder'
+    with contextlib.suppress(UserError):  # tar makes an absolute name relative, and is content
+        fetch([archive], str(folder))
+    assert [path for path in tmp_path.rglob('evil*') if folder not in path.parents] == []
+    assert not Path('/tmp/evil.txt').exists()
+    assert {p.name for p in folder.rglob('*')} <= {'music', 'a.txt', 'b', 'c.txt', file}
+
+
+def test_what_is_no_archive_is_named(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r'm\.zip is damaged'):
+        fetch([server.offer('m.zip', b'no archive')], str(tmp_path))
+
+
+def test_a_server_that_has_nothing_or_is_not_there_is_named(server: Server, tmp_path: Path) -> None:
+    archive = server.offer('m.zip', b'')
+    del server.files['/m.zip']
+    with pytest.raises(UserError, match='404'):
+        fetch([archive], str(tmp_path))
+    with pytest.raises(UserError, match='cannot be fetched'):
+        fetch([archive._replace(url='http://127.0.0.1:9/m.zip')], str(tmp_path))
+
+
+def test_the_command_fetches_before_it_reads(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, 'GTZAN', server.offer('m.zip', make_zip(MUSIC)))
+    with pytest.raises(UserError, match='is not GTZAN'):
+        main(['x', '--source=gtzan', '--download', f'--input={tmp_path}', f'--out={tmp_path}/o'])
+    check_music(tmp_path)
+    with pytest.raises(UsageError, match='--download knows'):
+        main(['x', '--source=demo', '--download', f'--input={tmp_path}', f'--out={tmp_path}/o'])
