@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import re
+import shlex
 import time
 from typing import Literal
 
@@ -10,6 +12,7 @@ from data_prep.download import Archive, fetch
 from data_prep.fma import Subset, fma_clips
 from data_prep.mel import FrontEnd
 from data_prep.pipeline import prepare
+from data_prep.runners import Runner, on_beam, on_pool, serially
 from glr_jax import cli
 from glr_jax.cli import UsageError, UserError, option, section
 
@@ -36,7 +39,10 @@ class Preparation:
     download: bool = option(False, 'fetch the archives of gtzan or fma into --input first')
     subset: Subset = option('small', "of FMA, by tracks.csv's set.subset")
     out: str = option('', 'the dataset folder to write')
-    num_workers: int = option(0, 'processes; 0: one a core', minimum=0)
+    runner: Literal['pool', 'beam'] = option('pool', 'processes here, or Apache Beam')
+    num_workers: int = option(0, 'processes of the pool; 0: one a core', minimum=0)
+    beam_options: str = option('', "Beam's own, as '--runner=FlinkRunner --parallelism=64'")
+    shard_range: str = option('', 'A:B writes shards A to B-1 alone, as one of an array of jobs')
     clips_per_shard: int = option(32, 'clips in a TFRecord file', minimum=1)
     max_skipped: float = option(0.05, 'fraction of clips that may fail before the run does', 0.0)
     keep_copies: bool = option(False, 'let clips of the same content into random and group splits')
@@ -71,11 +77,15 @@ def main(argv: list[str]) -> None:
         clips,
         prep.out,
         prep.front_end,
-        num_workers=prep.num_workers or usable_cores(),
+        runner=_runner(prep),
         clips_per_shard=prep.clips_per_shard,
         max_skipped=prep.max_skipped,
         keep_copies=prep.keep_copies,
+        part=_part(prep.shard_range),
     )
+    if summary is None:
+        print(f'shards {prep.shard_range} are in {prep.out}; without --shard_range it is finished')
+        return
     for label, count in sorted(summary.written.items()):
         print(f'{label:24} {count:7}')
     print(
@@ -83,6 +93,22 @@ def main(argv: list[str]) -> None:
         + (f', {summary.copies} copies left out of random and group splits' * (summary.copies > 0))
         + f', {time.monotonic() - start:.0f} s'
     )
+
+
+def _runner(prep: Preparation) -> Runner:
+    if prep.runner == 'beam':
+        return on_beam(shlex.split(prep.beam_options))
+    workers = prep.num_workers or usable_cores()
+    return serially if workers == 1 else on_pool(workers)
+
+
+def _part(text: str) -> range | None:
+    if not text:
+        return None
+    found = re.fullmatch(r'(\d+):(\d+)', text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise UsageError(f'--shard_range={text} is not A:B with A < B')
+    return range(int(found[1]), int(found[2]))
 
 
 def _archives(prep: Preparation) -> list[Archive]:

@@ -1,71 +1,24 @@
-"""Clips to a dataset folder: one shard a task, on a pool of processes.
+"""Clips to a dataset folder: the shards that are missing, then tables and metadata."""
 
-A finished shard leaves a small note beside it, so the same command again makes only what is
-missing. Which clip goes to which shard does not depend on the number of workers, nor does
-a single byte of the result.
-"""
-
-import concurrent.futures
-import dataclasses
+import contextlib
 import glob
-import hashlib
 import itertools
-import json
-import multiprocessing
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from data_prep import records, splits
-from data_prep.mel import ClipError, FrontEnd
+from data_prep.mel import FrontEnd
+from data_prep.runners import Runner, serially
+from data_prep.shards import Shard, Task
 from data_prep.sources import Clip
-from data_prep.tfrecord import write_records
-from glr_jax.cli import UserError, to_dict
+from glr_jax.cli import UserError
 
 _LAST_WRITTEN = ('splits.csv', 'dataset_info.json', 'front_end.json')
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """One shard to write."""
-
-    path: str
-    note: str
-    clips: Sequence[Clip]
-    labels: tuple[str, ...]
-    n_mels: int
-    front_end: FrontEnd
-
-    def fingerprint(self) -> str:
-        """Tells whether a note was left by this very task, of these very files."""
-        clips = [[c.id, c.label, c.group, c.path, c.stamp] for c in self.clips]
-        content = [clips, self.labels, self.n_mels, to_dict(self.front_end)]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """What became of a task.
-
-    Attributes:
-      fingerprint: of the task.
-      ids: of the clips written, in order.
-      digests: of their spectrograms.
-      skipped: `[id, path, reason]` of those that could not be.
-      num_bytes: of all records.
-    """
-
-    fingerprint: str
-    ids: list[str]
-    digests: list[str]
-    skipped: list[list[str]]
-    num_bytes: int
 
 
 class Summary(NamedTuple):
@@ -81,22 +34,28 @@ def prepare(
     out: str,
     front_end: FrontEnd,
     *,
-    num_workers: int = 1,
+    runner: Runner = serially,
     clips_per_shard: int = 32,
     max_skipped: float = 0.05,
     keep_copies: bool = False,
-) -> Summary:
-    """Writes the dataset folder.
+    part: range | None = None,
+) -> Summary | None:
+    """Writes the dataset folder, or some of its shards.
 
     Args:
       clips: in any order; they are stored sorted by id.
       out: the folder to make; an unfinished one of the same clips is gone on with.
       front_end: how samples become mels, and how mels are stored.
-      num_workers: processes.
+      runner: what writes the shards.
       clips_per_shard: clips in a TFRecord file.
       max_skipped: fraction of clips that may be skipped before the run counts as failed.
       keep_copies: whether clips of the very same content take part in random and group splits,
         where they may come to lie on two sides.
+      part: write these shards alone, and leave the rest to others; None: write what is missing
+        and finish the dataset.
+
+    Returns:
+      What it came to; None for a part.
 
     Raises:
       UserError: an id twice, a label with fewer than three clips, too many clips skipped, or
@@ -110,21 +69,16 @@ def prepare(
     _claim(out)
     n_mels = clips[0].n_mels or front_end.n_mels
     tasks = _tasks(clips, out, front_end, n_mels, clips_per_shard)
-    shards = _run(tasks, num_workers, total=len(clips))
+    if part is not None:
+        if part.stop > len(tasks):
+            raise UserError(f'there are {len(tasks)} shards, so no {part.start}:{part.stop}')
+        _run(tasks[part.start : part.stop], runner)
+        return None
+    _remove_strays(out, tasks)
+    shards = _run(tasks, runner)
 
     copies = {} if keep_copies else _copies(shards)
-    skipped = sorted(row for shard in shards for row in shard.skipped)
-    left_out = [
-        [
-            clip.id,
-            clip.path,
-            f'has the content of {copies[clip.id]}; on no side but a published one',
-        ]
-        for clip in clips
-        if clip.id in copies
-    ]
-    table = ('id', 'path', 'reason')
-    records.write_table(os.path.join(out, 'skipped.csv'), table, sorted(skipped + left_out))
+    skipped = _write_skipped(out, clips, shards, copies)
     if skipped and not len(skipped) <= max_skipped * len(clips):
         raise UserError(
             f'{len(skipped)} of {len(clips)} clips were skipped, more than --max_skipped='
@@ -148,41 +102,6 @@ def prepare(
     return Summary(Counter(clip.label for clip in kept), len(skipped), len(copies))
 
 
-def write_shard(task: Task) -> Shard:
-    """Writes one shard, unless an earlier run did; a clip that fails is skipped with a reason."""
-    if os.path.exists(task.note) and os.path.exists(task.path):
-        with open(task.note) as file:
-            done = Shard(**json.load(file))
-        if done.fingerprint == task.fingerprint():
-            return done
-    ids: list[str] = []
-    skipped: list[list[str]] = []
-    digests: list[str] = []
-    sizes: list[int] = []
-
-    def examples() -> Iterator[bytes]:
-        features = records.features(task.labels, task.n_mels, task.front_end.mel_dtype)
-        for clip in task.clips:
-            try:
-                mel = clip.mel(task.front_end)
-            except (ClipError, MemoryError) as error:
-                skipped.append([clip.id, clip.path, str(error) or 'is too large for memory'])
-                continue
-            example = {'id': clip.id, 'label': clip.label, 'group': clip.group, 'mel': mel}
-            data = records.serialize(features, example)
-            ids.append(clip.id)
-            digests.append(hashlib.sha256(f'{mel.shape}'.encode() + mel.tobytes()).hexdigest())
-            sizes.append(len(data))
-            yield data
-
-    write_records(task.path, examples())
-    shard = Shard(task.fingerprint(), ids, digests, skipped, sum(sizes))
-    with open(task.note + '.partial', 'w') as file:
-        json.dump(dataclasses.asdict(shard), file)
-    os.replace(task.note + '.partial', task.note)
-    return shard
-
-
 def _tasks(
     clips: Sequence[Clip], out: str, front_end: FrontEnd, n_mels: int, clips_per_shard: int
 ) -> list[Task]:
@@ -194,43 +113,25 @@ def _tasks(
         note = os.path.join(_notes(out), os.path.basename(path) + '.json')
         members = clips[k * clips_per_shard : (k + 1) * clips_per_shard]
         tasks.append(Task(path, note, members, labels, n_mels, front_end))
-    wanted = {task.path for task in tasks}
-    for path in glob.glob(os.path.join(glob.escape(out), 'clips-all.tfrecord-*')):
-        if path not in wanted:  # of an earlier run with more clips, or cut off while writing
-            os.remove(path)
     return tasks
 
 
-def _run(tasks: Sequence[Task], num_workers: int, total: int) -> list[Shard]:
+def _remove_strays(out: str, tasks: Sequence[Task]) -> None:
+    """Removes shards of an earlier run with more clips, or cut off while writing."""
+    wanted = {task.path for task in tasks}
+    for path in glob.glob(os.path.join(glob.escape(out), 'clips-all.tfrecord-*')):
+        if path not in wanted:
+            os.remove(path)
+
+
+def _run(tasks: Sequence[Task], runner: Runner) -> list[Shard]:
+    total = sum(len(task.clips) for task in tasks)
     with tqdm(total=total, unit='clip', desc='mel', dynamic_ncols=True) as bar:
         shards = []
-        for task, shard in zip(tasks, _map(tasks, num_workers), strict=True):
+        for task, shard in zip(tasks, runner(tasks), strict=True):
             shards.append(shard)
             bar.update(len(task.clips))
         return shards
-
-
-def one_blas_thread() -> None:
-    """A worker a core is enough: BLAS threads on top would only wait for each other."""
-    threadpool_limits(1, user_api='blas')
-
-
-def _map(tasks: Sequence[Task], num_workers: int) -> Iterable[Shard]:
-    if num_workers == 1:
-        yield from map(write_shard, tasks)
-        return
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload([__name__])
-    try:
-        with concurrent.futures.ProcessPoolExecutor(
-            num_workers, mp_context=context, initializer=one_blas_thread
-        ) as pool:
-            yield from pool.map(write_shard, tasks)
-    except BrokenProcessPool:
-        raise UserError(
-            'a worker was killed, most likely for want of memory; the same command with a smaller '
-            f'--num_workers than {num_workers} goes on from here'
-        ) from None
 
 
 def _copies(shards: Sequence[Shard]) -> dict[str, str]:
@@ -242,6 +143,20 @@ def _copies(shards: Sequence[Shard]) -> dict[str, str]:
             if first.setdefault(digest, id) != id:
                 copies[id] = first[digest]
     return copies
+
+
+def _write_skipped(
+    out: str, clips: Sequence[Clip], shards: Sequence[Shard], copies: Mapping[str, str]
+) -> list[list[str]]:
+    """Writes `skipped.csv`: clips that failed, which are returned, and copies of others."""
+    skipped = sorted(row for shard in shards for row in shard.skipped)
+    reason = 'has the content of {}; on no side but a published one'
+    left_out = [
+        [clip.id, clip.path, reason.format(copies[clip.id])] for clip in clips if clip.id in copies
+    ]
+    header = ('id', 'path', 'reason')
+    records.write_table(os.path.join(out, 'skipped.csv'), header, sorted(skipped + left_out))
+    return skipped
 
 
 def _split_table(
@@ -267,5 +182,5 @@ def _claim(out: str) -> None:
         raise UserError(f'{out} is there and is not a dataset of ours; give another --out')
     os.makedirs(_notes(out), exist_ok=True)
     for name in _LAST_WRITTEN:  # until it is whole, it is no dataset
-        if os.path.exists(os.path.join(out, name)):
+        with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(out, name))

@@ -24,7 +24,8 @@ import soundfile
 from data_prep import demo
 from data_prep.__main__ import usable_cores
 from data_prep.mel import FrontEnd, load_audio
-from data_prep.pipeline import one_blas_thread, prepare
+from data_prep.pipeline import prepare
+from data_prep.runners import on_pool, one_blas_thread
 from data_prep.sources import folder_clips
 from glr_jax import cli
 from glr_jax.cli import UsageError, option, status
@@ -103,7 +104,7 @@ def measure(folder: str, files: Sequence[str], workers: int, rounds: int) -> dic
     def ours() -> None:
         with contextlib.redirect_stderr(io.StringIO()):  # the progress bar
             clips = folder_clips(os.path.join(folder, 'music'))
-            prepare(clips, out, FrontEnd(), num_workers=workers)
+            prepare(clips, out, FrontEnd(), runner=on_pool(workers))
 
     ways: dict[str, Callable[[], None]] = {
         'plain loop': lambda: plain_loop(files),
@@ -129,7 +130,7 @@ def plain_loop(files: Sequence[str]) -> None:
 def decode_all(files: Sequence[str], workers: int) -> None:
     """Reads every file as mono, on so many processes."""
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['data_prep.pipeline', __name__])
+    context.set_forkserver_preload(['data_prep.shards', __name__])
     with concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=one_blas_thread
     ) as pool:

@@ -1,0 +1,85 @@
+"""The same bytes, whatever writes the shards."""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_prep.mel import FrontEnd
+from data_prep.pipeline import prepare
+from data_prep.runners import on_pool
+from data_prep.sources import Clip
+from glr_jax.cli import UsageError, UserError
+from tests.conftest import run
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob('*')) if path.is_file()]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_parts_by_several_jobs_make_the_whole(
+    music: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / 'out'
+    for part in ('3:5', '0:2'):
+        run(music, out, f'--shard_range={part}')
+        assert not (out / 'splits.csv').exists()
+    assert capsys.readouterr().out.startswith(f'shards 3:5 are in {out}; without --shard_range')
+    written = {path: path.stat().st_mtime_ns for path in out.glob('clips-all*')}
+    assert len(written) == 4
+    run(music, out)
+    assert hashes(out) == hashes(prepared)
+    assert all(path.stat().st_mtime_ns == time for path, time in written.items())
+
+
+def test_a_job_leaves_what_another_is_writing_alone(music: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    run(music, out, '--shard_range=0:1')
+    other = out / 'clips-all.tfrecord-00001-of-00005.partial-1'
+    other.touch()
+    run(music, out, '--shard_range=2:3')
+    assert other.exists()
+    run(music, out)
+    assert not other.exists()
+
+
+@pytest.mark.parametrize('text', ['3', '5:3', '2:2', '-1:2', 'a:b'])
+def test_a_range_that_is_none_is_a_mistake_of_usage(music: Path, tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match='--shard_range'):
+        run(music, tmp_path / 'out', f'--shard_range={text}')
+
+
+def test_a_range_beyond_the_shards_is_named(music: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='there are 5 shards, so no 4:6'):
+        run(music, tmp_path / 'out', '--shard_range=4:6')
+
+
+class Kill:
+    """A clip that kills the worker that reads it, as the system does for want of memory."""
+
+    def __call__(self, front_end: FrontEnd) -> None:
+        os._exit(9)
+
+
+def test_a_killed_worker_is_one_line(tmp_path: Path) -> None:
+    clips = [Clip(f'{label}{k}', label, Kill()) for label in 'ab' for k in range(3)]  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r'smaller --num_workers than 2 goes on'):
+        prepare(clips, str(tmp_path / 'out'), FrontEnd(), runner=on_pool(2))
+
+
+def test_beam_writes_the_same_bytes(music: Path, prepared: Path, tmp_path: Path) -> None:
+    pytest.importorskip('apache_beam')
+    options = '--beam_options=--runner=DirectRunner --direct_num_workers=2'
+    out = run(music, tmp_path / 'out', '--runner=beam', options)
+    assert hashes(out) == hashes(prepared)
+
+
+def test_a_missing_beam_is_one_line(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'apache_beam', None)
+    with pytest.raises(UserError, match=r'\[beam\]'):
+        run(music, tmp_path / 'out', '--runner=beam')
