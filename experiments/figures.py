@@ -13,6 +13,7 @@ from experiments import paper
 from experiments.tables import FLOOR
 
 COLORS = ('#33608c', '#d1603d', '#5a9a68', '#8c6bb1', '#c9a227', '#6e6e6e')
+ON_LINE = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5}  # under a label on a line
 
 
 def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
@@ -36,7 +37,9 @@ def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
         caption = 'Proposed model and literature (Figure 7)'
         drawn.append((caption, 'literature', _literature(networks, proposed, name, floor)))
     runs = [run for run in networks if run['model'] == proposed]
-    caption = f'Training and validation accuracy of {proposed} (Figures 8 and 9)'
+    caption = (
+        f'Training and validation accuracy of {proposed} (Figures 8 and 9){_of_mixtures(results)}'
+    )
     drawn.append((caption, 'curves', _curves(runs)))
     files = []
     for caption, stem, figure in drawn:
@@ -46,9 +49,15 @@ def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
     return files
 
 
+def _of_mixtures(results: dict[str, Any]) -> str:
+    mixed = results['settings']['train']['mixup'] > 0
+    return '; that of training is on mixtures of two clips' if mixed else ''
+
+
 def _by_iteration(runs: Sequence[dict], models: Sequence[str], floor: float) -> Figure:
     iterations = sorted({run['iteration'] for run in runs})
-    figure = Figure(figsize=(7, 3.4), layout='constrained')
+    figure = Figure(figsize=(max(7.0, 1.4 + 0.45 * len(models) * len(iterations)), 3.4))
+    figure.set_layout_engine('constrained')
     axes, width = figure.subplots(), 0.8 / len(models)
     for k, model in enumerate(models):
         accuracies = [
@@ -59,7 +68,7 @@ def _by_iteration(runs: Sequence[dict], models: Sequence[str], floor: float) -> 
         ]
         at = np.arange(len(iterations)) + (k - (len(models) - 1) / 2) * width
         bars = axes.bar(at, accuracies, 0.92 * width, color=COLORS[k % len(COLORS)], label=model)
-        axes.bar_label(bars, fmt='%.1f', fontsize=8, padding=2)
+        axes.bar_label(bars, fmt='%.1f', fontsize=8, padding=2, bbox=ON_LINE)
     _floor(axes, floor)
     axes.set_xticks(range(len(iterations)), [f'Iteration {i}' for i in iterations])
     _tidy(axes)
@@ -75,9 +84,9 @@ def _literature(runs: Sequence[dict], proposed: str, name: str, floor: float) ->
     names, values = [*bars, 'measured here'], [*bars.values(), float(np.mean(mine))]
     colors = ['#b9c4cf'] * len(bars) + [COLORS[1]]
     drawn = axes.barh(names[::-1], values[::-1], color=colors[::-1])
-    axes.bar_label(drawn, fmt='%.1f', fontsize=8, padding=3)
-    axes.axvline(100 * floor, color='#666', linestyle=':', label='SVM floor')
-    axes.legend(frameon=False, loc='lower right')
+    axes.bar_label(drawn, fmt='%.1f', fontsize=8, padding=3, bbox=ON_LINE)
+    axes.axvline(100 * floor, color='#666', linestyle=':', zorder=0, label='SVM floor')
+    axes.legend(frameon=False, loc='upper center', bbox_to_anchor=(0.5, 1.12), fontsize=8)
     axes.set_xlim(0, 100)
     axes.set_xlabel('accuracy, %')
     axes.spines[['top', 'right']].set_visible(False)
@@ -105,7 +114,7 @@ def _curves(runs: Sequence[dict]) -> Figure:
 
 
 def _floor(axes: Axes, floor: float) -> None:
-    axes.axhline(100 * floor, color='#666', linestyle=':', label='SVM floor')
+    axes.axhline(100 * floor, color='#666', linestyle=':', zorder=0, label='SVM floor')
 
 
 def _tidy(axes: Axes, label: str = 'accuracy, %') -> None:
@@ -114,4 +123,4 @@ def _tidy(axes: Axes, label: str = 'accuracy, %') -> None:
     axes.grid(axis='y', color='#eee')
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
-    axes.legend(frameon=False, ncols=4, loc='upper center', bbox_to_anchor=(0.5, 1.16), fontsize=8)
+    axes.legend(frameon=False, ncols=7, loc='upper center', bbox_to_anchor=(0.5, 1.14), fontsize=8)

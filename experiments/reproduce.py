@@ -151,6 +151,7 @@ def collect(study: Reproduction, dataset: Dataset, runs: list[Run]) -> dict[str,
             {
                 'model': run.model,
                 'kind': run.config.model.kind,
+                'norm': run.config.model.norm,
                 'iteration': run.iteration,
                 'scores': scores,
                 'epochs': epochs,
