@@ -1,0 +1,49 @@
+"""TensorFlow's own readers on our records, where it is installed (`pip install -e '.[tf]'`)."""
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glr_jax.dataset import open_dataset
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec('tensorflow') is None, reason='TensorFlow is not installed'
+)
+# In a process of its own: this one stays without TensorFlow.
+BY_TFDS = """
+import hashlib, json, sys
+import tensorflow_datasets as tfds
+builder = tfds.builder_from_directory(sys.argv[1])
+examples = tfds.as_numpy(builder.as_dataset(split='all', shuffle_files=False))
+print(json.dumps([[e['id'].decode(), int(e['label']), hashlib.md5(e['mel'].tobytes()).hexdigest()]
+                  for e in examples]))
+"""
+BY_TF_DATA = """
+import glob, hashlib, json, sys
+import tensorflow as tf
+files = sorted(glob.glob(sys.argv[1] + '/clips-all.tfrecord-*'))
+wanted = {'id': tf.io.FixedLenFeature([], tf.string), 'label': tf.io.FixedLenFeature([], tf.int64)}
+rows = []
+for data in tf.data.TFRecordDataset(files).as_numpy_iterator():
+    example = tf.io.parse_single_example(data, wanted)
+    mel = tf.train.Example.FromString(data).features.feature['mel/mel']
+    mel = mel or tf.train.Example.FromString(data).features.feature['mel']
+    rows.append([example['id'].numpy().decode(), int(example['label']),
+                 hashlib.md5(mel.bytes_list.value[0]).hexdigest()])
+print(json.dumps(rows))
+"""
+
+
+@pytest.mark.parametrize('code', [BY_TFDS, BY_TF_DATA], ids=['tfds', 'tf.data'])
+def test_tensorflow_reads_every_record(prepared: Path, code: str) -> None:
+    output = subprocess.check_output([sys.executable, '-c', code, str(prepared)], text=True)
+    dataset = open_dataset(str(prepared))
+    assert json.loads(output.splitlines()[-1]) == [
+        [id, int(dataset.targets[clip]), hashlib.md5(dataset.mel(clip).tobytes()).hexdigest()]
+        for clip, id in enumerate(dataset.ids)
+    ]
