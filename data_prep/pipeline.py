@@ -119,7 +119,7 @@ def _tasks(
 def _remove_strays(out: str, tasks: Sequence[Task]) -> None:
     """Removes shards of an earlier run with more clips, or cut off while writing."""
     wanted = {task.path for task in tasks}
-    for path in glob.glob(os.path.join(glob.escape(out), 'clips-all.tfrecord-*')):
+    for path in glob.glob(os.path.join(glob.escape(out), 'music-clips.tfrecord-*')):
         if path not in wanted:
             os.remove(path)
 

@@ -18,8 +18,8 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_prep.mel import FrontEnd
 from glr_jax.cli import from_dict, to_dict
 
-SPLIT = 'all'
-VERSION = '1.0.0'
+SPLIT = 'clips'  # 'all' would be every split at once to TFDS
+NAME, VERSION = 'music', '1.0.0'
 
 
 @functools.cache
@@ -44,9 +44,9 @@ def serialize(features: tfds.features.FeaturesDict, example: dict[str, Any]) -> 
 
 
 def file_template(folder: str) -> tfds.core.ShardedFileTemplate:
-    """How the shards are named: `clips-all.tfrecord-00000-of-00008`."""
+    """How the shards are named: `music-clips.tfrecord-00000-of-00008`."""
     return tfds.core.ShardedFileTemplate(
-        data_dir=folder, dataset_name='clips', split=SPLIT, filetype_suffix='tfrecord'
+        data_dir=folder, dataset_name=NAME, split=SPLIT, filetype_suffix='tfrecord'
     )
 
 

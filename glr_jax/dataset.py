@@ -93,6 +93,8 @@ def open_dataset(folder: str) -> Dataset:
             f'{folder} {state}; make it by: python -m data_prep --out={folder} --source=...'
         )
     info = tfds.builder_from_directory(folder).info
+    if records.SPLIT not in info.splits:
+        raise UserError(f'{folder} was not made by this version of data_prep; prepare it again')
     files = []
     try:
         for path in info.splits[records.SPLIT].filepaths:

@@ -66,7 +66,7 @@ def test_a_missing_row_is_refused(mine: Path) -> None:
 
 
 def test_a_corrupt_record_is_refused_by_its_file(mine: Path) -> None:
-    shard = sorted(mine.glob('clips-*'))[1]
+    shard = sorted(mine.glob('music-*'))[1]
     content = bytearray(shard.read_bytes())
     content[100] ^= 4
     shard.write_bytes(content)
@@ -80,7 +80,7 @@ def test_a_corrupt_record_is_refused_by_its_file(mine: Path) -> None:
 def test_a_missing_or_truncated_shard_is_refused_by_its_file(
     mine: Path, damage: Callable[[Path], None]
 ) -> None:
-    shard = sorted(mine.glob('clips-*'))[1]
+    shard = sorted(mine.glob('music-*'))[1]
     damage(shard)
     with pytest.raises(UserError, match=re.escape(str(shard))):
         open_dataset(str(mine))

@@ -44,7 +44,7 @@ def test_a_flipped_bit_is_found_by_file_and_offset(
     music: Path, tmp_path: Path, offset: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = run(music, tmp_path / 'out')
-    shard = out / 'clips-all.tfrecord-00002-of-00005'
+    shard = out / 'music-clips.tfrecord-00002-of-00005'
     data = bytearray(shard.read_bytes())
     data[offset] ^= 1
     shard.write_bytes(data)
@@ -57,7 +57,7 @@ def test_a_truncated_shard_is_found(
     music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = run(music, tmp_path / 'out')
-    shard = out / 'clips-all.tfrecord-00004-of-00005'
+    shard = out / 'music-clips.tfrecord-00004-of-00005'
     shard.write_bytes(shard.read_bytes()[:-5])
     with pytest.raises(UserError):
         look(capsys, str(out))

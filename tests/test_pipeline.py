@@ -38,8 +38,9 @@ def test_tfds_opens_the_folder_and_its_features_decode_every_record(
     music: Path, prepared: Path
 ) -> None:
     info = tfds.builder_from_directory(str(prepared)).info
-    assert info.splits['all'].shard_lengths == [5, 5, 5, 5, 4]
-    files = [RecordFile(os.fspath(path)) for path in info.splits['all'].filepaths]
+    assert info.splits['clips'].shard_lengths == [5, 5, 5, 5, 4]
+    assert info.splits['all'].num_examples == 24  # a split of that name would never be found
+    files = [RecordFile(os.fspath(path)) for path in info.splits['clips'].filepaths]
     for id, data in zip(IDS, itertools.chain(*files), strict=True):
         example = info.features.deserialize_example_np(data)
         mel = mel_of_file(str(music / id), FrontEnd())
@@ -60,7 +61,7 @@ def test_splits_csv_has_a_row_a_record_and_a_column_a_protocol(prepared: Path) -
 
 
 def test_nothing_but_the_dataset_is_left_in_the_folder(prepared: Path) -> None:
-    shards = {f'clips-all.tfrecord-{k:05}-of-00005' for k in range(5)}
+    shards = {f'music-clips.tfrecord-{k:05}-of-00005' for k in range(5)}
     tables = {'splits.csv', 'skipped.csv', 'front_end.json'}
     metadata = {'dataset_info.json', 'features.json', 'label.labels.txt'}
     assert set(os.listdir(prepared)) == shards | tables | metadata
@@ -155,7 +156,7 @@ def interrupt(music: Path, out: Path) -> dict[Path, int]:
     clips[12] = dataclasses.replace(clips[12], mel=fail)
     with pytest.raises(RuntimeError, match='power cut'):
         prepare(clips, str(out), FrontEnd(), clips_per_shard=5)
-    return {path: path.stat().st_mtime_ns for path in sorted(out.glob('clips-*'))}
+    return {path: path.stat().st_mtime_ns for path in sorted(out.glob('music-*'))}
 
 
 def test_an_interrupted_run_is_no_dataset_yet(music: Path, tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_other_flags_after_an_interruption_make_another_dataset(
 def test_a_second_run_replaces_the_first(music: Path, tmp_path: Path) -> None:
     run(music, tmp_path / 'out')
     run(music, tmp_path / 'out', '--clips_per_shard=12')
-    assert len(list((tmp_path / 'out').glob('clips-*'))) == 2
+    assert len(list((tmp_path / 'out').glob('music-*'))) == 2
     check_mels(open_dataset(str(tmp_path / 'out')), music)
 
 

@@ -28,7 +28,7 @@ def test_parts_by_several_jobs_make_the_whole(
         run(music, out, f'--shard_range={part}')
         assert not (out / 'splits.csv').exists()
     assert capsys.readouterr().out.startswith(f'shards 3:5 are in {out}; without --shard_range')
-    written = {path: path.stat().st_mtime_ns for path in out.glob('clips-all*')}
+    written = {path: path.stat().st_mtime_ns for path in out.glob('music-clips*')}
     assert len(written) == 4
     run(music, out)
     assert hashes(out) == hashes(prepared)
@@ -38,7 +38,7 @@ def test_parts_by_several_jobs_make_the_whole(
 def test_a_job_leaves_what_another_is_writing_alone(music: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out'
     run(music, out, '--shard_range=0:1')
-    other = out / 'clips-all.tfrecord-00001-of-00005.partial-1'
+    other = out / 'music-clips.tfrecord-00001-of-00005.partial-1'
     other.touch()
     run(music, out, '--shard_range=2:3')
     assert other.exists()

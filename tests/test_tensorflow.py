@@ -19,22 +19,20 @@ BY_TFDS = """
 import hashlib, json, sys
 import tensorflow_datasets as tfds
 builder = tfds.builder_from_directory(sys.argv[1])
-examples = tfds.as_numpy(builder.as_dataset(split='all', shuffle_files=False))
+examples = tfds.as_numpy(builder.as_dataset(split='clips', shuffle_files=False))
 print(json.dumps([[e['id'].decode(), int(e['label']), hashlib.md5(e['mel'].tobytes()).hexdigest()]
                   for e in examples]))
 """
 BY_TF_DATA = """
 import glob, hashlib, json, sys
 import tensorflow as tf
-files = sorted(glob.glob(sys.argv[1] + '/clips-all.tfrecord-*'))
-wanted = {'id': tf.io.FixedLenFeature([], tf.string), 'label': tf.io.FixedLenFeature([], tf.int64)}
 rows = []
+files = sorted(glob.glob(sys.argv[1] + '/music-*'))
 for data in tf.data.TFRecordDataset(files).as_numpy_iterator():
-    example = tf.io.parse_single_example(data, wanted)
-    mel = tf.train.Example.FromString(data).features.feature['mel/mel']
-    mel = mel or tf.train.Example.FromString(data).features.feature['mel']
-    rows.append([example['id'].numpy().decode(), int(example['label']),
-                 hashlib.md5(mel.bytes_list.value[0]).hexdigest()])
+    feature = tf.train.Example.FromString(data).features.feature
+    mel = feature['mel'].bytes_list.value[0]
+    rows.append([feature['id'].bytes_list.value[0].decode(), feature['label'].int64_list.value[0],
+                 hashlib.md5(mel).hexdigest()])
 print(json.dumps(rows))
 """
 
