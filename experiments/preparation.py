@@ -63,8 +63,8 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         status(f'making {benchmark.clips} mp3 files')
         files = make_files(os.path.join(folder, 'music'), benchmark.clips, benchmark.seconds)
-        with largest_worker() as memory:
-            rates = measure(folder, files, workers, benchmark.rounds)
+        memory: list[float] = []
+        rates = measure(folder, files, workers, benchmark.rounds, memory)
     for name, rate in rates.items():
         print(f'{name:12} {rate:8.1f} clips/s')
     print(f'data_prep / plain loop        {rates["data_prep"] / rates["plain loop"]:5.2f}')
@@ -97,12 +97,19 @@ def make_files(folder: str, clips: int, seconds: float) -> list[str]:
     return files
 
 
-def measure(folder: str, files: Sequence[str], workers: int, rounds: int) -> dict[str, float]:
-    """Clips a second of each way, the median of rounds taken in turn."""
+def measure(
+    folder: str, files: Sequence[str], workers: int, rounds: int, memory: list[float]
+) -> dict[str, float]:
+    """Clips a second of each way, the median of rounds taken in turn.
+
+    Args:
+      memory: is given the MB of data_prep's largest worker over its last round.
+    """
     out = os.path.join(folder, 'dataset')
 
     def ours() -> None:
-        with contextlib.redirect_stderr(io.StringIO()):  # the progress bar
+        memory.clear()
+        with contextlib.redirect_stderr(io.StringIO()), watch_workers(memory):  # no progress bar
             clips = folder_clips(os.path.join(folder, 'music'))
             prepare(clips, out, FrontEnd(), runner=on_pool(workers))
 
@@ -142,9 +149,9 @@ def _decode(path: str) -> int:
 
 
 @contextlib.contextmanager
-def largest_worker() -> Iterator[list[float]]:
-    """Collects, every half second, the most MB any worker had so far."""
-    most, done = list[float](), threading.Event()
+def watch_workers(most: list[float]) -> Iterator[None]:
+    """Appends, every half second, the most MB any worker has had so far."""
+    done = threading.Event()
 
     def watch() -> None:
         while not done.wait(0.5):
@@ -155,7 +162,7 @@ def largest_worker() -> Iterator[list[float]]:
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield most
+        yield
     finally:
         done.set()
         thread.join()
