@@ -102,8 +102,7 @@ def measure(
 ) -> dict[str, float]:
     """Clips a second of each way, the median of rounds taken in turn.
 
-    Args:
-      memory: is given the MB of data_prep's largest worker over its last round.
+    `memory` is given the MB of data_prep's largest worker over its last round.
     """
     out = os.path.join(folder, 'dataset')
 
