@@ -8,6 +8,8 @@ from glr_jax import cli, config
 from glr_jax.cli import UsageError, UserError
 from glr_jax.config import Config, ModelConfig
 
+ROOT = Path(__file__).parents[1]
+
 
 def parse(*arguments: str) -> Config:
     return cli.parse(Config, ['train', *arguments], 'usage: train')[0]
@@ -106,3 +108,20 @@ def test_a_damaged_config_is_named(tmp_path: Path) -> None:
     (tmp_path / 'config.json').write_text('{')
     with pytest.raises(UserError, match=r'config\.json is damaged'):
         config.load(str(tmp_path))
+
+
+@pytest.mark.parametrize('path', sorted(ROOT.glob('experiments/*.flags')), ids=lambda p: p.stem)
+def test_a_flagfile_is_a_short_delta_with_its_command_in_the_header(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)  # where its own flagfiles are looked for
+    found = parse(f'--flagfile={path}')
+    config.check(found)
+    text = path.read_text()
+    header, *flags = [part for part in text.partition('\n--')[::2] if part]
+    assert all(line.startswith('#') for line in header.splitlines())
+    assert f'#   python -m glr_jax.train --flagfile=experiments/{path.name}\n' in header
+    assert '2 CPU cores' in header
+    assert len(flags[0].splitlines()) <= 6
+    baseline = {'cnn': ('cnn', 'batch'), 'rnn': ('rnn', 'batch'), 'cnn_rnn': ('crnn', 'batch')}
+    assert (found.model.kind, found.model.norm) == baseline.get(path.stem, ('crnn', 'glr'))
