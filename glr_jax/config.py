@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 from typing import Literal
 
 from glr_jax.cli import UsageError, UserError, from_dict, option, section, to_dict
@@ -65,6 +66,12 @@ class ParallelConfig:
 
     mapper: Literal['shard_map', 'pmap'] = option('shard_map', 'what runs the per-device program')
     cpu_devices: int = option(0, 'simulate so many devices on the CPU', minimum=0)
+    coordinator: str = option(
+        '', 'for several processes: HOST:PORT of process 0, or auto on Slurm, TPU pods and GKE'
+    )
+    num_processes: int = option(1, 'processes of the run, with HOST:PORT', minimum=1)
+    process_id: int = option(0, 'which of them this is, from 0', minimum=0)
+    timeout: int = option(300, 'seconds to wait for the other processes, at start and end', 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +100,26 @@ def check(config: Config) -> None:
         )
     if not 0 <= model.dropout < 1:
         raise UsageError(f'--model.dropout={model.dropout} is not in 0 <= rate < 1')
+    _check_processes(config.parallel)
     if config.data.frames < math.prod(model.pools()):
         raise UsageError(f'--data.frames={config.data.frames} is too short for --model.pool')
     uneven = [n for n in (*model.kernels, model.hidden) if n % GROUPS]
     if model.norm == 'group' and uneven:
         raise UsageError(f'--model.norm=group needs multiples of {GROUPS} units, not {uneven[0]}')
+
+
+def _check_processes(parallel: ParallelConfig) -> None:
+    count, id = parallel.num_processes, parallel.process_id
+    address = re.fullmatch(r'.+:\d+', parallel.coordinator)
+    if parallel.coordinator not in ('', 'auto') and not address:
+        raise UsageError(f'--parallel.coordinator={parallel.coordinator} is not HOST:PORT or auto')
+    if (count, id) != (1, 0) and not address:
+        raise UsageError(
+            '--parallel.num_processes and --parallel.process_id go with '
+            '--parallel.coordinator=HOST:PORT; auto finds them by itself'
+        )
+    if id >= count:
+        raise UsageError(f'--parallel.process_id={id} is not in 0 to {count - 1}')
 
 
 def save(config: Config) -> None:

@@ -53,6 +53,17 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
+def on_local(tree: Tree) -> Tree:
+    """Replicated values as seen by this process's devices alone; nothing is copied."""
+    sharding = NamedSharding(make_mesh(jax.local_devices()), PartitionSpec())
+
+    def localise(x: jax.Array) -> jax.Array:
+        shards = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape, sharding, shards)
+
+    return jax.tree.map(localise, tree)
+
+
 def mean_over_devices(tree: Tree) -> Tree:
     """The mean of each leaf over the axis `data`, all leaves in one all-reduce."""
     flat, restore = ravel_pytree(tree)
@@ -101,7 +112,7 @@ def on_every_device(
 
 def _pmapped(program: Callable, mesh: Mesh, result: str) -> Callable[[Any, Any], Any]:
     devices = list(mesh.devices.flat)
-    local = mesh.local_mesh.size
+    local = len(mesh.local_devices)
     out_axes = None if result == 'replicated' else 0
     mapped = jax.pmap(program, AXIS, in_axes=(None, 0), out_axes=out_axes, devices=devices)
 
