@@ -55,13 +55,17 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
 
 def on_local(tree: Tree) -> Tree:
     """Replicated values as seen by this process's devices alone; nothing is copied."""
-    sharding = NamedSharding(make_mesh(jax.local_devices()), PartitionSpec())
+    return _seen_by(tree, make_mesh(jax.local_devices()))
 
-    def localise(x: jax.Array) -> jax.Array:
+
+def _seen_by(tree: Tree, mesh: Mesh) -> Tree:
+    sharding = NamedSharding(mesh, PartitionSpec())
+
+    def see(x: jax.Array) -> jax.Array:
         shards = [shard.data for shard in x.addressable_shards]
         return jax.make_array_from_single_device_arrays(x.shape, sharding, shards)
 
-    return jax.tree.map(localise, tree)
+    return jax.tree.map(see, tree)
 
 
 def mean_over_devices(tree: Tree) -> Tree:
@@ -118,8 +122,8 @@ def _pmapped(program: Callable, mesh: Mesh, result: str) -> Callable[[Any, Any],
 
     def run(state: Any, batch: Any) -> Any:
         out = mapped(state, jax.tree.map(lambda x: x.reshape(local, -1, *x.shape[1:]), batch))
-        if result == 'replicated':
-            return out
+        if result == 'replicated':  # of several processes, pmap gives each one its own devices'
+            return out if local == mesh.size else _seen_by(out, mesh)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
 
     return run

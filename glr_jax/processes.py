@@ -5,6 +5,7 @@ JAX sees the devices of all. Files are written by process 0 alone, checkpoints b
 """
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Num
 
+from glr_jax import cli
 from glr_jax.cli import UsageError, UserError
 from glr_jax.config import ParallelConfig
 from glr_jax.parallel import set_cpu_devices
@@ -38,16 +40,11 @@ def start(config: ParallelConfig) -> None:
     # gloo, which carries what CPUs say to each other, greets on stdout, which is for results.
     sys.stdout = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
-    waits = {
-        'initialization_timeout': config.timeout,
-        'shutdown_timeout_seconds': config.timeout,
-    }
+    # JAX itself would end the process here, by a stack trace of its coordination service.
+    patience = threading.Timer(config.timeout, _give_up, [config])
+    patience.start()
     try:
-        if config.coordinator == 'auto':
-            jax.distributed.initialize(**waits)
-        else:
-            where = config.coordinator, config.num_processes, config.process_id
-            jax.distributed.initialize(*where, cluster_detection_method='deactivate', **waits)
+        _join(config)
     except ValueError as error:
         raise UsageError(
             f'--parallel.coordinator={config.coordinator}: {error} Where JAX finds no cluster '
@@ -55,10 +52,31 @@ def start(config: ParallelConfig) -> None:
             '--parallel.process_id'
         ) from None
     except RuntimeError as error:
-        raise UserError(
-            f'--parallel.coordinator={config.coordinator}: not all processes met within '
-            f'--parallel.timeout={config.timeout} s ({str(error).splitlines()[0]})'
-        ) from None
+        reason = str(error).splitlines()[0]
+        raise UserError(f'--parallel.coordinator={config.coordinator}: {reason}') from None
+    finally:
+        patience.cancel()
+
+
+def _join(config: ParallelConfig) -> None:
+    initialize = functools.partial(
+        jax.distributed.initialize,
+        initialization_timeout=config.timeout + 60,
+        shutdown_timeout_seconds=config.timeout,
+    )
+    if config.coordinator == 'auto':
+        initialize()
+    else:
+        where = config.coordinator, config.num_processes, config.process_id
+        initialize(*where, cluster_detection_method='deactivate')
+
+
+def _give_up(config: ParallelConfig) -> None:
+    cli.status(
+        f'--parallel.coordinator={config.coordinator}: not all processes met within '
+        f'--parallel.timeout={config.timeout} s; see what the others say, and start them all'
+    )
+    os._exit(1)  # the main thread waits inside JAX
 
 
 def is_first() -> bool:
