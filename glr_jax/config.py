@@ -55,6 +55,12 @@ class TrainConfig:
 
     epochs: int = option(50, 'passes over the training clips', minimum=1)
     batch_size: int = option(32, 'clips a step, over all devices', minimum=1)
+    accumulate: int = option(
+        1,
+        'micro-batches that each device makes of its share of a step, to save memory; results are '
+        'the same, but for batch norm, which normalises over a micro-batch then',
+        minimum=1,
+    )
     learning_rate: float = option(1e-3, 'of Adam, at its highest', minimum=0.0)
     schedule: Literal['cosine', 'constant'] = option('cosine', 'learning rate over the run')
     mixup: float = option(0.4, 'mixes clips two by two, shares from Beta(a, a); 0: none', 0.0)
@@ -138,10 +144,10 @@ def save(config: Config) -> None:
             file.write('\n')
         os.replace(path + '.partial', path)
         return
-    differences = _differences(load(config.workdir), config)
-    if differences:
+    found = differences(load(config.workdir), config)
+    if found:
         raise UserError(
-            f'{config.workdir} holds a run with {", ".join(differences)}; '
+            f'{config.workdir} holds a run with {", ".join(found)}; '
             'choose another --workdir, or give the same flags to go on with it'
         )
 
@@ -158,12 +164,12 @@ def load(workdir: str) -> Config:
         raise UserError(f'{path} is damaged: {error}') from None
 
 
-def _differences(old: Config, new: Config) -> list[str]:
+def differences(old: Config, new: Config) -> list[str]:
     """Flags of the old run that the new one would change, but for those that change no result."""
     before, after = to_dict(old), to_dict(new)
     return [
         f'--{name}.{key}={before[name][key]} (not {after[name][key]})'
         for name in ('data', 'model', 'train')
         for key in before[name]
-        if before[name][key] != after[name][key]
+        if before[name][key] != after[name][key] and key != 'accumulate'  # as devices
     ] + ([f'--seed={old.seed} (not {new.seed})'] if old.seed != new.seed else [])

@@ -33,16 +33,18 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), (AxisType.Auto,), devices=devices)
 
 
-def share_of_batch(batch_size: int, mesh: Mesh) -> slice:
+def share_of_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> slice:
     """The cases of every batch that this process reads.
 
     Raises:
-      UserError: the batch cannot be shared out evenly.
+      UserError: the batch cannot be shared out evenly to devices, and by each to micro-batches.
     """
-    if batch_size % mesh.size:
+    parts = mesh.size * accumulate
+    if batch_size % parts:
+        micro = f', {accumulate} micro-batches each (--train.accumulate)' if accumulate > 1 else ''
         raise UserError(
-            f'--train.batch_size={batch_size} cannot be shared by {mesh.size} devices; '
-            f'give a multiple of {mesh.size}'
+            f'--train.batch_size={batch_size} cannot be shared by {mesh.size} devices{micro}; '
+            f'give a multiple of {parts}'
         )
     share = batch_size // jax.process_count()
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
@@ -50,11 +52,13 @@ def share_of_batch(batch_size: int, mesh: Mesh) -> slice:
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
     """The same values on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    # By way of NumPy: of an array of its own, a process with one device makes one that Orbax cannot
+    # save (jax 0.10.2).
+    return jax.device_put(jax.tree.map(np.asarray, tree), NamedSharding(mesh, PartitionSpec()))
 
 
 def on_local(tree: Tree) -> Tree:
-    """Replicated values as seen by this process's devices alone; nothing is copied."""
+    """Replicated values as seen by this process's devices alone."""
     return _seen_by(tree, make_mesh(jax.local_devices()))
 
 
@@ -62,7 +66,7 @@ def _seen_by(tree: Tree, mesh: Mesh) -> Tree:
     sharding = NamedSharding(mesh, PartitionSpec())
 
     def see(x: jax.Array) -> jax.Array:
-        shards = [shard.data for shard in x.addressable_shards]
+        shards = [jax.device_put(x.addressable_data(0), device) for device in mesh.local_devices]
         return jax.make_array_from_single_device_arrays(x.shape, sharding, shards)
 
     return jax.tree.map(see, tree)

@@ -20,8 +20,8 @@ from jax.experimental import multihost_utils
 from jaxtyping import Num
 
 from glr_jax import cli
-from glr_jax.cli import UsageError, UserError
-from glr_jax.config import ParallelConfig
+from glr_jax.cli import UsageError, UserError, from_dict, to_dict
+from glr_jax.config import Config, ParallelConfig, differences
 from glr_jax.parallel import set_cpu_devices
 
 Result = TypeVar('Result')
@@ -114,6 +114,18 @@ def on_first(do: Callable[[], Any]) -> Any:
         return do()
     result = together(lambda: do() if is_first() else None)
     return json.loads(_gather_text(json.dumps(result))[0])
+
+
+def check_same(config: Config) -> None:
+    """Raises `UserError` on every process if one was given other flags than process 0."""
+    of_first = from_dict(Config, on_first(lambda: to_dict(config)))
+
+    def check() -> None:
+        found = differences(of_first, config)
+        if found:
+            raise UserError(f'{", ".join(found)} of process 0; give all processes the same flags')
+
+    together(check)
 
 
 def check_shared(folder: str) -> None:

@@ -45,6 +45,7 @@ def main(argv: list[str]) -> None:
         raise UsageError(f'unexpected argument {extra[0]!r}')
     check(config)
     processes.start(config.parallel)
+    processes.check_same(config)
     scores = run(config, processes.together(lambda: open_dataset(config.data.dir)))
     if processes.is_first():
         print(report.table(scores))
@@ -79,11 +80,11 @@ def train(config: Config, dataset: Dataset) -> bool:
 
     # Model, optimiser, and the programs on all devices.
     mesh = parallel.make_mesh()
-    part = parallel.share_of_batch(batch_size, mesh)
+    part = parallel.share_of_batch(batch_size, mesh, config.train.accumulate)
     classifier = make_classifier(config.model, dataset.n_mels, len(dataset.labels), seed)
     optimizer = optax.adam(learning_rate(config.train, steps))
     step_on_devices = parallel.on_every_device(
-        programs.train_program(classifier, optimizer, seed),
+        programs.train_program(classifier, optimizer, seed, config.train.accumulate),
         mesh,
         mapper=config.parallel.mapper,
         result='replicated',
