@@ -29,8 +29,9 @@ def set_cpu_devices(count: int) -> None:
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     """All devices, or those given, along the axis `data`."""
-    devices = devices or jax.devices()
-    return jax.make_mesh((len(devices),), (AXIS,), (AxisType.Auto,), devices=devices)
+    # A process's devices side by side, as pmap wants them: jax.make_mesh would follow the topology.
+    order = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.asarray(order), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def share_of_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> slice:
@@ -96,19 +97,7 @@ def on_every_device(
     """
     if mapper == 'pmap':
         return _pmapped(program, mesh, result)
-    spec = PartitionSpec() if result == 'replicated' else PartitionSpec(AXIS)
-    # check_vma=True would sum the gradient of replicated parameters over devices by itself, and
-    # mean_over_devices would then give it as many times too large as there are devices.
-    mapped = jax.jit(
-        jax.shard_map(
-            program,
-            mesh=mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
-            out_specs=spec,
-            check_vma=False,
-        ),
-        donate_argnums=0 if result == 'replicated' else (),
-    )
+    mapped = shard_mapped(program, mesh, result)
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
 
     def run(state: Any, batch: Any) -> Any:
@@ -116,6 +105,24 @@ def on_every_device(
         return mapped(state, jax.tree.map(place, batch))
 
     return run
+
+
+def shard_mapped(
+    program: Callable[[Any, Any], Any], mesh: Mesh, result: Literal['replicated', 'sharded']
+) -> jax.stages.Wrapped:
+    """The compiled function inside `on_every_device`, of arrays that are placed already."""
+    # check_vma=True would sum the gradient of replicated parameters over devices by itself, and
+    # mean_over_devices would then give it as many times too large as there are devices.
+    return jax.jit(
+        jax.shard_map(
+            program,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            out_specs=PartitionSpec() if result == 'replicated' else PartitionSpec(AXIS),
+            check_vma=False,
+        ),
+        donate_argnums=0 if result == 'replicated' else (),
+    )
 
 
 def _pmapped(program: Callable, mesh: Mesh, result: str) -> Callable[[Any, Any], Any]:

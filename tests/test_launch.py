@@ -30,7 +30,7 @@ def start(*arguments: str) -> subprocess.Popen:
     )
 
 
-def wait_for(path: Path, seconds: float = 120) -> None:
+def wait_for(path: Path, seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not (path.exists() and path.read_text()):
         assert time.monotonic() < deadline, f'{path} did not come'
@@ -210,7 +210,7 @@ def test_slurm_runs_queues_itself_again_and_goes_on(prepared: Path, tmp_path: Pa
     job = submitted.stdout.strip()
     wait_for(tmp_path / 'run' / 'metrics.jsonl')
     subprocess.run(['scancel', '--batch', '--signal=TERM', job], check=True)
-    wait_for(tmp_path / 'run' / 'report' / 'metrics.json', seconds=400)
+    wait_for(tmp_path / 'run' / 'report' / 'metrics.json')
     text = log.read_text()
     assert 'the same command goes on from here' in text
     assert 'going on at step' in text

@@ -81,12 +81,9 @@ def all_reduces(norm: str, accumulate: int) -> tuple[int, int]:
     mesh = parallel.make_mesh()
     classifier = make_classifier(ModelConfig(**CONFIG, norm=norm), n_mels=6, labels=3, seed=0)
     program = programs.train_program(classifier, OPTIMIZER, seed=0, accumulate=accumulate)
-    spec = jax.sharding.PartitionSpec
-    mapped = jax.shard_map(
-        program, mesh=mesh, in_specs=(spec(), spec('data')), out_specs=spec(), check_vma=False
-    )
+    step = parallel.shard_mapped(program, mesh, 'replicated')
     state, batch = programs.init_state(classifier, OPTIMIZER), batch_of(0, 8 * accumulate)
-    text = jax.jit(mapped).lower(state, batch).compile().as_text()
+    text = step.lower(state, batch).compile().as_text()
     loops, entry = (
         len(re.findall(r' all-reduce(?:-start)?\(', part)) for part in text.split('ENTRY')
     )
