@@ -27,8 +27,11 @@ usage: python -m experiments.tpu_compile [--flag=value ...]
 Compiles the train step for slices of TPU v5e on a machine that has none, and prints what a device
 holds, computes and exchanges in a step, as the compiler has it: GLR beside synchronised batch
 normalisation. Needs the libtpu package. Nothing is run, so no speed is measured.
+
+The compiler counts the recurrence's FLOPs for one time step alone, and HBM leaves out what it keeps
+in on-chip memory.
 """
-HEADER = ['slice', 'norm', 'clips a step', 'memory, MiB', 'GFLOP', 'all-reduces', 'exchanged, KiB']
+HEADER = ['slice', 'norm', 'clips a step', 'HBM, MiB', 'GFLOP', 'all-reduces', 'exchanged, KiB']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +84,7 @@ def slice_of_v5e(shape: str) -> Mesh:
 
 
 def measure(study: TpuCompile, model: ModelConfig, mesh: Mesh) -> list[str]:
-    """A device's memory, FLOPs, all-reduces and bytes in them, in a step."""
+    """A device's HBM, FLOPs, all-reduces and bytes in them, in a step."""
     compiled = compile_step(study, model, mesh)
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes
