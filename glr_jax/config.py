@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 from typing import Literal
 
 from glr_jax.cli import UsageError, UserError, from_dict, option, section, to_dict
@@ -54,6 +55,12 @@ class TrainConfig:
 
     epochs: int = option(50, 'passes over the training clips', minimum=1)
     batch_size: int = option(32, 'clips a step, over all devices', minimum=1)
+    accumulate: int = option(
+        1,
+        'micro-batches that each device makes of its share of a step, to save memory; results are '
+        'the same, but for batch norm, which normalises over a micro-batch then',
+        minimum=1,
+    )
     learning_rate: float = option(1e-3, 'of Adam, at its highest', minimum=0.0)
     schedule: Literal['cosine', 'constant'] = option('cosine', 'learning rate over the run')
     mixup: float = option(0.4, 'mixes clips two by two, shares from Beta(a, a); 0: none', 0.0)
@@ -65,6 +72,12 @@ class ParallelConfig:
 
     mapper: Literal['shard_map', 'pmap'] = option('shard_map', 'what runs the per-device program')
     cpu_devices: int = option(0, 'simulate so many devices on the CPU', minimum=0)
+    coordinator: str = option(
+        '', 'for several processes: HOST:PORT of process 0, or auto on Slurm, TPU pods and GKE'
+    )
+    num_processes: int = option(1, 'processes of the run, with HOST:PORT', minimum=1)
+    process_id: int = option(0, 'which of them this is, from 0', minimum=0)
+    timeout: int = option(300, 'seconds to wait for the other processes, at start and end', 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +106,26 @@ def check(config: Config) -> None:
         )
     if not 0 <= model.dropout < 1:
         raise UsageError(f'--model.dropout={model.dropout} is not in 0 <= rate < 1')
+    _check_processes(config.parallel)
     if config.data.frames < math.prod(model.pools()):
         raise UsageError(f'--data.frames={config.data.frames} is too short for --model.pool')
     uneven = [n for n in (*model.kernels, model.hidden) if n % GROUPS]
     if model.norm == 'group' and uneven:
         raise UsageError(f'--model.norm=group needs multiples of {GROUPS} units, not {uneven[0]}')
+
+
+def _check_processes(parallel: ParallelConfig) -> None:
+    count, id = parallel.num_processes, parallel.process_id
+    address = re.fullmatch(r'.+:\d+', parallel.coordinator)
+    if parallel.coordinator not in ('', 'auto') and not address:
+        raise UsageError(f'--parallel.coordinator={parallel.coordinator} is not HOST:PORT or auto')
+    if (count, id) != (1, 0) and not address:
+        raise UsageError(
+            '--parallel.num_processes and --parallel.process_id go with '
+            '--parallel.coordinator=HOST:PORT; auto finds them by itself'
+        )
+    if id >= count:
+        raise UsageError(f'--parallel.process_id={id} is not in 0 to {count - 1}')
 
 
 def save(config: Config) -> None:
@@ -116,10 +144,10 @@ def save(config: Config) -> None:
             file.write('\n')
         os.replace(path + '.partial', path)
         return
-    differences = _differences(load(config.workdir), config)
-    if differences:
+    found = differences(load(config.workdir), config)
+    if found:
         raise UserError(
-            f'{config.workdir} holds a run with {", ".join(differences)}; '
+            f'{config.workdir} holds a run with {", ".join(found)}; '
             'choose another --workdir, or give the same flags to go on with it'
         )
 
@@ -136,12 +164,12 @@ def load(workdir: str) -> Config:
         raise UserError(f'{path} is damaged: {error}') from None
 
 
-def _differences(old: Config, new: Config) -> list[str]:
+def differences(old: Config, new: Config) -> list[str]:
     """Flags of the old run that the new one would change, but for those that change no result."""
     before, after = to_dict(old), to_dict(new)
     return [
         f'--{name}.{key}={before[name][key]} (not {after[name][key]})'
         for name in ('data', 'model', 'train')
         for key in before[name]
-        if before[name][key] != after[name][key]
+        if before[name][key] != after[name][key] and key != 'accumulate'  # as devices
     ] + ([f'--seed={old.seed} (not {new.seed})'] if old.seed != new.seed else [])

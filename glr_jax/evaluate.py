@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from glr_jax import checkpoint, cli, inference, metrics, parallel, report
-from glr_jax.cli import UsageError, UserError, option, status
+from glr_jax.cli import UsageError, UserError, option
 from glr_jax.config import Config
 from glr_jax.dataset import Dataset, open_dataset
+from glr_jax.log import status
 
 USAGE = """
 usage: python -m glr_jax.evaluate --workdir=DIR [--data.split=PROTOCOL] [--data.dir=FOLDER]

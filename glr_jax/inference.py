@@ -7,10 +7,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from flax import nnx
-from jax.experimental import multihost_utils
 from jaxtyping import Float, Int, Num
 
-from glr_jax import parallel, programs
+from glr_jax import parallel, processes, programs
 from glr_jax.batches import segments
 from glr_jax.dataset import Dataset
 from glr_jax.model import Classifier
@@ -100,10 +99,8 @@ def decide_members(
         rows[: len(mine)] = decisions.clips
         right = decisions.segments.argmax(1) == dataset.targets[mine][decisions.owner]
         right_and_all[:] = right.sum(), right.size
-    if parts > 1:
-        rows = np.asarray(multihost_utils.process_allgather(rows)).swapaxes(0, 1)
-        rows = rows.reshape(-1, len(dataset.labels))
-        right_and_all = np.asarray(multihost_utils.process_allgather(right_and_all)).sum(0)
+    rows = processes.gather(rows).swapaxes(0, 1).reshape(-1, len(dataset.labels))
+    right_and_all = processes.gather(right_and_all).sum(0)
     return rows[: len(members)], float(right_and_all[0] / right_and_all[1])
 
 

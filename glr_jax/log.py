@@ -11,12 +11,18 @@ import jax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from glr_jax.cli import status
+from glr_jax import cli
 from glr_jax.programs import Totals
 
 
+def status(message: str) -> None:
+    """Says what goes on, on stderr; of several processes only the first one speaks."""
+    if jax.process_index() == 0:
+        cli.status(message)
+
+
 class Log:
-    """Progress of a run.
+    """Progress of a run; of several processes only the first one writes and speaks.
 
     Clips a second count train steps alone: compiling, validation and checkpoints are left out.
 
@@ -30,16 +36,20 @@ class Log:
 
     def __init__(self, workdir: str, *, batch_size: int, steps: int, done: int):
         self._batch_size, self._steps = batch_size, steps
-        self._lines = _reopen(os.path.join(workdir, 'metrics.jsonl'), done)
-        folder = os.path.join(workdir, 'tensorboard')
-        self._events = SummaryWriter(folder, purge_step=done + 1 if done else None)
+        first = jax.process_index() == 0
+        self._lines = _reopen(os.path.join(workdir, 'metrics.jsonl') if first else os.devnull, done)
+        self._events = SummaryWriter(
+            os.path.join(workdir, 'tensorboard'),
+            purge_step=done + 1 if done else None,
+            write_to_disk=first,
+        )
         self._bar = tqdm(
             total=steps,
             initial=done,
             unit='step',
             leave=False,
             dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
+            disable=not first or not sys.stderr.isatty(),
         )
         self._start = self._shown = time.monotonic()
         self._mark: float | None = None  # since when steps have been timed; None: not yet

@@ -29,20 +29,23 @@ def set_cpu_devices(count: int) -> None:
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     """All devices, or those given, along the axis `data`."""
-    devices = devices or jax.devices()
-    return jax.make_mesh((len(devices),), (AXIS,), (AxisType.Auto,), devices=devices)
+    # A process's devices side by side, as pmap wants them: jax.make_mesh would follow the topology.
+    order = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.asarray(order), (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def share_of_batch(batch_size: int, mesh: Mesh) -> slice:
+def share_of_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> slice:
     """The cases of every batch that this process reads.
 
     Raises:
-      UserError: the batch cannot be shared out evenly.
+      UserError: the batch cannot be shared out evenly to devices, and by each to micro-batches.
     """
-    if batch_size % mesh.size:
+    parts = mesh.size * accumulate
+    if batch_size % parts:
+        micro = f', {accumulate} micro-batches each (--train.accumulate)' if accumulate > 1 else ''
         raise UserError(
-            f'--train.batch_size={batch_size} cannot be shared by {mesh.size} devices; '
-            f'give a multiple of {mesh.size}'
+            f'--train.batch_size={batch_size} cannot be shared by {mesh.size} devices{micro}; '
+            f'give a multiple of {parts}'
         )
     share = batch_size // jax.process_count()
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
@@ -50,7 +53,24 @@ def share_of_batch(batch_size: int, mesh: Mesh) -> slice:
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
     """The same values on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    # By way of NumPy: of an array of its own, a process with one device makes one that Orbax cannot
+    # save (jax 0.10.2).
+    return jax.device_put(jax.tree.map(np.asarray, tree), NamedSharding(mesh, PartitionSpec()))
+
+
+def on_local(tree: Tree) -> Tree:
+    """Replicated values as seen by this process's devices alone."""
+    return _seen_by(tree, make_mesh(jax.local_devices()))
+
+
+def _seen_by(tree: Tree, mesh: Mesh) -> Tree:
+    sharding = NamedSharding(mesh, PartitionSpec())
+
+    def see(x: jax.Array) -> jax.Array:
+        shards = [jax.device_put(x.addressable_data(0), device) for device in mesh.local_devices]
+        return jax.make_array_from_single_device_arrays(x.shape, sharding, shards)
+
+    return jax.tree.map(see, tree)
 
 
 def mean_over_devices(tree: Tree) -> Tree:
@@ -77,19 +97,7 @@ def on_every_device(
     """
     if mapper == 'pmap':
         return _pmapped(program, mesh, result)
-    spec = PartitionSpec() if result == 'replicated' else PartitionSpec(AXIS)
-    # check_vma=True would sum the gradient of replicated parameters over devices by itself, and
-    # mean_over_devices would then give it as many times too large as there are devices.
-    mapped = jax.jit(
-        jax.shard_map(
-            program,
-            mesh=mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
-            out_specs=spec,
-            check_vma=False,
-        ),
-        donate_argnums=0 if result == 'replicated' else (),
-    )
+    mapped = shard_mapped(program, mesh, result)
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
 
     def run(state: Any, batch: Any) -> Any:
@@ -99,16 +107,34 @@ def on_every_device(
     return run
 
 
+def shard_mapped(
+    program: Callable[[Any, Any], Any], mesh: Mesh, result: Literal['replicated', 'sharded']
+) -> jax.stages.Wrapped:
+    """The compiled function inside `on_every_device`, of arrays that are placed already."""
+    # check_vma=True would sum the gradient of replicated parameters over devices by itself, and
+    # mean_over_devices would then give it as many times too large as there are devices.
+    return jax.jit(
+        jax.shard_map(
+            program,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            out_specs=PartitionSpec() if result == 'replicated' else PartitionSpec(AXIS),
+            check_vma=False,
+        ),
+        donate_argnums=0 if result == 'replicated' else (),
+    )
+
+
 def _pmapped(program: Callable, mesh: Mesh, result: str) -> Callable[[Any, Any], Any]:
     devices = list(mesh.devices.flat)
-    local = mesh.local_mesh.size
+    local = len(mesh.local_devices)
     out_axes = None if result == 'replicated' else 0
     mapped = jax.pmap(program, AXIS, in_axes=(None, 0), out_axes=out_axes, devices=devices)
 
     def run(state: Any, batch: Any) -> Any:
         out = mapped(state, jax.tree.map(lambda x: x.reshape(local, -1, *x.shape[1:]), batch))
-        if result == 'replicated':
-            return out
+        if result == 'replicated':  # of several processes, pmap gives each one its own devices'
+            return out if local == mesh.size else _seen_by(out, mesh)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
 
     return run

@@ -53,24 +53,43 @@ def init_state(classifier: Classifier, optimizer: optax.GradientTransformation) 
 
 
 def train_program(
-    classifier: Classifier, optimizer: optax.GradientTransformation, seed: int
+    classifier: Classifier,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    accumulate: int = 1,
 ) -> Callable[[TrainState, Batch], TrainState]:
-    """One step of one device: its share of the batch, everyone's mean gradient, Adam."""
+    """One step of one device: its share of the batch, everyone's mean gradient, Adam.
+
+    The share is gone through in `accumulate` micro-batches, one after the other, whose gradients
+    are averaged before devices exchange anything.
+    """
     classifier.train()
     graph, *_ = split(classifier)
 
     def program(state: TrainState, batch: Batch) -> TrainState:
-        # Random numbers belong to a case, not to a device: any number of devices draws the same.
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), batch.place)
-
-        def loss_of(params: nnx.State) -> tuple[Array, tuple[nnx.State, Array]]:
-            model = nnx.merge(graph, params, state.stats, copy=True)  # batch norm updates stats
-            logits = model(jnp.asarray(batch.mel), keys)
-            losses = optax.softmax_cross_entropy(logits, batch.target)
-            correct = jnp.mean(jnp.argmax(logits, -1) == jnp.argmax(batch.target, -1))
+        def loss_of(
+            params: nnx.State, stats: nnx.State, micro: Batch
+        ) -> tuple[Array, tuple[nnx.State, Array]]:
+            # Random numbers belong to a case, not to a device: any number of devices draws the
+            # same.
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), micro.place)
+            model = nnx.merge(graph, params, stats, copy=True)  # batch norm updates stats
+            logits = model(jnp.asarray(micro.mel), keys)
+            losses = optax.softmax_cross_entropy(logits, micro.target)
+            correct = jnp.mean(jnp.argmax(logits, -1) == jnp.argmax(micro.target, -1))
             return losses.mean(), (split(model)[2], correct)
 
-        (loss, (stats, correct)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        def add(carry: tuple[nnx.State, Any], micro: Batch) -> tuple[tuple[nnx.State, Any], None]:
+            stats, sums = carry
+            (loss, (stats, correct)), grads = jax.value_and_grad(loss_of, has_aux=True)(
+                state.params, stats, micro
+            )
+            return (stats, jax.tree.map(jnp.add, sums, (grads, loss, correct))), None
+
+        micros = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+        nothing = jax.tree.map(jnp.zeros_like, state.params), jnp.zeros(()), jnp.zeros(())
+        (stats, sums), _ = jax.lax.scan(add, (state.stats, nothing), micros)
+        grads, loss, correct = jax.tree.map(lambda x: x / accumulate, sums)
         grads, stats, loss, correct = mean_over_devices((grads, stats, loss, correct))
         updates, moments = optimizer.update(grads, state.optimizer, state.params)
         cases = jax.lax.axis_size('data') * len(batch.target)

@@ -1,8 +1,6 @@
 """Trains a classifier: `python -m glr_jax.train --flagfile=experiments/demo.flags`."""
 
 import math
-import signal
-import threading
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,11 +8,22 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
-from glr_jax import batches, checkpoint, cli, cost, evaluate, inference, parallel, programs, report
-from glr_jax.cli import UsageError, UserError, status
+from glr_jax import (
+    batches,
+    checkpoint,
+    cli,
+    cost,
+    evaluate,
+    inference,
+    parallel,
+    processes,
+    programs,
+    report,
+)
+from glr_jax.cli import UsageError, UserError
 from glr_jax.config import Config, TrainConfig, check, save
 from glr_jax.dataset import Dataset, open_dataset
-from glr_jax.log import Log
+from glr_jax.log import Log, status
 from glr_jax.model import make_classifier
 
 USAGE = """
@@ -35,8 +44,11 @@ def main(argv: list[str]) -> None:
     if extra:
         raise UsageError(f'unexpected argument {extra[0]!r}')
     check(config)
-    parallel.set_cpu_devices(config.parallel.cpu_devices)
-    print(report.table(run(config, open_dataset(config.data.dir))))
+    processes.start(config.parallel)
+    processes.check_same(config)
+    scores = run(config, processes.together(lambda: open_dataset(config.data.dir)))
+    if processes.is_first():
+        print(report.table(scores))
 
 
 def run(config: Config, dataset: Dataset) -> dict[str, Any]:
@@ -46,9 +58,9 @@ def run(config: Config, dataset: Dataset) -> dict[str, Any]:
       UserError: the workdir is another run's, or a SIGTERM came before the last step.
       DivergedError: the learning rate is too high.
     """
-    scores = report.read(config.workdir)
+    scores = processes.on_first(lambda: report.read(config.workdir))
     if scores:
-        save(config)  # or rather: is it this config's?
+        processes.on_first(lambda: save(config))  # or rather: is it this config's?
         status(f'{config.workdir} is finished')
         return scores
     if not train(config, dataset):
@@ -68,11 +80,11 @@ def train(config: Config, dataset: Dataset) -> bool:
 
     # Model, optimiser, and the programs on all devices.
     mesh = parallel.make_mesh()
-    part = parallel.share_of_batch(batch_size, mesh)
+    part = parallel.share_of_batch(batch_size, mesh, config.train.accumulate)
     classifier = make_classifier(config.model, dataset.n_mels, len(dataset.labels), seed)
     optimizer = optax.adam(learning_rate(config.train, steps))
     step_on_devices = parallel.on_every_device(
-        programs.train_program(classifier, optimizer, seed),
+        programs.train_program(classifier, optimizer, seed, config.train.accumulate),
         mesh,
         mapper=config.parallel.mapper,
         result='replicated',
@@ -80,17 +92,17 @@ def train(config: Config, dataset: Dataset) -> bool:
     probabilities = inference.on_local_devices(classifier)
 
     # State: from the latest checkpoint, or from the start.
-    save(config)
+    processes.on_first(lambda: save(config))
+    processes.check_shared(config.workdir)
     manager = checkpoint.open_manager(config.workdir)
     meta = checkpoint.make_meta(config, dataset)
-    state = parallel.replicate(programs.init_state(classifier, optimizer), mesh)
-    state = checkpoint.restore_latest(manager, state, mesh)
-    done = int(state.step)
-    if done == 0:
+    state = programs.init_state(classifier, optimizer)
+    if manager.latest_step() is None:
         mean, deviation = band_statistics(dataset, clips)
         state.stats['mean'][...] = jnp.asarray(mean, jnp.float32)
         state.stats['deviation'][...] = jnp.asarray(deviation, jnp.float32)
-        state = parallel.replicate(state, mesh)
+    state = checkpoint.restore_latest(manager, parallel.replicate(state, mesh), mesh)
+    done = int(state.step)
     size = dataset.n_mels, len(dataset.labels)
     status(
         f'{config.workdir}: {config.model.kind}, {config.model.norm}, '
@@ -103,24 +115,24 @@ def train(config: Config, dataset: Dataset) -> bool:
         status(f'going on at step {done} of {steps}')
 
     # Loop: a step, and after each epoch validation, a line, a checkpoint.
-    stop = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-
     def read(step: int) -> batches.Batch:
         plan = batches.plan(step, batch_size, clips, seed, part, config.train.mixup)
         return batches.read(dataset, plan, config.data.frames)
 
-    with Log(config.workdir, batch_size=batch_size, steps=steps, done=done) as log:
+    with (
+        processes.stopping() as stops_after,
+        Log(config.workdir, batch_size=batch_size, steps=steps, done=done) as log,
+    ):
         for step, batch in enumerate(batches.prefetch(read, range(done, steps)), done + 1):
             state = step_on_devices(state, batch)
+            stops = stops_after(step)
             log.step(step, state.totals)
             epoch, past = divmod(step * batch_size, len(clips))
             epoch_ends = past < batch_size or step == steps
             scores = None
             if epoch_ends:
-                scores = evaluate.score(
-                    probabilities((state.params, state.stats)), dataset, validation, config
-                )
+                apply = probabilities(parallel.on_local((state.params, state.stats)))
+                scores = evaluate.score(apply, dataset, validation, config)
                 if not math.isfinite(scores['loss']):
                     raise DivergedError(
                         f'{config.workdir}: the loss is no number any more after step {step}; '
@@ -128,12 +140,11 @@ def train(config: Config, dataset: Dataset) -> bool:
                     )
                 log.epoch(min(epoch, config.train.epochs), step, state.totals, scores)
                 state = state._replace(totals=parallel.replicate(programs.no_totals(), mesh))
-            if epoch_ends or stop.is_set():
+            if epoch_ends or stops:
                 checkpoint.save(manager, state, meta, scores)
-            if stop.is_set():
+            if stops:
                 break
     manager.close()
-    signal.signal(signal.SIGTERM, before)
     return int(state.step) == steps
 
 

@@ -1,3 +1,4 @@
+import functools
 import re
 from typing import Any
 
@@ -24,12 +25,15 @@ def batch_of(step: int, size: int = 8) -> Batch:
     return Batch(mel, rng.dirichlet(np.ones(3), size).astype(np.float32), place)
 
 
-def train(devices: int, mapper: parallel.Mapper = 'shard_map', **model: Any) -> Any:
+@functools.cache
+def train(
+    devices: int, mapper: parallel.Mapper = 'shard_map', accumulate: int = 1, **model: Any
+) -> Any:
     """Parameters and totals after four steps on so many devices."""
     mesh = parallel.make_mesh(jax.devices()[:devices])
     classifier = make_classifier(ModelConfig(**CONFIG, **model), n_mels=6, labels=3, seed=0)
     classifier.deviation[...] = 50 + classifier.deviation[...]
-    program = programs.train_program(classifier, OPTIMIZER, seed=0)
+    program = programs.train_program(classifier, OPTIMIZER, seed=0, accumulate=accumulate)
     step = parallel.on_every_device(program, mesh, mapper=mapper, result='replicated')
     state = parallel.replicate(programs.init_state(classifier, OPTIMIZER), mesh)
     for k in range(4):
@@ -47,6 +51,21 @@ def test_training_does_not_depend_on_the_number_of_devices(devices, mapper) -> N
     assert differences(train(1), train(devices, mapper)) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ('devices', 'accumulate', 'mapper'),
+    [(1, 8, 'shard_map'), (2, 2, 'shard_map'), (4, 2, 'shard_map'), (2, 4, 'pmap')],
+)
+def test_accumulating_gradients_changes_nothing(devices, accumulate, mapper) -> None:
+    assert differences(train(1), train(devices, mapper, accumulate)) < 1e-5
+
+
+def test_batch_norm_normalises_over_a_micro_batch() -> None:
+    assert differences(train(1, norm='batch'), train(1, accumulate=4, norm='batch')) > 1e-3
+    # Micro-batches in time are batches in space, but for the running statistics.
+    parts, devices = train(1, accumulate=4, norm='batch'), train(4, norm='batch')
+    assert differences(parts, devices) < 1e-5
+
+
 def test_synchronised_batch_norm_does_not_either_but_per_device_batch_norm_does() -> None:
     assert differences(train(1, norm='batch_sync'), train(4, norm='batch_sync')) < 1e-5
     assert differences(train(1, norm='batch'), train(4, norm='batch')) > 1e-3
@@ -57,16 +76,29 @@ def test_training_changes_the_parameters_and_dropout_is_on() -> None:
     assert differences(with_dropout, without) > 1e-4
 
 
-def test_one_all_reduce_a_step() -> None:
+def all_reduces(norm: str, accumulate: int) -> tuple[int, int]:
+    """How many a train step does once, and how many for every micro-batch."""
     mesh = parallel.make_mesh()
-    classifier = make_classifier(ModelConfig(**CONFIG), n_mels=6, labels=3, seed=0)
-    program = programs.train_program(classifier, OPTIMIZER, seed=0)
-    spec = jax.sharding.PartitionSpec
-    mapped = jax.shard_map(
-        program, mesh=mesh, in_specs=(spec(), spec('data')), out_specs=spec(), check_vma=False
+    classifier = make_classifier(ModelConfig(**CONFIG, norm=norm), n_mels=6, labels=3, seed=0)
+    program = programs.train_program(classifier, OPTIMIZER, seed=0, accumulate=accumulate)
+    step = parallel.shard_mapped(program, mesh, 'replicated')
+    state, batch = programs.init_state(classifier, OPTIMIZER), batch_of(0, 8 * accumulate)
+    text = step.lower(state, batch).compile().as_text()
+    loops, entry = (
+        len(re.findall(r' all-reduce(?:-start)?\(', part)) for part in text.split('ENTRY')
     )
-    lowered = jax.jit(mapped).lower(programs.init_state(classifier, OPTIMIZER), batch_of(0))
-    assert len(re.findall(r' all-reduce(?:-start)?\(', lowered.compile().as_text())) == 1
+    return entry, loops
+
+
+@pytest.mark.parametrize('accumulate', [1, 4])
+def test_one_all_reduce_a_step_for_glr(accumulate: int) -> None:
+    assert all_reduces('glr', accumulate) == (1, 0)
+
+
+def test_synchronised_batch_norm_needs_more_for_every_layer_and_micro_batch() -> None:
+    layers = 2  # after the convolution, and on the inputs of the recurrence
+    assert all_reduces('batch_sync', 1) == (1 + 2 * layers, 0)  # forward and backward
+    assert all_reduces('batch_sync', 4) == (1, 2 * layers)
 
 
 @pytest.mark.parametrize('mapper', ['shard_map', 'pmap'])

@@ -1,0 +1,140 @@
+"""What the train step comes to on TPU slices, compiled without one.
+
+`python -m experiments.tpu_compile`, after `pip install -e '.[tpu]'`
+"""
+
+import dataclasses
+import os
+import re
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from experiments.tables import markdown
+from glr_jax import cli, parallel, programs
+from glr_jax.batches import Batch
+from glr_jax.cli import UsageError, UserError, option, section, status
+from glr_jax.config import ModelConfig
+from glr_jax.model import make_classifier
+
+USAGE = """
+usage: python -m experiments.tpu_compile [--flag=value ...]
+
+Compiles the train step for slices of TPU v5e on a machine that has none, and prints what a device
+holds, computes and exchanges in a step, as the compiler has it: GLR beside synchronised batch
+normalisation. Needs the libtpu package. Nothing is run, so no speed is measured.
+
+The compiler counts the recurrence's FLOPs for one time step alone, and HBM leaves out what it keeps
+in on-chip memory.
+"""
+HEADER = ['slice', 'norm', 'clips a step', 'HBM, MiB', 'GFLOP', 'all-reduces', 'exchanged, KiB']
+
+
+@dataclasses.dataclass(frozen=True)
+class TpuCompile:
+    """What the command line says."""
+
+    slices: tuple[str, ...] = option(('2x2', '4x4'), 'of v5e, chips by chips')
+    norms: tuple[str, ...] = option(('glr', 'batch_sync'), 'to compare')
+    clips: int = option(32, 'of a device in a step', minimum=1)
+    accumulate: int = option(1, 'micro-batches of a device in a step', minimum=1)
+    frames: int = option(640, 'of a clip', minimum=8)
+    labels: int = option(10, 'classes', minimum=2)
+    model: ModelConfig = section(ModelConfig)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command line."""
+    study, extra = cli.parse(TpuCompile, argv, USAGE)
+    if extra:
+        raise UsageError(f'unexpected argument {extra[0]!r}')
+    if study.clips % study.accumulate:
+        raise UsageError(f'--clips={study.clips} is no multiple of --accumulate')
+    jax.config.update('jax_platforms', 'cpu')
+    rows = []
+    for shape in study.slices:
+        mesh = slice_of_v5e(shape)
+        for norm in study.norms:
+            status(f'{shape}, {norm}: compiling')
+            model = dataclasses.replace(study.model, norm=norm)  # type: ignore[arg-type]
+            found = measure(study, model, mesh)
+            rows.append([shape, norm, str(study.clips * mesh.size), *found])
+    print(markdown(HEADER, rows))
+
+
+def slice_of_v5e(shape: str) -> Mesh:
+    """The devices of a slice that need not be there.
+
+    Raises:
+      UserError: there is no libtpu, or no such slice.
+    """
+    os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')  # there is no TPU's metadata server to ask
+    try:
+        topology = topologies.get_topology_desc(platform='tpu', topology_name=f'v5e:{shape}')
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--slices={shape}: {reason} (libtpu comes with: pip install -e '.[tpu]')"
+        ) from None
+    return parallel.make_mesh(topology.devices)
+
+
+def measure(study: TpuCompile, model: ModelConfig, mesh: Mesh) -> list[str]:
+    """A device's HBM, FLOPs, all-reduces and bytes in them, in a step."""
+    compiled = compile_step(study, model, mesh)
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    held += memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    count, size = exchanged(compiled.as_text(), study.accumulate)
+    return [f'{held / 2**20:.0f}', f'{cost["flops"] / 1e9:.1f}', f'{count}', f'{size / 2**10:.1f}']
+
+
+def compile_step(study: TpuCompile, model: ModelConfig, mesh: Mesh) -> Any:
+    """The real train step, compiled for a mesh."""
+    classifier = make_classifier(model, n_mels=128, labels=study.labels, seed=0)
+    optimizer = optax.adam(1e-3)
+    program = programs.train_program(classifier, optimizer, 0, study.accumulate)
+    clips = study.clips * mesh.size
+    batch = Batch(
+        mel=np.zeros((clips, study.frames, 128), np.uint8),
+        target=np.zeros((clips, study.labels), np.float32),
+        place=np.zeros(clips, np.int32),
+    )
+    placed = lambda tree, spec: jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec)), tree
+    )
+    state = placed(programs.init_state(classifier, optimizer), PartitionSpec())
+    step = parallel.shard_mapped(program, mesh, 'replicated')
+    traced = step.trace(state, placed(batch, PartitionSpec(parallel.AXIS)))
+    return traced.lower(lowering_platforms=('tpu',)).compile()
+
+
+def exchanged(hlo: str, accumulate: int) -> tuple[int, int]:
+    """How many all-reduces a step does, and the bytes of a device in them.
+
+    Those outside the entry computation are in the loop over micro-batches.
+    """
+    count = size = 0
+    inside, entry = hlo.split('ENTRY')
+    for text, times in ((inside, accumulate), (entry, 1)):
+        for result in re.findall(r'= (.*?) all-reduce(?:-start)?\(', text):
+            count += times
+            size += times * sum(
+                4 * _elements(shape) for shape in re.findall(r'f32\[(.*?)\]', result)
+            )
+    return count, size
+
+
+def _elements(shape: str) -> int:
+    elements = 1
+    for side in filter(None, shape.split(',')):
+        elements *= int(side)
+    return elements
+
+
+if __name__ == '__main__':
+    cli.run(main)

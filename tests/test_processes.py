@@ -1,0 +1,196 @@
+"""Several real processes, as one run of the real command."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from glr_jax import batches, checkpoint, parallel, programs, train
+from glr_jax.config import load
+from glr_jax.model import make_classifier
+
+SMALL = [
+    *('--data.frames=8', '--train.batch_size=8', '--train.epochs=8'),
+    *('--model.kernels=8', '--model.hidden=8', '--train.learning_rate=0.01'),
+]
+STEPS = 18  # 8 epochs of 18 clips
+
+
+class Run:
+    """A run by one or several processes that have been started."""
+
+    def __init__(self, workdir: Path, data: Path, count: int, devices: int, *flags: str):
+        self.workdir = workdir
+        command = [sys.executable, '-m', 'glr_jax.train', f'--workdir={workdir}', *SMALL]
+        command += [f'--data.dir={data}', f'--parallel.cpu_devices={devices}', *flags]
+        if count > 1:
+            command += [f'--parallel.coordinator=127.0.0.1:{free_port()}']
+            command += [f'--parallel.num_processes={count}', '--parallel.timeout=60']
+        own = [[f'--parallel.process_id={k}'] if count > 1 else [] for k in range(count)]
+        self.processes = [
+            subprocess.Popen(
+                [*command, *own[k]],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for k in range(count)
+        ]
+
+    def terminate_one(self) -> None:
+        """SIGTERM to the last process, after the first epoch."""
+        log = self.workdir / 'metrics.jsonl'
+        deadline = time.monotonic() + 120
+        while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.processes[-1].send_signal(signal.SIGTERM)
+
+    def finish(self) -> tuple[list[int], list[str], list[str]]:
+        """Exit codes, outputs and errors."""
+        texts = [process.communicate(timeout=240) for process in self.processes]
+        outputs, errors = map(list, zip(*texts, strict=True))
+        return [process.returncode for process in self.processes], outputs, errors
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        return listener.getsockname()[1]
+
+
+def rows(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def assert_same_run(workdir: Path, other: Path) -> None:
+    """The same losses, final parameters and report, but for the rounding of sums."""
+    for mine, theirs in zip(rows(workdir), rows(other), strict=True):
+        for key in ('step', 'loss', 'accuracy', 'validation_loss', 'validation_accuracy'):
+            assert mine[key] == pytest.approx(theirs[key], rel=1e-5), key
+    assert rows(workdir)[-1]['step'] == STEPS
+    one, two = (jax.tree.leaves(last_state(folder)) for folder in (workdir, other))
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    reports = [json.loads((w / 'report' / 'metrics.json').read_text()) for w in (workdir, other)]
+    losses = [report.pop('loss') for report in reports]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert reports[0] == reports[1]
+
+
+def last_state(workdir: Path) -> Any:
+    """Parameters and moments of the newest checkpoint, whatever devices wrote it."""
+    config, mesh = load(str(workdir)), parallel.make_mesh(jax.devices()[:1])
+    classifier = make_classifier(config.model, n_mels=128, labels=3, seed=1)
+    optimizer = optax.adam(train.learning_rate(config.train, STEPS))
+    with checkpoint.open_manager(str(workdir), read_only=True) as manager:
+        state = programs.init_state(classifier, optimizer)
+        state = checkpoint.restore_latest(manager, state, mesh)
+    return jax.device_get((state.params, state.optimizer))
+
+
+@pytest.fixture(scope='module')
+def alone(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process with one device, never interrupted."""
+    workdir = tmp_path_factory.mktemp('runs') / 'alone'
+    codes, _, errors = Run(workdir, prepared, 1, 1).finish()
+    assert codes == [0], errors
+    return workdir
+
+
+@pytest.mark.parametrize(('count', 'devices', 'mapper'), [(2, 2, 'shard_map'), (2, 1, 'pmap')])
+def test_processes_and_devices_do_not_matter(
+    count: int, devices: int, mapper: str, alone: Path, prepared: Path, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / 'run', prepared, count, devices, f'--parallel.mapper={mapper}')
+    codes, outputs, errors = run.finish()
+    assert codes == [0, 0], errors
+    assert_same_run(tmp_path / 'run', alone)
+    assert 'accuracy' in outputs[0]
+    assert 'Gloo' not in outputs[0]  # stdout is for results
+    assert outputs[1] == ''
+    assert 'epoch' in errors[0]
+    assert 'epoch' not in errors[1]
+    assert len(os.listdir(tmp_path / 'run' / 'tensorboard')) == 1
+
+
+def test_one_process_with_four_devices(alone: Path, prepared: Path, tmp_path: Path) -> None:
+    codes, _, errors = Run(tmp_path / 'run', prepared, 1, 4).finish()
+    assert codes == [0], errors
+    assert_same_run(tmp_path / 'run', alone)
+
+
+@pytest.mark.parametrize(('before', 'after'), [((2, 2), (1, 1)), ((1, 4), (2, 1))])
+def test_a_sigterm_to_one_stops_all_and_other_processes_go_on(
+    before: tuple, after: tuple, alone: Path, prepared: Path, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / 'run', prepared, *before)
+    run.terminate_one()
+    codes, _, errors = run.finish()
+    assert codes == [1] * before[0], errors
+    assert all('the same command goes on' in error for error in errors)
+    steps = [int(name) for name in os.listdir(tmp_path / 'run' / 'checkpoints') if name.isdigit()]
+    assert 0 < max(steps) < STEPS
+    codes, _, errors = Run(tmp_path / 'run', prepared, *after).finish()
+    assert codes == [0] * after[0], errors
+    assert f'going on at step {max(steps)}' in errors[0]
+    assert_same_run(tmp_path / 'run', alone)
+
+
+def test_what_is_wrong_on_process_0_stops_all(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / 'thesis.tex').write_text('precious')
+    codes, _, errors = Run(tmp_path, prepared, 2, 1).finish()
+    assert codes == [1, 1]
+    assert all('not empty' in error for error in errors), errors
+    assert 'process 0: ' in errors[1]
+    assert os.listdir(tmp_path) == ['thesis.tex']
+
+
+def test_processes_with_other_flags_are_refused(prepared: Path, tmp_path: Path) -> None:
+    port = free_port()
+    shared = [f'--parallel.coordinator=127.0.0.1:{port}', '--parallel.num_processes=2']
+    first = Run(tmp_path / 'a', prepared, 1, 1, *shared)
+    second = Run(tmp_path / 'a', prepared, 1, 1, *shared, '--parallel.process_id=1', '--seed=3')
+    for run in (first, second):
+        codes, _, errors = run.finish()
+        assert codes == [1]
+        assert '--seed=0 (not 3) of process 0' in errors[0]
+    assert not (tmp_path / 'a').exists()
+
+
+@pytest.mark.parametrize('process', [0, 1])
+def test_a_process_does_not_wait_for_others_for_ever(
+    process: int, prepared: Path, tmp_path: Path
+) -> None:
+    flags = [f'--parallel.coordinator=127.0.0.1:{free_port()}', '--parallel.num_processes=2']
+    flags += ['--parallel.timeout=2', f'--parallel.process_id={process}']
+    run = Run(tmp_path / 'run', prepared, 1, 1, *flags)
+    codes, _, errors = run.finish()
+    assert codes == [1]
+    assert len(errors[0].splitlines()) == 1
+    assert 'not all processes met within --parallel.timeout=2 s' in errors[0]
+
+
+def test_where_there_is_no_cluster_auto_says_so(prepared: Path, tmp_path: Path) -> None:
+    codes, _, errors = Run(tmp_path / 'run', prepared, 1, 0, '--parallel.coordinator=auto').finish()
+    assert codes == [2]
+    assert 'JAX finds no cluster' in errors[0]
+
+
+def test_each_clip_is_used_once_an_epoch_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips, used = np.arange(100, 148), []
+    monkeypatch.setattr(jax, 'process_count', lambda: 2)
+    for process in range(2):
+        monkeypatch.setattr(jax, 'process_index', lambda process=process: process)
+        part = parallel.share_of_batch(16, parallel.make_mesh())
+        used += [batches.plan(step, 16, clips, 0, part).clip for step in range(3)]
+    assert sorted(np.concatenate(used)) == clips.tolist()
