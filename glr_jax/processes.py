@@ -162,12 +162,20 @@ def stopping() -> Iterator[Callable[[int], bool]]:
     if jax.distributed.is_initialized():
         yield multihost_utils.reached_preemption_sync_point
         return
-    stop = threading.Event()
+    stop, told = threading.Event(), False
+
+    def stops_after(step: int) -> bool:
+        nonlocal told
+        told = stop.is_set()
+        return told
+
     before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
-        yield lambda step: stop.is_set()
+        yield stops_after
     finally:
         signal.signal(signal.SIGTERM, before)
+        if stop.is_set() and not told:  # it came after the last step: not for us, but not lost
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _gather_text(text: str) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 import pytest
 
-from glr_jax import batches, checkpoint, parallel, programs, train
+from glr_jax import batches, checkpoint, parallel, processes, programs, train
 from glr_jax.config import load
 from glr_jax.model import make_classifier
 
@@ -194,3 +194,19 @@ def test_each_clip_is_used_once_an_epoch_over_processes(monkeypatch: pytest.Monk
         part = parallel.share_of_batch(16, parallel.make_mesh())
         used += [batches.plan(step, 16, clips, 0, part).clip for step in range(3)]
     assert sorted(np.concatenate(used)) == clips.tolist()
+
+
+def test_a_sigterm_after_the_last_step_has_its_usual_effect() -> None:
+    heard: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append('usual'))
+    try:
+        with processes.stopping() as stops_after:
+            signal.raise_signal(signal.SIGTERM)
+            assert stops_after(1)
+        assert heard == []
+        with processes.stopping() as stops_after:
+            assert not stops_after(2)
+            signal.raise_signal(signal.SIGTERM)
+        assert heard == ['usual']
+    finally:
+        signal.signal(signal.SIGTERM, before)
