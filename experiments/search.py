@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments import paper
+from experiments import floor, paper
 from experiments.tables import markdown
 from glr_jax import cli, cost, train
 from glr_jax.cli import UsageError, option, section, status
@@ -75,12 +75,13 @@ def main(argv: list[str]) -> None:
     set_cpu_devices(search.parallel.cpu_devices)
     dataset = open_dataset(search.data.dir)
     os.makedirs(search.out, exist_ok=True)
-    rows = []
+    floor_scores = floor.score('svm', dataset, search.data.split, floor.all_statistics(dataset))
+    rows: list[dict[str, Any]] = []
     for number, (setting, config) in enumerate(trials, 1):
         status(f'[{number}/{len(trials)}] {os.path.basename(config.workdir)}')
         rows.append(trial(setting, config, dataset))
-        write(search, rows)
-    print(document(search, rows))
+        write(search, rows, floor_scores['accuracy'])
+    print(document(search, rows, floor_scores['accuracy']))
     status(f'written: {os.path.join(search.out, "results.md")}')
 
 
@@ -150,15 +151,16 @@ def trial(setting: Setting, config: Config, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def write(search: Search, rows: Sequence[dict[str, Any]]) -> None:
+def write(search: Search, rows: Sequence[dict[str, Any]], floor_accuracy: float) -> None:
     """Writes what there is so far."""
     with open(os.path.join(search.out, 'results.json'), 'w') as file:
-        json.dump({'search': cli.to_dict(search), 'trials': rows}, file, indent=2)
+        results = {'search': cli.to_dict(search), 'trials': rows, 'floor': floor_accuracy}
+        json.dump(results, file, indent=2)
     with open(os.path.join(search.out, 'results.md'), 'w', encoding='utf-8') as file:
-        file.write(document(search, rows) + '\n')
+        file.write(document(search, rows, floor_accuracy) + '\n')
 
 
-def document(search: Search, rows: Sequence[dict[str, Any]]) -> str:
+def document(search: Search, rows: Sequence[dict[str, Any]], floor_accuracy: float) -> str:
     """The results as Markdown: the best on the validation clips first, the diverged last."""
     finished = [row for row in rows if 'test_accuracy' in row]
     finished.sort(key=lambda row: (-row['validation_accuracy'], row['validation_loss']))
@@ -175,7 +177,8 @@ def document(search: Search, rows: Sequence[dict[str, Any]]) -> str:
     header += ['validation, %', 'test, %', 'validation loss', 'seconds', '']
     return (
         f'# Search: {search.method}, {len(rows)} trials, {search.data.dir}, {search.data.split}\n\n'
-        'In the order of the validation accuracy; the test clips have no part in it.\n\n'
+        'In the order of the validation accuracy; the test clips have no part in it. '
+        f'The floor, an SVM on band statistics, has {100 * floor_accuracy:.1f} on them.\n\n'
         + markdown(header, cells)
     )
 

@@ -123,18 +123,29 @@ def precision_recall_f1(results: dict[str, Any], name: str | None) -> str:
             values = [run['scores'][key] for key in ('precision', 'recall', 'macro_f1')]
             cells = [_cell(value, c) for value, c in zip(values, claim, strict=True)]
             rows.append([f'Iteration {run["iteration"]}', *cells])
+    for name in (model, FLOOR):
+        its = [run['scores'] for run in _runs(results) if run['model'] == name]
+        means = [_spread([s[key] for s in its]) for key in ('precision', 'recall', 'macro_f1')]
+        rows.append([f'{name}, mean ± std', *means])
     return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1'], rows)
 
 
 def genres(results: dict[str, Any]) -> str:
-    """Precision, recall and F1 of each label under the proposed model."""
+    """Precision, recall and F1 of each label under the proposed model, and the floor's F1."""
     model = _proposed(results)
-    mine = [run['scores']['per_class'] for run in _runs(results) if run['model'] == model]
+    mine, floor = (
+        [run['scores']['per_class'] for run in _runs(results) if run['model'] == name]
+        for name in (model, FLOOR)
+    )
     rows = [
-        [label, *(_spread([s[label][key] for s in mine]) for key in ('precision', 'recall', 'f1'))]
+        [
+            label,
+            *(_spread([s[label][key] for s in mine]) for key in ('precision', 'recall', 'f1')),
+            _spread([s[label]['f1'] for s in floor]),
+        ]
         for label in results['labels']
     ]
-    return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1'], rows)
+    return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1', f'F1 of {FLOOR}'], rows)
 
 
 def _setting(results: dict[str, Any]) -> list[str]:
