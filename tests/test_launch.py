@@ -209,7 +209,7 @@ def test_slurm_runs_queues_itself_again_and_goes_on(prepared: Path, tmp_path: Pa
     assert submitted.returncode == 0, submitted.stderr
     job = submitted.stdout.strip()
     wait_for(tmp_path / 'run' / 'metrics.jsonl')
-    subprocess.run(['scancel', '--batch', '--signal=TERM', job], check=True)
+    subprocess.run(['scancel', '--batch', '--signal=USR1', job], check=True)
     wait_for(tmp_path / 'run' / 'report' / 'metrics.json')
     text = log.read_text()
     assert 'the same command goes on from here' in text

@@ -57,7 +57,11 @@ class Run:
 
     def finish(self) -> tuple[list[int], list[str], list[str]]:
         """Exit codes, outputs and errors."""
-        texts = [process.communicate(timeout=240) for process in self.processes]
+        try:
+            texts = [process.communicate(timeout=600) for process in self.processes]
+        finally:
+            for process in self.processes:
+                process.kill()
         outputs, errors = map(list, zip(*texts, strict=True))
         return [process.returncode for process in self.processes], outputs, errors
 
