@@ -10,7 +10,18 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
-from glr_jax import batches, checkpoint, cli, cost, evaluate, inference, parallel, programs, report
+from glr_jax import (
+    batches,
+    checkpoint,
+    cli,
+    compiled,
+    cost,
+    evaluate,
+    inference,
+    parallel,
+    programs,
+    report,
+)
 from glr_jax.cli import UsageError, UserError, status
 from glr_jax.config import Config, TrainConfig, check, save
 from glr_jax.dataset import Dataset, open_dataset
@@ -35,6 +46,7 @@ def main(argv: list[str]) -> None:
     if extra:
         raise UsageError(f'unexpected argument {extra[0]!r}')
     check(config)
+    compiled.keep()
     parallel.set_cpu_devices(config.parallel.cpu_devices)
     print(report.table(run(config, open_dataset(config.data.dir))))
 
