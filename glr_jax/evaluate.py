@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from glr_jax import checkpoint, cli, inference, metrics, parallel, report
+from glr_jax import checkpoint, cli, compiled, inference, metrics, parallel, report
 from glr_jax.cli import UsageError, UserError, option
 from glr_jax.config import Config
 from glr_jax.dataset import Dataset, open_dataset
@@ -46,6 +46,7 @@ def main(argv: list[str]) -> None:
         raise UsageError(
             f'unexpected argument {extra[0]!r}' if extra else '--workdir=DIR is needed'
         )
+    compiled.keep()
     *_, meta, _ = checkpoint.restore_best(choice.workdir, parallel.make_mesh(jax.local_devices()))
     dataset = open_dataset(choice.data.dir or meta.config.data.dir)
     split = choice.data.split or meta.config.data.split

@@ -14,7 +14,7 @@ from jaxtyping import Float, Num
 
 from data_prep.mel import ClipError, FrontEnd, mel_of_file
 from data_prep.sources import audio_files
-from glr_jax import batches, checkpoint, cli, inference, parallel
+from glr_jax import batches, checkpoint, cli, compiled, inference, parallel
 from glr_jax.cli import UsageError, UserError, option, status
 
 USAGE = """
@@ -50,6 +50,7 @@ def main(argv: list[str]) -> None:
         raise UsageError('--workdir=DIR is needed: the folder of the run')
     if not inputs:
         raise UsageError('no audio: name a file or a folder')
+    compiled.keep()
     files = list(find(inputs))
     mesh = parallel.make_mesh(jax.local_devices())
     classifier, state, meta, _ = checkpoint.restore_best(choice.workdir, mesh)

@@ -12,6 +12,7 @@ from glr_jax import (
     batches,
     checkpoint,
     cli,
+    compiled,
     cost,
     evaluate,
     inference,
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> None:
     if extra:
         raise UsageError(f'unexpected argument {extra[0]!r}')
     check(config)
+    compiled.keep()
     processes.start(config.parallel)
     processes.check_same(config)
     scores = run(config, processes.together(lambda: open_dataset(config.data.dir)))

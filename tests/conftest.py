@@ -3,6 +3,7 @@
 import os
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'  # tests leave the user's own cache alone
 
 from pathlib import Path
 

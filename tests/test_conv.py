@@ -3,7 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from glr_jax import winograd
 from glr_jax.conv import conv, max_pool
+from glr_jax.winograd import matrices
 from tests import reference
 
 
@@ -23,6 +25,89 @@ def test_convolution_over_time_and_mels_equals_the_reference(size: int) -> None:
     x, kernel = draw(2, 9, 7, 3), draw(size, size, 3, 4, seed=1)
     expected = reference.conv2d(x, kernel)
     assert np.abs(conv(x, kernel) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def kernel_gradient_of_the_reference(
+    x: np.ndarray, taps: tuple[int, ...], dy: np.ndarray
+) -> np.ndarray:
+    """Of sum(conv(x, kernel) * dy), tap by tap in float64."""
+    spread = [(0, 0), *((k // 2, k // 2) for k in taps), (0, 0)]
+    padded = np.pad(x.astype(np.float64), spread)
+    kernel_gradient = np.zeros((*taps, x.shape[-1], dy.shape[-1]))
+    for tap in np.ndindex(*taps):
+        window = padded[:, *(slice(i, i + n) for i, n in zip(tap, x.shape[1:-1], strict=True))]
+        rows = window.reshape(-1, x.shape[-1])
+        kernel_gradient[tap] = rows.T @ dy.reshape(-1, dy.shape[-1]).astype(np.float64)
+    return kernel_gradient
+
+
+SHAPES = [
+    # clips, positions, taps, features, kernels: 64 and more features go by Winograd on a CPU
+    (2, (16,), 5, 64, 72),
+    (1, (13,), 5, 64, 64),
+    (3, (18,), 3, 96, 64),
+    (2, (3,), 5, 64, 64),  # shorter than the kernel
+    (1, (9, 7), 5, 64, 64),
+    (2, (8, 12), 3, 64, 72),
+    (2, (10, 5), 7, 64, 64),  # not these
+    (2, (10, 5), 1, 64, 64),
+    (2, (9, 7), 5, 1, 64),
+    (2, (9, 7), 3, 8, 6),
+    (1, (11,), 7, 64, 64),
+]
+
+
+@pytest.mark.parametrize(('clips', 'positions', 'size', 'features', 'kernels'), SHAPES)
+def test_convolution_and_its_gradients_equal_float64(
+    clips: int, positions: tuple[int, ...], size: int, features: int, kernels: int
+) -> None:
+    taps = (size,) * len(positions)
+    x, dy = draw(clips, *positions, features), draw(clips, *positions, kernels, seed=1)
+    kernel = draw(*taps, features, kernels, seed=2)
+    y, back = jax.jit(lambda x, kernel: jax.vjp(conv, x, kernel))(x, kernel)
+    x_gradient, kernel_gradient = back(dy)
+    slide = reference.conv1d if len(positions) == 1 else reference.conv2d
+    flipped = np.flip(kernel, range(len(positions))).swapaxes(-1, -2)
+    for found, expected in (
+        (y, slide(x, kernel)),
+        (x_gradient, slide(dy, flipped)),
+        (kernel_gradient, kernel_gradient_of_the_reference(x, taps, dy)),
+    ):
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_clips_are_taken_through_in_chunks_without_mixing_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, kernel, dy = draw(6, 16, 64), draw(5, 64, 64, seed=1), draw(6, 16, 64, seed=2)
+    clip = 8 * 4 * 64 * x.itemsize  # products x tiles x features
+    monkeypatch.setattr(winograd, 'CHUNK_BYTES', 4 * clip)
+    assert winograd._clips_together(x, 5) == 3
+    expected = reference.conv1d(x, kernel)
+    assert np.abs(winograd.conv(x, kernel) - expected).max() < 1e-4 * np.abs(expected).max()
+    expected = kernel_gradient_of_the_reference(x, (5,), dy)
+    found = winograd.kernel_gradient(x, dy, 5)
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize('taps', [3, 5])
+def test_the_matrices_slide_a_kernel_exactly(taps: int) -> None:
+    data, kernel_to_products, result = (matrix.astype(np.float64) for matrix in matrices(taps))
+    inputs, kernel = draw(taps + 3).astype(np.float64), draw(taps, seed=1).astype(np.float64)
+    outputs = result @ ((data @ inputs) * (kernel_to_products @ kernel))
+    np.testing.assert_allclose(outputs, np.correlate(inputs, kernel), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(('platform', 'slides'), [('cpu', False), ('cuda', True), ('tpu', True)])
+def test_the_algorithm_is_chosen_for_the_platform_that_is_compiled_for(platform, slides) -> None:
+    shapes = (
+        jax.ShapeDtypeStruct((2, 8, 8, 64), 'float32'),
+        jax.ShapeDtypeStruct((5, 5, 64, 64), 'float32'),
+    )
+    step = jax.jit(jax.grad(lambda x, kernel: conv(x, kernel).sum(), (0, 1)))
+    text = step.trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
+    assert ('stablehlo.convolution' in text) == slides
 
 
 @pytest.mark.parametrize('shape', [(2, 9, 4), (2, 9, 7, 4)])

@@ -59,7 +59,8 @@ def test_parameters_and_flops_equal_counts_by_hand(
 
 @pytest.mark.parametrize('changes', [{}, {'conv': '2d'}, {'kind': 'cnn'}])
 def test_the_compiler_counts_about_as_many_flops(changes: dict) -> None:
-    config = dataclasses.replace(ModelConfig(kernels=(64, 64)), **changes)
+    config = dataclasses.replace(ModelConfig(kernels=(48, 48)), **changes)
+    # So few kernels are slid: Winograd's algorithm would save some of what is counted.
     model = make_classifier(config, n_mels=64, labels=10, seed=0)
     graph, state = nnx.split(model)
     apply = jax.jit(lambda mel: nnx.merge(graph, state)(mel))
