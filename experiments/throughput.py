@@ -1,0 +1,253 @@
+"""How fast it is, beside what the machine can do, and beside PyTorch.
+
+`python -m experiments.throughput --peer=torch --out=throughput.json`
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.tasks import COPIED, LABELS, MATMUL, Task, gflops, limits, tasks
+from glr_jax import batches, cli
+from glr_jax.cli import UsageError, UserError, option, section, status
+from glr_jax.config import DataConfig, ModelConfig
+from glr_jax.dataset import open_dataset
+
+USAGE = """
+usage: python -m experiments.throughput [--peer=torch] [--data.dir=FOLDER] [--out=FILE]
+
+Clips a second of the 1-D and the 2-D model: a train step, inference, and the second convolution
+and the recurrent layer alone, forward and backward; and of reading batches from a dataset. Beside
+them is the machine's own limit: its rate at a matmul of 2048 x 2048 in float32, at copying for the
+input pipeline. All of a model is run in turns, warmed up, and the median taken, so that ratios hold
+on a busy machine too. Arithmetic is counted as if kernels were slid: an algorithm that takes fewer
+multiplications may go past 100 %.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """The batch of a model."""
+
+    batch_size: int = option(32, 'clips; 0: this model is left out', minimum=0)
+    frames: int = option(640, 'frames of a clip', minimum=8)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSize(Size):
+    """The batch of the 2-D model, 170 times as much work a clip."""
+
+    batch_size: int = option(4, 'clips; 0: this model is left out', minimum=0)
+    frames: int = option(320, 'frames of a clip', minimum=8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Throughput:
+    """What the command line says."""
+
+    out: str = option('', 'a JSON file for the figures')
+    peer: Literal['none', 'torch'] = option('none', 'times PyTorch beside ours')
+    compile: bool = option(True, 'the peer by torch.compile, too: minutes to compile')
+    repeats: int = option(9, 'times that each is run', minimum=1)
+    n_mels: int = option(128, 'mel bands', minimum=4)
+    one: Size = section(Size, '1d.')
+    two: ImageSize = section(ImageSize, '2d.')
+    model: ModelConfig = section(ModelConfig)
+    data: DataConfig = section(DataConfig)
+
+
+class Row(NamedTuple):
+    """What was measured of a task.
+
+    Attributes:
+      model: 1d or 2d; '' for the input pipeline.
+      name: the task.
+      clips: of a run of it.
+      gflop: of a run of it; 0: it copies rather than computes.
+      seconds: of a run, the median.
+      limit: seconds that the machine's own rates allow.
+      peers: seconds of PyTorch's variants.
+    """
+
+    model: str
+    name: str
+    clips: int
+    gflop: float
+    seconds: float
+    limit: float
+    peers: dict[str, float]
+
+
+class Rates(NamedTuple):
+    """What the machine does in a second: arithmetic, and bytes read and written."""
+
+    gflop: float
+    gbyte: float
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command line."""
+    choice, extra = cli.parse(Throughput, argv, USAGE)
+    if extra:
+        raise UsageError(f'unexpected argument {extra[0]!r}')
+    if choice.model.kind != 'crnn':
+        raise UsageError('--model.kind=crnn is what is timed, part by part')
+    alike = (choice.model.cell, choice.model.norm, choice.model.readout) == (
+        'simple',
+        'glr',
+        'mean',
+    )
+    if choice.peer == 'torch' and not alike:
+        raise UsageError('--peer=torch has simple cells, GLR and the mean of the states alone')
+    rows, rates = [], {}
+    models: dict[Literal['1d', '2d'], Size] = {'1d': choice.one, '2d': choice.two}
+    for dimensions, size in models.items():
+        if size.batch_size:
+            rates[dimensions], of_model = measure_model(choice, dimensions, size)
+            rows += of_model
+    if choice.data.dir:
+        rows.append(measure_reading(choice))
+    print(table(rows))
+    for dimensions, rate in rates.items():
+        print(f'{dimensions}: matmul {rate.gflop:.1f} GFLOP/s, copy {rate.gbyte:.1f} GB/s')
+    if choice.out:
+        os.makedirs(os.path.dirname(os.path.abspath(choice.out)), exist_ok=True)
+        with open(choice.out, 'w') as file:
+            figures = {'machine': machine(), 'rows': [row._asdict() for row in rows]}
+            figures |= {'rates': {name: rate._asdict() for name, rate in rates.items()}}
+            json.dump(figures, file, indent=2)
+        status(f'written: {choice.out}')
+
+
+def measure_model(
+    choice: Throughput, dimensions: Literal['1d', '2d'], size: Size
+) -> tuple[Rates, list[Row]]:
+    """The machine's rates and the rows of a model: our tasks and the peer's, in turns."""
+    config = dataclasses.replace(choice.model, conv=dimensions)
+    status(f'{dimensions}: compiling and warming up')
+    sizes = size.batch_size, size.frames, choice.n_mels
+    theirs_by_variant = peers(choice, config, size)
+    work, ours = gflops(config, *sizes), tasks(config, *sizes)
+    everything = {name: {'jax': task} for name, task in (limits() | ours).items()}
+    for who, theirs in theirs_by_variant.items():
+        for name, task in theirs.items():
+            everything[name][who] = task
+    seconds = take_turns(everything, choice.repeats)
+    rates = Rates(
+        2 * MATMUL**3 / 1e9 / seconds['matmul']['jax'], 2 * COPIED / 1e9 / seconds['copy']['jax']
+    )
+    rows = []
+    for name, gflop in work.items():
+        own, limit = seconds[name].pop('jax'), gflop / rates.gflop
+        rows.append(Row(dimensions, name, size.batch_size, gflop, own, limit, seconds[name]))
+    return rates, rows
+
+
+def peers(choice: Throughput, config: ModelConfig, size: Size) -> dict[str, dict[str, Task]]:
+    """PyTorch's tasks: eager and compiled, on all cores and on half of them.
+
+    Raises:
+      UserError: there is no PyTorch.
+    """
+    if choice.peer == 'none':
+        return {}
+    try:
+        from experiments import peer_torch
+    except ModuleNotFoundError as error:
+        raise UserError(f'--peer=torch needs PyTorch (pip install torch): {error}') from None
+    cores, variants = len(os.sched_getaffinity(0)), {}
+    for compiled in (False, True) if choice.compile else (False,):
+        theirs = peer_torch.tasks(
+            config, size.batch_size, size.frames, choice.n_mels, LABELS, compiled=compiled
+        )
+        for threads in sorted({cores, max(1, cores // 2)}):
+            name = f'{"compiled" if compiled else "eager"}, {threads} threads'
+            variants[name] = {
+                task: peer_torch.with_threads(run, threads) for task, run in theirs.items()
+            }
+    return variants
+
+
+def measure_reading(choice: Throughput) -> Row:
+    """The row of the input pipeline: eight batches as training reads them, mixed and prefetched."""
+    dataset = open_dataset(choice.data.dir)
+    clips = dataset.members(choice.data.split, 'train')
+    size, count = choice.one.batch_size or choice.two.batch_size, 8
+    frames = choice.data.frames
+
+    def read(step: int) -> batches.Batch:
+        plan = batches.plan(step, size, clips, seed=0, part=slice(size), mixup=0.4)
+        return batches.read(dataset, plan, frames)
+
+    source = np.ones(COPIED // 4, np.float32)
+    reading: dict[str, Task] = {
+        'read': lambda: [batch.mel for batch in batches.prefetch(read, range(count))],
+        'copy': source.copy,
+    }
+    seconds = take_turns({name: {'jax': task} for name, task in reading.items()}, choice.repeats)
+    copied = count * read(0).mel.nbytes / COPIED * seconds['copy']['jax']
+    return Row('', 'input pipeline', count * size, 0.0, seconds['read']['jax'], copied, {})
+
+
+def take_turns(tasks: dict[str, dict[str, Task]], repeats: int) -> dict[str, dict[str, float]]:
+    """Median seconds of each task under each name, one run of every one after the other."""
+    every = [
+        (name, who, task) for name, variants in tasks.items() for who, task in variants.items()
+    ]
+    for _, _, task in every:
+        task()  # compiles
+    seconds: dict[str, dict[str, list[float]]] = {name: {} for name in tasks}
+    for _ in range(repeats):
+        for name, who, task in every:
+            time.sleep(0.02)  # the threads of the one before spin a while, waiting for more
+            start = time.perf_counter()
+            task()
+            seconds[name].setdefault(who, []).append(time.perf_counter() - start)
+    return {
+        name: {who: float(np.median(times)) for who, times in variants.items()}
+        for name, variants in seconds.items()
+    }
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as text; the peer's best variant of each, and how many times as fast we are."""
+    lines = [
+        f'{"":4}{"":16}{"clips/s":>10}{"GFLOP/s":>10}{"limit, clips/s":>16}{"reached":>9}'
+        + (
+            f'{"torch, clips/s":>16}{"ratio":>7}  best of torch'
+            if any(r.peers for r in rows)
+            else ''
+        )
+    ]
+    for row in rows:
+        line = f'{row.model:4}{row.name:16}{row.clips / row.seconds:10,.1f}'
+        line += f'{row.gflop / row.seconds:10,.1f}' if row.gflop else f'{"–":>10}'
+        line += f'{row.clips / row.limit:16,.1f}{row.limit / row.seconds:9.0%}'
+        if row.peers:
+            best = min(row.peers, key=lambda who: row.peers[who])
+            line += (
+                f'{row.clips / row.peers[best]:16,.1f}{row.peers[best] / row.seconds:7.2f}  {best}'
+            )
+        lines.append(line)
+    return '\n'.join(lines)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        'device': jax.devices()[0].device_kind,
+        'cores': len(os.sched_getaffinity(0)),
+        'load': os.getloadavg()[0],
+        'jax': jax.__version__,
+        'python': platform.python_version(),
+    }
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,74 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import throughput
+from experiments.tasks import gflops, inside
+from glr_jax import cost
+from glr_jax.cli import UsageError, UserError
+from glr_jax.config import ModelConfig
+
+SMALL = ['throughput', '--model.kernels=4,6', '--model.hidden=5', '--n_mels=12', '--repeats=1']
+
+
+def test_the_arithmetic_of_each_task_equals_counts_by_hand() -> None:
+    config = ModelConfig(conv='2d', kernels=(4, 6), hidden=5, cell='gru')
+    work = gflops(config, batch_size=3, frames=40, n_mels=12)
+    conv, recurrence = 20 * 6 * 25 * 4 * 6, 10 * (3 * 6 + 5) * 3 * 5
+    assert work['convolution'] * 1e9 == pytest.approx(3 * 3 * 2 * conv)
+    assert work['recurrence'] * 1e9 == pytest.approx(3 * 3 * 2 * recurrence)
+    assert work['inference'] * 1e9 == pytest.approx(3 * cost.flops(config, 12, 10, 40))
+    assert work['train step'] == pytest.approx(3 * work['inference'])
+
+
+@pytest.mark.parametrize('changes', [{}, {'conv': '2d'}, {'kernels': (8,)}])
+def test_the_parts_add_up_to_the_forward_pass(changes: dict) -> None:
+    config = ModelConfig(**changes)
+    work = gflops(config, batch_size=1, frames=64, n_mels=16)
+    parts = (work['convolution'] + work['recurrence']) / 3 + 2 * config.hidden * 10 / 1e9
+    if len(config.kernels) == 2:
+        first = 64 * 5 * 128 * (16 * 5 if config.conv == '2d' else 16)
+        parts += 2 * first / 1e9
+    assert parts == pytest.approx(work['inference'])
+
+
+def test_the_last_layer_is_given_what_pooling_leaves() -> None:
+    config = ModelConfig(kernels=(4, 6), pool=(2, 3), conv='2d')
+    assert inside(config, frames=25, n_mels=13) == ([12, 6], 4, 6, 4, 2 * 6)
+
+
+def test_figures_of_a_small_model_and_of_reading(prepared: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / 'figures.json'
+    flags = ['--1d.batch_size=2', '--1d.frames=16', '--2d.batch_size=0', f'--out={out}']
+    throughput.main([*SMALL, *flags, f'--data.dir={prepared}', '--data.frames=8'])
+    figures = json.loads(out.read_text())
+    tasks = ['train step', 'inference', 'convolution', 'recurrence', 'input pipeline']
+    assert [row['name'] for row in figures['rows']] == tasks
+    assert all(row['seconds'] > 0 and row['limit'] > 0 for row in figures['rows'])
+    assert min(figures['rates']['1d'].values()) > 0
+    assert all(task in capsys.readouterr().out for task in tasks[:1])
+
+
+def test_without_pytorch_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'torch', None)
+    monkeypatch.delitem(sys.modules, 'experiments.peer_torch', raising=False)
+    with pytest.raises(UserError, match='pip install torch'):
+        throughput.main([*SMALL, '--peer=torch'])
+
+
+@pytest.mark.parametrize('flag', ['--model.cell=gru', '--model.norm=batch', '--model.readout=last'])
+def test_a_peer_of_another_architecture_is_refused(flag: str) -> None:
+    with pytest.raises(UsageError, match='simple cells, GLR'):
+        throughput.main([*SMALL, '--peer=torch', flag])
+
+
+@pytest.mark.parametrize('conv', ['1d', '2d'])
+def test_the_peer_has_as_many_parameters(conv) -> None:
+    pytest.importorskip('torch')
+    from experiments import peer_torch
+
+    config = ModelConfig(conv=conv, kernels=(4, 6), hidden=5)
+    model = peer_torch.Classifier(config, n_mels=12, labels=10)
+    assert sum(p.numel() for p in model.parameters()) == cost.parameters(config, 12, 10)
