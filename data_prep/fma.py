@@ -4,6 +4,7 @@ import csv
 import os
 from typing import Literal
 
+from data_prep import storage
 from data_prep.sources import Clip, audio_clip, check_folder
 from glr_jax.cli import UserError, status
 
@@ -58,7 +59,7 @@ def fma_clips(folder: str, subset: Subset = 'small') -> list[Clip]:
 def _read_tracks(path: str) -> list[dict[str, str]]:
     """Rows below the three header rows; the id as the files have it, of six digits."""
     try:
-        with open(path, newline='', encoding='utf-8') as file:
+        with storage.to_read(path) as local, open(local, newline='', encoding='utf-8') as file:
             rows = csv.reader(file)
             names = list(zip(next(rows), next(rows), strict=True))
             next(rows)
@@ -75,6 +76,6 @@ def _read_tracks(path: str) -> list[dict[str, str]]:
 
 def _first_there(paths: list[str], remedy: str) -> str:
     for path in paths:
-        if os.path.exists(path):
+        if storage.exists(path):
             return path
     raise UserError(f'{paths[0]} is not there; {remedy}')

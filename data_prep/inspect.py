@@ -6,10 +6,9 @@ import re
 from collections import Counter, defaultdict
 
 import numpy as np
-import tensorflow_datasets as tfds
 from matplotlib.figure import Figure
 
-from data_prep import records
+from data_prep import records, storage
 from data_prep.mel import decode
 from data_prep.splits import SIDES
 from data_prep.tfrecord import CorruptRecordError, RecordFile
@@ -39,7 +38,7 @@ def main(argv: list[str]) -> None:
     if len(folders) != 1:
         raise UsageError('one dataset FOLDER is needed')
     (folder,) = folders
-    if not os.path.exists(os.path.join(folder, 'dataset_info.json')):
+    if not storage.exists(os.path.join(folder, 'front_end.json')):
         open_dataset(folder)  # says what is missing
     faults = find_faults(folder)
     if faults:
@@ -57,9 +56,9 @@ def main(argv: list[str]) -> None:
 def find_faults(folder: str) -> list[str]:
     """Every damaged record, by file and offset; of a damaged header, the first in its file."""
     faults = []
-    for path in tfds.builder_from_directory(folder).info.splits[records.SPLIT].filepaths:
+    for path in records.read_metadata(folder)[1]:
         try:
-            file = RecordFile(os.fspath(path))
+            file = RecordFile(path)
         except (CorruptRecordError, OSError) as error:
             faults.append(str(error))
             continue

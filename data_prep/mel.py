@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float, Num, UInt8
 
+from data_prep import storage
 from glr_jax.cli import UsageError, option
 
 
@@ -59,10 +60,14 @@ def load_audio(path: str, sample_rate: int) -> Float[np.ndarray, ' samples']:
       ClipError: the file cannot be read, is empty, or holds NaN or infinite samples.
     """
     try:
-        with open(path, 'rb') as file, _quiet_decoder():
+        with (
+            storage.to_read(path) as local,
+            open(local, 'rb') as file,
+            _quiet_decoder(),
+        ):
             # By a name libsndfile takes the word of a suffix: any bytes at all named .au are audio.
             # An mp3 alone needs its name, since tags and junk may come before the first frame.
-            source = os.fsencode(path) if path.lower().endswith('.mp3') else file
+            source = os.fsencode(local) if local.lower().endswith('.mp3') else file
             with soundfile.SoundFile(source) as audio:
                 rate, mono = audio.samplerate, _read_mono(audio)
     except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless .raw

@@ -1,17 +1,14 @@
 """Clips to a dataset folder: the shards that are missing, then tables and metadata."""
 
-import contextlib
-import glob
 import itertools
 import os
-import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from data_prep import records, splits
+from data_prep import records, splits, storage
 from data_prep.mel import FrontEnd
 from data_prep.runners import Runner, serially
 from data_prep.shards import Shard, Task
@@ -98,7 +95,7 @@ def prepare(
         shard_lengths=[len(shard.ids) for shard in shards],
         num_bytes=sum(shard.num_bytes for shard in shards),
     )
-    shutil.rmtree(_notes(out))
+    storage.remove(_notes(out))
     return Summary(Counter(clip.label for clip in kept), len(skipped), len(copies))
 
 
@@ -119,9 +116,10 @@ def _tasks(
 def _remove_strays(out: str, tasks: Sequence[Task]) -> None:
     """Removes shards of an earlier run with more clips, or cut off while writing."""
     wanted = {task.path for task in tasks}
-    for path in glob.glob(os.path.join(glob.escape(out), 'music-clips.tfrecord-*')):
-        if path not in wanted:
-            os.remove(path)
+    for name in storage.entries(out):
+        path = os.path.join(out, name)
+        if name.startswith('music-clips.tfrecord-') and path not in wanted:
+            storage.remove(path)
 
 
 def _run(tasks: Sequence[Task], runner: Runner) -> list[Shard]:
@@ -176,11 +174,12 @@ def _notes(out: str) -> str:
 
 def _claim(out: str) -> None:
     """Makes the folder, or takes one that an earlier run of ours began or finished."""
-    finished = all(os.path.exists(os.path.join(out, name)) for name in _LAST_WRITTEN)
-    ours = os.path.isdir(_notes(out)) or finished
-    if os.path.exists(out) and not ours and (not os.path.isdir(out) or os.listdir(out)):
+    finished = all(storage.exists(os.path.join(out, name)) for name in _LAST_WRITTEN)
+    ours = storage.is_folder(_notes(out)) or finished
+    if storage.exists(out) and not ours and (not storage.is_folder(out) or storage.entries(out)):
         raise UserError(f'{out} is there and is not a dataset of ours; give another --out')
-    os.makedirs(_notes(out), exist_ok=True)
+    storage.make_folder(_notes(out))
+    with storage.to_write(os.path.join(_notes(out), 'begun')) as local, open(local, 'w'):
+        pass  # an object store has no empty folders
     for name in _LAST_WRITTEN:  # until it is whole, it is no dataset
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(out, name))
+        storage.remove(os.path.join(out, name))

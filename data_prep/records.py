@@ -8,6 +8,8 @@ import csv
 import functools
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,11 +17,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
+from data_prep import storage
 from data_prep.mel import FrontEnd
 from glr_jax.cli import from_dict, to_dict
 
 SPLIT = 'clips'  # 'all' would be every split at once to TFDS
 NAME, VERSION = 'music', '1.0.0'
+_TFDS_FILES = ('label.labels.txt', 'features.json', 'dataset_info.json')
 
 
 @functools.cache
@@ -43,17 +47,16 @@ def serialize(features: tfds.features.FeaturesDict, example: dict[str, Any]) -> 
     return proto.SerializeToString(deterministic=True)
 
 
-def file_template(folder: str) -> tfds.core.ShardedFileTemplate:
+def shard_path(folder: str, shard: int, num_shards: int) -> str:
+    """The file of one shard."""
+    name = _template('.').sharded_filepath(shard_index=shard, num_shards=num_shards).name
+    return os.path.join(folder, name)
+
+
+def _template(folder: str) -> tfds.core.ShardedFileTemplate:
     """How the shards are named: `music-clips.tfrecord-00000-of-00008`."""
     return tfds.core.ShardedFileTemplate(
         data_dir=folder, dataset_name=NAME, split=SPLIT, filetype_suffix='tfrecord'
-    )
-
-
-def shard_path(folder: str, shard: int, num_shards: int) -> str:
-    """The file of one shard."""
-    return os.fspath(
-        file_template(folder).sharded_filepath(shard_index=shard, num_shards=num_shards)
     )
 
 
@@ -78,35 +81,58 @@ def write_metadata(
       shard_lengths: records in each shard.
       num_bytes: size of all examples.
     """
-    split = tfds.core.SplitInfo(
-        name=SPLIT,
-        shard_lengths=list(shard_lengths),
-        num_bytes=num_bytes,
-        filename_template=file_template(folder),
-    )
-    tfds.folder_dataset.write_metadata(
-        data_dir=folder,
-        features=features(tuple(labels), n_mels, front_end.mel_dtype),
-        split_infos=[split],
-        version=VERSION,
-        check_data=False,
-        description='Log-mel spectrograms of music clips.',
-    )
-    with open(os.path.join(folder, 'front_end.json'), 'w') as file:
+    with tempfile.TemporaryDirectory() as scratch:
+        with open(shard_path(scratch, 0, len(shard_lengths)), 'wb'):
+            pass  # TFDS wants to see a shard
+        split = tfds.core.SplitInfo(
+            name=SPLIT,
+            shard_lengths=list(shard_lengths),
+            num_bytes=num_bytes,
+            filename_template=_template(scratch),
+        )
+        tfds.folder_dataset.write_metadata(
+            data_dir=scratch,
+            features=features(tuple(labels), n_mels, front_end.mel_dtype),
+            split_infos=[split],
+            version=VERSION,
+            check_data=False,
+            description='Log-mel spectrograms of music clips.',
+        )
+        for name in _TFDS_FILES:
+            with storage.to_write(os.path.join(folder, name)) as local:
+                shutil.copyfile(os.path.join(scratch, name), local)
+    with (
+        storage.to_write(os.path.join(folder, 'front_end.json')) as local,
+        open(local, 'w') as file,
+    ):
         json.dump({'from_audio': from_audio} | to_dict(front_end), file, indent=2)
         file.write('\n')
 
 
+def read_metadata(folder: str) -> tuple[tfds.features.FeaturesDict, list[str]]:
+    """What `write_metadata` wrote: features, and the shards' files; none are of another kind."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in _TFDS_FILES:
+            with storage.to_read(os.path.join(folder, name)) as local:
+                shutil.copyfile(local, os.path.join(scratch, name))
+        info = tfds.builder_from_directory(scratch).info
+    count = len(info.splits[SPLIT].shard_lengths) if SPLIT in info.splits else 0
+    return info.features, [shard_path(folder, k, count) for k in range(count)]
+
+
 def read_front_end(folder: str) -> tuple[FrontEnd, bool]:
     """The dataset's front end, and whether it is what made the spectrograms from audio."""
-    with open(os.path.join(folder, 'front_end.json')) as file:
+    with storage.to_read(os.path.join(folder, 'front_end.json')) as local, open(local) as file:
         values = json.load(file)
     return from_dict(FrontEnd, values), values['from_audio']
 
 
 def write_table(path: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Writes a CSV file with a header."""
-    with open(path, 'w', newline='', encoding='utf-8') as file:
+    with (
+        storage.to_write(path) as local,
+        open(local, 'w', newline='', encoding='utf-8') as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
@@ -114,5 +140,8 @@ def write_table(path: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 
 def read_table(path: str) -> list[dict[str, str]]:
     """Reads a CSV file with a header: one dict a row."""
-    with open(path, newline='', encoding='utf-8-sig') as file:  # as spreadsheets save it
+    with (
+        storage.to_read(path) as local,
+        open(local, newline='', encoding='utf-8-sig') as file,  # as spreadsheets save it
+    ):
         return list(csv.DictReader(file))

@@ -6,10 +6,9 @@ A finished shard leaves a small note beside it, so that it is not written twice.
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 
-from data_prep import records
+from data_prep import records, storage
 from data_prep.mel import ClipError, FrontEnd
 from data_prep.sources import Clip
 from data_prep.tfrecord import write_records
@@ -55,8 +54,8 @@ class Shard:
 
 def write_shard(task: Task) -> Shard:
     """Writes one shard, unless an earlier run did; a clip that fails is skipped with a reason."""
-    if os.path.exists(task.note) and os.path.exists(task.path):
-        with open(task.note) as file:
+    if storage.exists(task.note) and storage.exists(task.path):
+        with storage.to_read(task.note) as local, open(local) as file:
             done = Shard(**json.load(file))
         if done.fingerprint == task.fingerprint():
             return done
@@ -82,7 +81,6 @@ def write_shard(task: Task) -> Shard:
 
     write_records(task.path, examples())
     shard = Shard(task.fingerprint(), ids, digests, skipped, sum(sizes))
-    with open(task.note + '.partial', 'w') as file:
+    with storage.to_write(task.note) as local, open(local, 'w') as file:
         json.dump(dataclasses.asdict(shard), file)
-    os.replace(task.note + '.partial', task.note)
     return shard

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Num
 
-from data_prep import demo
+from data_prep import demo, storage
 from data_prep.mel import ClipError, FrontEnd, decode, encode, mel_of_file, mel_of_samples
 from data_prep.splits import SIDES
 from glr_jax.cli import UserError
@@ -74,9 +74,10 @@ def folder_clips(folder: str) -> list[Clip]:
       UserError: the folder is not there, has no sub-folders, or no audio files in them.
     """
     check_folder(folder)
-    if os.path.exists(os.path.join(folder, 'metadata.csv')):
+    if storage.exists(os.path.join(folder, 'metadata.csv')):
         return _listed_clips(folder, os.path.join(folder, 'metadata.csv'))
-    labels = sorted(entry.name for entry in os.scandir(folder) if _is_label(entry))
+    entries = storage.entries(folder).items()
+    labels = sorted(name for name, is_folder in entries if is_folder and name[0] != '.')
     if not labels:
         raise UserError(f'{folder} has no sub-folders; each label is a sub-folder of audio files')
     clips = []
@@ -91,7 +92,10 @@ def folder_clips(folder: str) -> list[Clip]:
 
 def _listed_clips(folder: str, table: str) -> list[Clip]:
     try:
-        with open(table, newline='', encoding='utf-8-sig') as file:
+        with (
+            storage.to_read(table) as local,
+            open(local, newline='', encoding='utf-8-sig') as file,
+        ):
             rows = list(csv.DictReader(file, restval='', strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(
@@ -125,10 +129,10 @@ def gtzan_clips(folder: str) -> list[Clip]:
     """
     check_folder(folder)
     candidates = [os.path.join(folder, name) for name in ('', 'genres', 'genres_original')]
-    roots = [root for root in candidates if os.path.isdir(os.path.join(root, GTZAN_GENRES[0]))]
+    roots = [root for root in candidates if storage.is_folder(os.path.join(root, GTZAN_GENRES[0]))]
     if not roots:
         raise UserError(f'{folder} is not GTZAN: it has no folder {GTZAN_GENRES[0]}, ...')
-    missing = [g for g in GTZAN_GENRES if not os.path.isdir(os.path.join(roots[0], g))]
+    missing = [g for g in GTZAN_GENRES if not storage.is_folder(os.path.join(roots[0], g))]
     if missing:
         raise UserError(f'{roots[0]} is not GTZAN: missing the folder(s) {", ".join(missing)}')
     return [
@@ -148,15 +152,16 @@ def arrays_clips(path: str) -> list[Clip]:
     Raises:
       UserError: not an .npz, or an array is missing or of the wrong length or content.
     """
-    if not os.path.isfile(path) or not is_zipfile(path):
-        raise UserError(
-            f'{path} is not an .npz file, which --source=arrays reads (--input=FILE.npz)'
-        )
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
-        raise UserError(f'{path} cannot be read as .npz: {error}') from None
+    with storage.to_read(path) as local:
+        if not os.path.isfile(local) or not is_zipfile(local):
+            raise UserError(
+                f'{path} is not an .npz file, which --source=arrays reads (--input=FILE.npz)'
+            )
+        try:
+            with np.load(local, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+            raise UserError(f'{path} cannot be read as .npz: {error}') from None
     missing = [name for name in ('mel', 'label', 'id') if name not in arrays]
     if missing:
         raise UserError(f'{path} has no array(s) {", ".join(missing)}')
@@ -166,7 +171,7 @@ def arrays_clips(path: str) -> list[Clip]:
         raise UserError(f'{path}: mel is {mel.dtype} {mel.shape}, not [clips, frames, bands]')
     if 'artist' in arrays:
         arrays.setdefault('group', arrays['artist'])
-    count, text, stamp = len(mel), {}, _stamp(path)
+    count, text, stamp = len(mel), {}, storage.stamp(path)
     for name in sorted({'id', 'label', 'group', 'split'} & set(arrays)):
         column = arrays[name]
         if column.shape != (count,):
@@ -190,18 +195,16 @@ def arrays_clips(path: str) -> list[Clip]:
 
 def audio_files(folder: str) -> Iterator[str]:
     """Files below a folder whose suffix libsndfile knows, sorted; hidden ones are left out."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith('.'))
-        for name in sorted(names):
-            if not name.startswith('.') and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
-                yield os.path.join(parent, name)
+    for path in storage.files_below(folder):
+        if os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES:
+            yield path
 
 
 def check_folder(folder: str) -> None:
     """Raises `UserError` unless the folder is there."""
     if not folder:
         raise UserError('--input=FOLDER is needed: the folder of audio files')
-    if not os.path.isdir(folder):
+    if not storage.is_folder(folder):
         raise UserError(f'{folder} is not a folder (--input)')
 
 
@@ -214,21 +217,9 @@ def audio_clip(id: str, label: str, path: str, *, group: str = '', side: str = '
         mel=functools.partial(mel_of_file, path),
         path=readable(path),
         group=group,
-        stamp=_stamp(path),
+        stamp=storage.stamp(path),
         splits=_own_split(side, path),
     )
-
-
-def _stamp(path: str) -> str:
-    try:
-        info = os.stat(path)
-    except OSError:
-        return ''
-    return f'{info.st_size} {info.st_mtime_ns}'
-
-
-def _is_label(entry: os.DirEntry) -> bool:
-    return entry.is_dir() and not entry.name.startswith('.')
 
 
 def _own_split(side: str, path: str) -> dict[str, str]:

@@ -12,6 +12,8 @@ import google_crc32c
 import numpy as np
 from jaxtyping import Int64
 
+from data_prep import storage
+
 _HEADER = struct.Struct('<QI')
 _FOOTER = struct.Struct('<I')
 
@@ -28,19 +30,11 @@ def masked_crc(data: bytes) -> int:
 
 def write_records(path: str, records: Iterable[bytes]) -> None:
     """Writes a file that is either whole or not there, whatever happens on the way."""
-    partial = f'{path}.partial-{os.getpid()}'
-    try:
-        with open(partial, 'wb') as file:
-            for data in records:
-                length = struct.pack('<Q', len(data))
-                file.write(length + _FOOTER.pack(masked_crc(length)))
-                file.write(data + _FOOTER.pack(masked_crc(data)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    with storage.to_write(path) as local, open(local, 'wb') as file:
+        for data in records:
+            length = struct.pack('<Q', len(data))
+            file.write(length + _FOOTER.pack(masked_crc(length)))
+            file.write(data + _FOOTER.pack(masked_crc(data)))
 
 
 class RecordFile:
@@ -55,7 +49,8 @@ class RecordFile:
 
     def __init__(self, path: str):
         self.path = path
-        self._descriptor = os.open(path, os.O_RDONLY)
+        with storage.to_read(path) as local:  # a copy of one that is not here goes with its file
+            self._descriptor = os.open(local, os.O_RDONLY)
         try:
             self.offsets = self._scan()
         except CorruptRecordError:

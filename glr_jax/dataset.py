@@ -3,12 +3,13 @@
 import dataclasses
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int, Num
 
-from data_prep import records
+from data_prep import records, storage
 from data_prep.mel import FrontEnd
 from data_prep.splits import SIDES
 from data_prep.tfrecord import CorruptRecordError, RecordFile
@@ -85,20 +86,18 @@ def open_dataset(folder: str) -> Dataset:
       UserError: the folder is not there, is unfinished, or is damaged.
     """
     table_path = os.path.join(folder, 'splits.csv')
-    if not os.path.exists(os.path.join(folder, 'dataset_info.json')) or not os.path.exists(
-        table_path
-    ):
-        state = 'is not a finished dataset' if os.path.isdir(folder) else 'is not there'
+    written_last = os.path.join(folder, 'front_end.json')
+    if not storage.exists(written_last) or not storage.exists(table_path):
+        state = 'is not a finished dataset' if storage.is_folder(folder) else 'is not there'
         raise UserError(
             f'{folder} {state}; make it by: python -m data_prep --out={folder} --source=...'
         )
-    info = tfds.builder_from_directory(folder).info
-    if records.SPLIT not in info.splits:
+    features, paths = records.read_metadata(folder)
+    if not paths:
         raise UserError(f'{folder} was not made by this version of data_prep; prepare it again')
-    files = []
     try:
-        for path in info.splits[records.SPLIT].filepaths:
-            files.append(RecordFile(os.fspath(path)))
+        with ThreadPoolExecutor() as pool:  # shards that are not here take a while to come
+            files = list(pool.map(RecordFile, paths))
     except (CorruptRecordError, OSError) as error:
         raise UserError(f'{error}; prepare the dataset again') from None
     rows = records.read_table(table_path)
@@ -106,7 +105,7 @@ def open_dataset(folder: str) -> Dataset:
     if sum(counts) != len(rows):
         raise UserError(f'{folder} has {sum(counts)} records, but {len(rows)} rows in splits.csv')
     front_end, from_audio = records.read_front_end(folder)
-    labels = tuple(info.features['label'].names)
+    labels = tuple(features['label'].names)
     number = {label: k for k, label in enumerate(labels)}
     columns = [name for name in rows[0] if name not in ('id', 'label', 'group')]
     return Dataset(
@@ -117,8 +116,8 @@ def open_dataset(folder: str) -> Dataset:
         protocols={name: [row[name] for row in rows] for name in columns},
         front_end=front_end,
         from_audio=from_audio,
-        n_mels=info.features['mel'].shape[-1],
-        _features=info.features,
+        n_mels=features['mel'].shape[-1],
+        _features=features,
         _files=files,
         _starts=np.cumsum([0, *counts[:-1]]),
     )

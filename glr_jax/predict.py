@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Num
 
+from data_prep import storage
 from data_prep.mel import ClipError, FrontEnd, mel_of_file
 from data_prep.sources import audio_files
 from glr_jax import batches, checkpoint, cli, compiled, inference, parallel
@@ -81,12 +81,12 @@ def find(inputs: Sequence[str]) -> Iterator[str]:
       UserError: an argument is not there, or a folder has no audio.
     """
     for path in inputs:
-        if os.path.isdir(path):
+        if storage.is_folder(path):
             files = list(audio_files(path))
             if not files:
                 raise UserError(f'{path} has no audio files')
             yield from files
-        elif os.path.exists(path):
+        elif storage.exists(path):
             yield path
         else:
             raise UserError(f'{path} is not there')
