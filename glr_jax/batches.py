@@ -10,15 +10,19 @@ import collections
 import concurrent.futures
 import functools
 import itertools
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Num, UInt16
 
 from glr_jax.dataset import Dataset
 
 Item = TypeVar('Item')
+Task = TypeVar('Task')
+Tree = TypeVar('Tree')
+Mel = TypeVar('Mel', np.ndarray, jax.Array)
 
 
 class Plan(NamedTuple):
@@ -28,7 +32,7 @@ class Plan(NamedTuple):
       place: where in the endless sequence each case is; names the case's random numbers.
       clip: which clip.
       start: where its crop begins, as a fraction of what the clip allows.
-      share: of the clip in the mixture, 1/2 to 1; 1 is the clip alone.
+      share: of the clip in the mixture, in 256ths: 128 to 256, which is the clip alone.
       other: the clip that the rest of the mixture is from.
       other_start: as `start`.
     """
@@ -36,7 +40,7 @@ class Plan(NamedTuple):
     place: Int[np.ndarray, ' batch']
     clip: Int[np.ndarray, ' batch']
     start: Float[np.ndarray, ' batch']
-    share: Float[np.ndarray, ' batch']
+    share: UInt16[np.ndarray, ' batch']
     other: Int[np.ndarray, ' batch']
     other_start: Float[np.ndarray, ' batch']
 
@@ -47,9 +51,9 @@ class Batch(NamedTuple):
     `target` is how much of each label a case has: a mixture has two.
     """
 
-    mel: Num[np.ndarray, 'batch frames mels']
-    target: Float[np.ndarray, 'batch labels']
-    place: Int[np.ndarray, ' batch']
+    mel: Num[np.ndarray | jax.Array, 'batch frames mels']
+    target: Float[np.ndarray | jax.Array, 'batch labels']
+    place: Int[np.ndarray | jax.Array, ' batch']
 
 
 class _Epoch(NamedTuple):
@@ -66,7 +70,8 @@ def _epoch(seed: int, epoch: int, count: int, mixup: float) -> _Epoch:
     order, start = rng.permutation(count), rng.random(count)
     other, other_start = rng.permutation(count), rng.random(count)
     share = rng.beta(mixup, mixup, count) if mixup else np.ones(count)
-    return _Epoch(order, start, np.maximum(share, 1 - share), other, other_start)
+    share = np.rint(256 * np.maximum(share, 1 - share)).astype(np.uint16)
+    return _Epoch(order, start, share, other, other_start)
 
 
 def plan(
@@ -102,25 +107,40 @@ def plan(
 
 def read(dataset: Dataset, plan: Plan, frames: int) -> Batch:
     """Reads, crops and mixes the clips of a plan."""
+
+    def case(clip: int, start: float, share: np.uint16, other: int, other_start: float) -> Any:
+        mel = crop(dataset.mel(clip), frames, start)
+        if share == 256:
+            return mel
+        return mix(mel, crop(dataset.mel(other), frames, other_start), share)
+
+    mels = [case(*drawn) for drawn in zip(*plan[1:], strict=True)]
+    return Batch(np.stack(mels), targets(dataset, plan), plan.place)
+
+
+def targets(dataset: Dataset, plan: Plan) -> Float[np.ndarray, 'batch labels']:
+    """How much of each label the cases of a plan have."""
     one_hot = np.eye(len(dataset.labels), dtype=np.float32)
-    target_of = lambda clip: one_hot[dataset.targets[clip]]
-    mels, targets = [], []
-    for clip, start, share, other, other_start in zip(*plan[1:], strict=True):
-        mel, target = crop(dataset.mel(clip), frames, start), target_of(clip)
-        if share < 1:
-            mel = mix(mel, crop(dataset.mel(other), frames, other_start), share)
-            target = share * target + (1 - share) * target_of(other)
-        mels.append(mel)
-        targets.append(target)
-    return Batch(np.stack(mels), np.stack(targets).astype(np.float32), plan.place)
+    share = plan.share[:, None].astype(np.float32) / 256
+    own, others = (one_hot[dataset.targets[clips]] for clips in (plan.clip, plan.other))
+    return share * own + (1 - share) * others
 
 
-def mix(
-    mel: Num[np.ndarray, 'frames mels'], other: Num[np.ndarray, 'frames mels'], share: float
-) -> Num[np.ndarray, 'frames mels']:
-    """A share of one spectrogram and the rest of another, rounded where they are whole numbers."""
-    mixed = np.float32(share) * mel + np.float32(1 - share) * other
-    return (np.rint(mixed) if mel.dtype == np.uint8 else mixed).astype(mel.dtype)
+def mix(mel: Mel, other: Mel, share: Any) -> Mel:
+    """256ths of one spectrogram and the rest of another, rounded where they are whole numbers.
+
+    Those are mixed in whole numbers, so that NumPy and any device agree to the bit.
+
+    Args:
+      mel: as it is stored, of NumPy or of JAX.
+      other: of the same shape.
+      share: uint16, of a shape that broadcasts with theirs.
+    """
+    if mel.dtype == np.uint8:
+        sum_of_256 = share * mel.astype(np.uint16) + (256 - share) * other.astype(np.uint16)
+        return ((sum_of_256 + 128) >> 8).astype(np.uint8)
+    share = share.astype(np.float32) / 256
+    return (share * mel + (1 - share) * other).astype(mel.dtype)
 
 
 def crop(
@@ -128,8 +148,16 @@ def crop(
 ) -> Num[np.ndarray, 'frames mels']:
     """`frames` frames from a fraction of the way on; a shorter clip is repeated to fill them."""
     mel = lengthen(mel, frames)
-    first = int(start * (len(mel) - frames + 1))
+    first = first_frame(start, len(mel), frames)
     return mel[first : first + frames]
+
+
+def first_frame(start: Any, length: Any, frames: int) -> Any:
+    """Where crops begin, a fraction of the way on; of one clip or of many, not shorter than a crop.
+
+    Counted on the host, in float64: float32 would not reach every frame of a long clip.
+    """
+    return np.asarray(start * (length - frames + 1)).astype(np.int64)
 
 
 def segments(
@@ -155,20 +183,44 @@ def lengthen(
     return np.pad(mel, ((0, frames - len(mel)), (0, 0)), mode='wrap')
 
 
+def ends_epoch(step: int, batch_size: int, clips: int) -> bool:
+    """Whether an epoch ends with, or within, the step that is the `step`-th."""
+    return step * batch_size % clips < batch_size
+
+
+def runs(done: int, steps: int, batch_size: int, clips: int, at_most: int) -> Iterator[range]:
+    """Steps that one dispatch does: `at_most` of them, or a single one where fewer are left.
+
+    Two lengths alone, so that two programs are compiled, whatever is left of an epoch. No run goes
+    past the end of an epoch, or is made longer than an epoch.
+    """
+    at_most = max(1, min(at_most, clips // batch_size))
+    while done < steps:
+        within = range(done + 1, done + at_most)
+        whole = done + at_most <= steps
+        whole &= not any(ends_epoch(step, batch_size, clips) for step in within)
+        yield range(done, done := done + (at_most if whole else 1))
+
+
+def stack(items: Sequence[Tree]) -> Tree:
+    """The steps of a run as one: [batch, ...] of each to [batch, steps, ...]."""
+    return jax.tree.map(lambda *arrays: np.stack(arrays, 1), *items)
+
+
 def prefetch(
-    make: Callable[[int], Item], steps: range, ahead: int = 4, threads: int = 2
+    make: Callable[[Task], Item], tasks: Iterable[Task], ahead: int = 4, threads: int = 2
 ) -> Iterator[Item]:
-    """`make(step)` of each step in order, made in threads a few steps ahead of their use."""
+    """`make(task)` of each task in order, made in threads a few tasks ahead of their use."""
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         waiting: collections.deque[concurrent.futures.Future[Item]] = collections.deque()
-        todo = iter(steps)
+        todo = iter(tasks)
         try:
-            for step in itertools.islice(todo, ahead):
-                waiting.append(pool.submit(make, step))
+            for task in itertools.islice(todo, ahead):
+                waiting.append(pool.submit(make, task))
             while waiting:
                 item = waiting.popleft().result()
-                for step in itertools.islice(todo, 1):
-                    waiting.append(pool.submit(make, step))
+                for task in itertools.islice(todo, 1):
+                    waiting.append(pool.submit(make, task))
                 yield item
         finally:
             for future in waiting:

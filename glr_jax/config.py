@@ -10,6 +10,7 @@ from typing import Literal
 from glr_jax.cli import UsageError, UserError, from_dict, option, section, to_dict
 
 GROUPS = 8  # of group normalisation
+WITHOUT_EFFECT = {'resident', 'accumulate', 'steps_per_dispatch'}  # on results; and all of parallel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,9 @@ class DataConfig:
     dir: str = option('', 'dataset folder that data_prep wrote')
     split: str = option('random-1', 'protocol: a column of splits.csv')
     frames: int = option(640, 'frames of a segment, crop in training and unit of decision', 8)
+    resident: Literal['auto', 'on', 'off'] = option(
+        'auto', 'training clips stay on the devices; auto: on GPUs and TPUs that they fit on'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +65,9 @@ class TrainConfig:
         'the same, but for batch norm, which normalises over a micro-batch then',
         minimum=1,
     )
+    steps_per_dispatch: int = option(
+        0, 'steps that a device does before it hears of the host again; 0: as is best', minimum=0
+    )
     learning_rate: float = option(1e-3, 'of Adam, at its highest', minimum=0.0)
     schedule: Literal['cosine', 'constant'] = option('cosine', 'learning rate over the run')
     mixup: float = option(0.4, 'mixes clips two by two, shares from Beta(a, a); 0: none', 0.0)
@@ -86,6 +93,7 @@ class Config:
 
     workdir: str = option('', 'folder of checkpoints, logs and report')
     seed: int = option(0, 'of weights, order of clips, crops and dropout')
+    profile: int = option(0, 'steps to trace, after the first ones, into the workdir', minimum=0)
     data: DataConfig = section(DataConfig)
     model: ModelConfig = section(ModelConfig)
     train: TrainConfig = section(TrainConfig)
@@ -171,5 +179,5 @@ def differences(old: Config, new: Config) -> list[str]:
         f'--{name}.{key}={before[name][key]} (not {after[name][key]})'
         for name in ('data', 'model', 'train')
         for key in before[name]
-        if before[name][key] != after[name][key] and key != 'accumulate'  # as devices
+        if before[name][key] != after[name][key] and key not in WITHOUT_EFFECT
     ] + ([f'--seed={old.seed} (not {new.seed})'] if old.seed != new.seed else [])

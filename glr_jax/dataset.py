@@ -61,6 +61,10 @@ class Dataset:
             )
         return example['mel']
 
+    def stored_bytes(self, clips: Int[np.ndarray, ' some']) -> Int[np.ndarray, ' some']:
+        """The size of clips' records: their spectrograms, and little more. Nothing is read."""
+        return np.concatenate([np.diff(file.offsets) for file in self._files])[clips]
+
     def members(self, protocol: str, side: str) -> Int[np.ndarray, ' members']:
         """The clips on one side (train, validation, test) of a protocol, in order.
 

@@ -80,61 +80,81 @@ def mean_over_devices(tree: Tree) -> Tree:
 
 
 def on_every_device(
-    program: Callable[[Any, Any], Any],
+    program: Callable[..., Any],
     mesh: Mesh,
     *,
     mapper: Mapper = 'shard_map',
     result: Literal['replicated', 'sharded'],
-) -> Callable[[Any, Any], Any]:
-    """Makes a function of (state, this process's share of a batch) that runs on all devices.
+) -> Callable[..., Any]:
+    """Makes a function of (state, this process's share of a batch, *held) for all devices.
 
     Args:
-      program: (state, one device's share) -> result. Gradients in it are of the device's own
-        share: `mean_over_devices` makes them the batch's.
+      program: (state, one device's share, *held) -> result. Gradients in it are of the device's
+        own share: `mean_over_devices` makes them the batch's.
       mesh: the devices.
       mapper: what runs it.
-      result: the same on every device, or one row a case like the batch.
+      result: the same on every device, or one row a case like the batch. In the first case it is
+        the next state: it takes the memory of the one that was given, which is gone then.
     """
-    if mapper == 'pmap':
-        return _pmapped(program, mesh, result)
-    mapped = shard_mapped(program, mesh, result)
-    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+    mapped = (_pmapped if mapper == 'pmap' else shard_mapped)(program, mesh, result)
+    return lambda state, batch, *held: mapped(state, share(batch, mesh, mapper), *held)
 
-    def run(state: Any, batch: Any) -> Any:
-        place = lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x))
-        return mapped(state, jax.tree.map(place, batch))
 
-    return run
+def share(batch: Tree, mesh: Mesh, mapper: Mapper = 'shard_map') -> Tree:
+    """This process's share of a batch, on its way to the process's devices.
+
+    What is there already is left as it is, so that a batch may be sent ahead of its use.
+    """
+    local = make_mesh(mesh.local_devices)
+
+    def send(x: Any) -> jax.Array:
+        if isinstance(x, jax.Array):
+            return x
+        x = np.asarray(x)
+        if mapper == 'pmap':
+            x = x.reshape(local.size, -1, *x.shape[1:])
+            return jax.device_put(x, NamedSharding(local, PartitionSpec(AXIS)))
+        sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+        return jax.make_array_from_process_local_data(sharding, x)
+
+    return jax.tree.map(send, batch)
 
 
 def shard_mapped(
-    program: Callable[[Any, Any], Any], mesh: Mesh, result: Literal['replicated', 'sharded']
+    program: Callable[..., Any], mesh: Mesh, result: Literal['replicated', 'sharded']
 ) -> jax.stages.Wrapped:
     """The compiled function inside `on_every_device`, of arrays that are placed already."""
-    # check_vma=True would sum the gradient of replicated parameters over devices by itself, and
-    # mean_over_devices would then give it as many times too large as there are devices.
-    return jax.jit(
-        jax.shard_map(
+
+    def run(state: Any, batch: Any, *held: Any) -> Any:
+        # check_vma=True would sum the gradient of replicated parameters over devices by itself, and
+        # mean_over_devices would then give it as many times too large as there are devices.
+        return jax.shard_map(
             program,
             mesh=mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS), *(PartitionSpec() for _ in held)),
             out_specs=PartitionSpec() if result == 'replicated' else PartitionSpec(AXIS),
             check_vma=False,
-        ),
+        )(state, batch, *held)
+
+    run.__name__ = program.__name__  # in profiles
+    return jax.jit(run, donate_argnums=0 if result == 'replicated' else ())
+
+
+def _pmapped(program: Callable, mesh: Mesh, result: str) -> Callable[..., Any]:
+    devices = list(mesh.devices.flat)
+    mapped = jax.pmap(
+        lambda state, batch, held: program(state, batch, *held),
+        AXIS,
+        in_axes=(None, 0, None),
+        out_axes=None if result == 'replicated' else 0,
+        devices=devices,
         donate_argnums=0 if result == 'replicated' else (),
     )
 
-
-def _pmapped(program: Callable, mesh: Mesh, result: str) -> Callable[[Any, Any], Any]:
-    devices = list(mesh.devices.flat)
-    local = len(mesh.local_devices)
-    out_axes = None if result == 'replicated' else 0
-    mapped = jax.pmap(program, AXIS, in_axes=(None, 0), out_axes=out_axes, devices=devices)
-
-    def run(state: Any, batch: Any) -> Any:
-        out = mapped(state, jax.tree.map(lambda x: x.reshape(local, -1, *x.shape[1:]), batch))
+    def run(state: Any, batch: Any, *held: Any) -> Any:
+        out = mapped(state, batch, held)
         if result == 'replicated':  # of several processes, pmap gives each one its own devices'
-            return out if local == mesh.size else _seen_by(out, mesh)
+            return out if len(mesh.local_devices) == mesh.size else _seen_by(out, mesh)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
 
     return run

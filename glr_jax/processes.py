@@ -6,6 +6,7 @@ JAX sees the devices of all. Files are written by process 0 alone, checkpoints b
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import signal
@@ -151,27 +152,28 @@ def gather(array: Num[np.ndarray, '*shape']) -> Num[np.ndarray, 'processes *shap
 
 
 @contextlib.contextmanager
-def stopping() -> Iterator[Callable[[int], bool]]:
+def stopping() -> Iterator[Callable[[], bool]]:
     """Takes SIGTERM for a wish to stop.
 
     Yields:
-      A function, to be called once after each step, whether this step is the last. A SIGTERM to
-      one process stops all of them at the same step: their coordinator's threads agree on it in
-      the background, so that asking costs no communication.
+      A function, to be called once after each dispatch, whether this one is the last. A SIGTERM to
+      one process stops all of them after the same dispatch: their coordinator's threads agree on
+      it in the background, so that asking costs no communication.
     """
     if jax.distributed.is_initialized():
-        yield multihost_utils.reached_preemption_sync_point
+        dispatch = itertools.count(1)  # of this start; steps would leave numbers out
+        yield lambda: multihost_utils.reached_preemption_sync_point(next(dispatch))
         return
     stop, told = threading.Event(), False
 
-    def stops_after(step: int) -> bool:
+    def stops_here() -> bool:
         nonlocal told
         told = stop.is_set()
         return told
 
     before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
-        yield stops_after
+        yield stops_here
     finally:
         signal.signal(signal.SIGTERM, before)
         if stop.is_set() and not told:  # it came after the last step: not for us, but not lost

@@ -66,7 +66,7 @@ def train_program(
     classifier.train()
     graph, *_ = split(classifier)
 
-    def program(state: TrainState, batch: Batch) -> TrainState:
+    def train_step(state: TrainState, batch: Batch) -> TrainState:
         def loss_of(
             params: nnx.State, stats: nnx.State, micro: Batch
         ) -> tuple[Array, tuple[nnx.State, Array]]:
@@ -102,7 +102,25 @@ def train_program(
             totals=jax.tree.map(jnp.add, state.totals, totals),
         )
 
-    return program
+    return train_step
+
+
+def steps_program(
+    train: Callable[[TrainState, Batch], TrainState], batch_of: Callable[..., Batch]
+) -> Callable[..., TrainState]:
+    """Several steps of one device, one after the other in one program.
+
+    Args:
+      train: a step, as of `train_program`.
+      batch_of: (what a step is given, *what the device holds) -> the batch, as of `feeds.Feed`.
+    """
+
+    def train_steps(state: TrainState, items: Any, *held: Array) -> TrainState:
+        step = lambda state, item: (train(state, batch_of(item, *held)), None)
+        in_turn = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), items)  # [batch, steps, ...]
+        return jax.lax.scan(step, state, in_turn)[0]
+
+    return train_steps
 
 
 def predict_program(
@@ -112,7 +130,7 @@ def predict_program(
     classifier.eval()
     graph, *_ = split(classifier)
 
-    def program(state: Any, mel: Array) -> Array:
+    def predict(state: Any, mel: Array) -> Array:
         return jax.nn.softmax(nnx.merge(graph, *state)(mel))
 
-    return program
+    return predict

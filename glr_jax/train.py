@@ -15,6 +15,7 @@ from glr_jax import (
     compiled,
     cost,
     evaluate,
+    feeds,
     inference,
     parallel,
     processes,
@@ -26,6 +27,7 @@ from glr_jax.config import Config, TrainConfig, check, save
 from glr_jax.dataset import Dataset, open_dataset
 from glr_jax.log import Log, status
 from glr_jax.model import make_classifier
+from glr_jax.trace import Trace
 
 USAGE = """
 usage: python -m glr_jax.train --flagfile=experiments/NAME.flags [--workdir=DIR] [--flag=value ...]
@@ -80,18 +82,13 @@ def train(config: Config, dataset: Dataset) -> bool:
     batch_size, seed = config.train.batch_size, config.seed
     steps = -(-config.train.epochs * len(clips) // batch_size)
 
-    # Model, optimiser, and the programs on all devices.
     mesh = parallel.make_mesh()
+    resident = feeds.fits(config.data, dataset, clips, mesh)
+
+    # Model and optimiser.
     part = parallel.share_of_batch(batch_size, mesh, config.train.accumulate)
     classifier = make_classifier(config.model, dataset.n_mels, len(dataset.labels), seed)
     optimizer = optax.adam(learning_rate(config.train, steps))
-    step_on_devices = parallel.on_every_device(
-        programs.train_program(classifier, optimizer, seed, config.train.accumulate),
-        mesh,
-        mapper=config.parallel.mapper,
-        result='replicated',
-    )
-    probabilities = inference.on_local_devices(classifier)
 
     # State: from the latest checkpoint, or from the start.
     processes.on_first(lambda: save(config))
@@ -111,26 +108,46 @@ def train(config: Config, dataset: Dataset) -> bool:
         f'{cost.parameters(config.model, *size):,} parameters, '
         f'{cost.flops(config.model, *size, config.data.frames) / 1e6:,.0f} MFLOP a segment; '
         f'{len(clips)} train and {len(validation)} validation clips, {len(dataset.labels)} labels; '
-        f'{mesh.size} {mesh.devices.flat[0].platform} device(s)'
+        f'{mesh.size} {mesh.devices.flat[0].platform} device(s), '
+        f'clips {"resident" if resident else "streamed"}'
     )
     if done:
         status(f'going on at step {done} of {steps}')
 
-    # Loop: a step, and after each epoch validation, a line, a checkpoint.
-    def read(step: int) -> batches.Batch:
-        plan = batches.plan(step, batch_size, clips, seed, part, config.train.mixup)
-        return batches.read(dataset, plan, config.data.frames)
+    # Input: what the steps of a dispatch are given, and the program that does them.
+    feed = (
+        feeds.resident(dataset, clips, config.data.frames, mesh)
+        if resident
+        else feeds.streamed(dataset, config.data.frames)
+    )
+    program = programs.train_program(classifier, optimizer, seed, config.train.accumulate)
+    mapper = config.parallel.mapper
+    train_steps = parallel.on_every_device(
+        programs.steps_program(program, feed.batch), mesh, mapper=mapper, result='replicated'
+    )
+    probabilities = inference.on_local_devices(classifier)
 
+    def send(run: range) -> tuple[int, Any]:
+        mixup = config.train.mixup
+        plans = [batches.plan(step, batch_size, clips, seed, part, mixup) for step in run]
+        items = batches.stack([feed.item(plan) for plan in plans])
+        return run.stop, parallel.share(items, mesh, mapper)
+
+    # Loop: a dispatch, and after each epoch validation, a line, a checkpoint.
+    at_most = config.train.steps_per_dispatch or feed.steps_per_dispatch
+    runs = batches.runs(done, steps, batch_size, len(clips), at_most)
     with (
-        processes.stopping() as stops_after,
+        processes.stopping() as stops_here,
+        Trace(config.workdir, config.profile) as trace,
         Log(config.workdir, batch_size=batch_size, steps=steps, done=done) as log,
     ):
-        for step, batch in enumerate(batches.prefetch(read, range(done, steps)), done + 1):
-            state = step_on_devices(state, batch)
-            stops = stops_after(step)
+        for step, items in batches.prefetch(send, runs):
+            state = train_steps(state, items, *feed.held)
+            stops = stops_here()
             log.step(step, state.totals)
-            epoch, past = divmod(step * batch_size, len(clips))
-            epoch_ends = past < batch_size or step == steps
+            trace.step(step, state.totals)
+            epoch = step * batch_size // len(clips)
+            epoch_ends = batches.ends_epoch(step, batch_size, len(clips)) or step == steps
             scores = None
             if epoch_ends:
                 apply = probabilities(parallel.on_local((state.params, state.stats)))

@@ -1,11 +1,13 @@
+import itertools
 import time
 from collections import Counter
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from glr_jax.batches import crop, plan, prefetch, read, segments
+from glr_jax.batches import crop, mix, plan, prefetch, read, runs, segments
 from glr_jax.dataset import open_dataset
 
 CLIPS = np.array([3, 5, 8, 13, 21, 34, 55])
@@ -47,9 +49,9 @@ def test_a_place_is_the_case_number_in_the_whole_run() -> None:
 
 def test_mixtures_are_led_by_the_clip_that_is_due() -> None:
     plain, mixed = (plan(0, 7, CLIPS, 0, slice(None), mixup) for mixup in (0.0, 0.4))
-    assert plain.share.tolist() == [1] * 7
+    assert plain.share.tolist() == [256] * 7
     np.testing.assert_array_equal(mixed.clip, plain.clip)
-    assert 0.5 <= mixed.share.min() < 0.99
+    assert 128 <= mixed.share.min() < 250
     assert sorted(mixed.other) == CLIPS.tolist()
 
 
@@ -57,6 +59,7 @@ def test_a_mixture_has_its_shares_of_both_spectrograms_and_labels(prepared: Path
     dataset = open_dataset(str(prepared))
     both = plan(0, 8, np.arange(len(dataset)), 0, slice(None), mixup=1.0)
     batch = read(dataset, both, 5)
+    both = both._replace(share=both.share / 256)
     for case, (clip, start, share, other, other_start) in enumerate(zip(*both[1:], strict=True)):
         one, two = crop(dataset.mel(clip), 5, start), crop(dataset.mel(other), 5, other_start)
         np.testing.assert_allclose(batch.mel[case], share * one + (1 - share) * two, atol=0.501)
@@ -65,6 +68,35 @@ def test_a_mixture_has_its_shares_of_both_spectrograms_and_labels(prepared: Path
         target[dataset.targets[other]] += 1 - share
         np.testing.assert_allclose(batch.target[case], target, atol=1e-6)
     assert batch.mel.dtype == np.uint8
+
+
+def test_numpy_and_a_device_mix_every_two_numbers_alike() -> None:
+    one, other = (a.astype(np.uint8) for a in np.mgrid[:256, :256])
+    by_device = jax.jit(mix)
+    for share in np.arange(128, 257, dtype=np.uint16):
+        mixed = mix(one, other, share)
+        exact = (share * one.astype(float) + (256 - share) * other.astype(float)) / 256
+        assert np.abs(mixed - exact).max() <= 0.5
+        np.testing.assert_array_equal(by_device(one, other, share), mixed)
+
+
+@pytest.mark.parametrize(('batch_size', 'clips'), [(4, 22), (4, 24), (5, 7), (9, 7)])
+@pytest.mark.parametrize('at_most', [1, 3, 100])
+@pytest.mark.parametrize('done', [0, 5])
+def test_runs_have_two_lengths_and_end_with_epochs(
+    batch_size: int, clips: int, at_most: int, done: int
+) -> None:
+    steps = -(-4 * clips // batch_size)
+    found = list(runs(done, steps, batch_size, clips, at_most))
+    assert list(itertools.chain(*found)) == list(range(done, steps))
+    assert {len(run) for run in found} <= {1, max(1, min(at_most, clips // batch_size))}
+    for run in found:
+        epochs = [first * batch_size // clips for first in run]
+        assert len(set(epochs)) == 1
+
+
+def test_an_epoch_is_one_run_where_it_is_short() -> None:
+    assert list(runs(0, 12, 4, 24, 16)) == [range(6), range(6, 12)]
 
 
 def test_crops_reach_both_ends_and_never_past_them() -> None:

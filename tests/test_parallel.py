@@ -41,6 +41,23 @@ def train(
     return jax.device_get((nnx.to_pure_dict(state.params), state.totals))
 
 
+@pytest.mark.parametrize('mapper', ['shard_map', 'pmap'])
+def test_a_step_takes_the_memory_of_the_state_before_it(mapper) -> None:
+    mesh = parallel.make_mesh(jax.devices()[:2])
+    classifier = make_classifier(ModelConfig(**CONFIG), n_mels=6, labels=3, seed=0)
+    program = programs.train_program(classifier, optax.adam(0.1), seed=0)
+    step = parallel.on_every_device(program, mesh, mapper=mapper, result='replicated')
+    state = parallel.replicate(programs.init_state(classifier, optax.adam(0.1)), mesh)
+    pointers = lambda tree: {
+        x.addressable_data(0).unsafe_buffer_pointer() for x in jax.tree.leaves(tree)
+    }
+    before = step(state, batch_of(0))
+    was_at = pointers(before)
+    after = step(before, batch_of(1))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+    assert pointers(after) == was_at
+
+
 def differences(one: Any, other: Any) -> float:
     return max(jax.tree.leaves(jax.tree.map(lambda a, b: float(np.abs(a - b).max()), one, other)))
 

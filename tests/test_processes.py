@@ -111,11 +111,17 @@ def alone(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
-@pytest.mark.parametrize(('count', 'devices', 'mapper'), [(2, 2, 'shard_map'), (2, 1, 'pmap')])
+RESIDENT = ['--data.resident=on', '--train.steps_per_dispatch=2']
+
+
+@pytest.mark.parametrize(
+    ('count', 'devices', 'flags'),
+    [(2, 2, []), (2, 1, ['--parallel.mapper=pmap', *RESIDENT])],
+)
 def test_processes_and_devices_do_not_matter(
-    count: int, devices: int, mapper: str, alone: Path, prepared: Path, tmp_path: Path
+    count: int, devices: int, flags: list[str], alone: Path, prepared: Path, tmp_path: Path
 ) -> None:
-    run = Run(tmp_path / 'run', prepared, count, devices, f'--parallel.mapper={mapper}')
+    run = Run(tmp_path / 'run', prepared, count, devices, *flags)
     codes, outputs, errors = run.finish()
     assert codes == [0, 0], errors
     assert_same_run(tmp_path / 'run', alone)
@@ -133,7 +139,10 @@ def test_one_process_with_four_devices(alone: Path, prepared: Path, tmp_path: Pa
     assert_same_run(tmp_path / 'run', alone)
 
 
-@pytest.mark.parametrize(('before', 'after'), [((2, 2), (1, 1)), ((1, 4), (2, 1))])
+@pytest.mark.parametrize(
+    ('before', 'after'),
+    [((2, 2, *RESIDENT), (1, 1)), ((1, 4), (2, 1, *RESIDENT))],
+)
 def test_a_sigterm_to_one_stops_all_and_other_processes_go_on(
     before: tuple, after: tuple, alone: Path, prepared: Path, tmp_path: Path
 ) -> None:
@@ -204,12 +213,12 @@ def test_a_sigterm_after_the_last_step_has_its_usual_effect() -> None:
     heard: list[str] = []
     before = signal.signal(signal.SIGTERM, lambda *_: heard.append('usual'))
     try:
-        with processes.stopping() as stops_after:
+        with processes.stopping() as stops_here:
             signal.raise_signal(signal.SIGTERM)
-            assert stops_after(1)
+            assert stops_here()
         assert heard == []
-        with processes.stopping() as stops_after:
-            assert not stops_after(2)
+        with processes.stopping() as stops_here:
+            assert not stops_here()
             signal.raise_signal(signal.SIGTERM)
         assert heard == ['usual']
     finally:

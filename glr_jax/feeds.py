@@ -1,0 +1,141 @@
+"""How batches come to the devices: cut there, from clips that they hold, or read and sent ahead.
+
+Either way they are the same batches: whole numbers to the bit, float32 to rounding.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import Array, lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float, Int, Num, UInt16
+
+from glr_jax import batches, processes
+from glr_jax.batches import Batch, Plan
+from glr_jax.cli import UserError
+from glr_jax.config import DataConfig
+from glr_jax.dataset import Dataset
+
+
+class Feed(NamedTuple):
+    """From the plan of a batch to the batch on a device.
+
+    Attributes:
+      item: of a plan, what is sent to the devices; on the host.
+      batch: (item, *held) -> the batch; on a device.
+      held: what every device holds all the time.
+      steps_per_dispatch: how many suit it.
+    """
+
+    item: Callable[[Plan], Any]
+    batch: Callable[..., Batch]
+    held: tuple[Array, ...] = ()
+    steps_per_dispatch: int = 1
+
+
+class Crops(NamedTuple):
+    """Where a batch is cut from clips that lie end to end.
+
+    Attributes:
+      first: the first frame of each case.
+      other: that of the clip which is mixed into it.
+      share: as in `Plan`.
+      target: as in `Batch`.
+      place: as in `Plan`.
+    """
+
+    first: Int[np.ndarray, ' batch']
+    other: Int[np.ndarray, ' batch']
+    share: UInt16[np.ndarray, ' batch']
+    target: Float[np.ndarray, 'batch labels']
+    place: Int[np.ndarray, ' batch']
+
+
+def fits(
+    config: DataConfig, dataset: Dataset, clips: Int[np.ndarray, ' clips'], mesh: Mesh
+) -> bool:
+    """Whether the training clips are to stay on the devices, all of them on each.
+
+    `auto` keeps them on GPUs and TPUs where they take no more than half of what is free: the rest
+    is for the train step. A CPU gains nothing by it. Nothing is read for the answer.
+
+    Raises:
+      UserError: they are wanted there, but there is no room.
+    """
+    on_cpu = mesh.devices.flat[0].platform == 'cpu'
+    if config.resident == 'off' or (config.resident == 'auto' and on_cpu):
+        return False
+    needed = int(_rows(dataset, clips, config.frames).sum()) * _row_bytes(dataset)
+    free = int(processes.gather(np.asarray(free_bytes())).min())  # all have to answer the same
+    if config.resident == 'auto':
+        return needed <= free // 2
+    if needed > free:
+        raise UserError(
+            f'--data.resident=on: the training clips take {needed >> 20:,} MiB, and a device has '
+            f'{free >> 20:,} MiB free; --data.resident=off reads them while it trains'
+        )
+    return True
+
+
+def streamed(dataset: Dataset, frames: int) -> Feed:
+    """Batches are read from the dataset, and sent."""
+    return Feed(lambda plan: batches.read(dataset, plan, frames), lambda batch: batch)
+
+
+def resident(dataset: Dataset, clips: Int[np.ndarray, ' clips'], frames: int, mesh: Mesh) -> Feed:
+    """Clips are sent once, as they are stored; of a batch, no more than where to cut it."""
+    rows = np.empty((_rows(dataset, clips, frames).sum(), dataset.n_mels), _dtype(dataset))
+    begins, lengths = np.zeros((2, len(dataset)), np.int32)
+    read = lambda clip: batches.lengthen(dataset.mel(clip), frames)
+    end = 0
+    for clip, mel in zip(clips, batches.prefetch(read, clips), strict=True):
+        begins[clip], lengths[clip] = end, len(mel)
+        rows[end : end + len(mel)] = mel
+        end += len(mel)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    held = jax.make_array_from_process_local_data(everywhere, rows[:end], (end, dataset.n_mels))
+
+    def crops(plan: Plan) -> Crops:
+        first, other = (
+            (begins[clip] + batches.first_frame(start, lengths[clip], frames)).astype(np.int32)
+            for clip, start in ((plan.clip, plan.start), (plan.other, plan.other_start))
+        )
+        return Crops(first, other, plan.share, batches.targets(dataset, plan), plan.place)
+
+    def batch(crops: Crops, rows: Num[Array, 'rows mels']) -> Batch:
+        cut = jax.vmap(lambda first: lax.dynamic_slice_in_dim(rows, first, frames))
+        mel = batches.mix(cut(crops.first), cut(crops.other), crops.share[:, None, None])
+        return Batch(mel, crops.target, crops.place)
+
+    # A CPU computes a step for so long that the host's share of it is nothing.
+    on_cpu = mesh.devices.flat[0].platform == 'cpu'
+    return Feed(crops, batch, (held,), steps_per_dispatch=1 if on_cpu else 16)
+
+
+def free_bytes() -> int:
+    """Memory that the fullest of this process's devices has left; a CPU's devices share its own."""
+    left = []
+    for device in jax.local_devices():
+        stats = device.memory_stats()
+        if stats:
+            left.append(stats['bytes_limit'] - stats['bytes_in_use'])
+    memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    return min(left, default=memory // jax.local_device_count())
+
+
+def _rows(
+    dataset: Dataset, clips: Int[np.ndarray, ' clips'], frames: int
+) -> Int[np.ndarray, ' clips']:
+    """How many frames each clip has at most, once it is long enough for a crop."""
+    return np.maximum(dataset.stored_bytes(clips) // _row_bytes(dataset), frames)
+
+
+def _row_bytes(dataset: Dataset) -> int:
+    return dataset.n_mels * _dtype(dataset).itemsize
+
+
+def _dtype(dataset: Dataset) -> np.dtype:
+    return np.dtype(dataset.front_end.mel_dtype)
