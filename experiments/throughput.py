@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from experiments.tasks import COPIED, LABELS, MATMUL, Task, gflops, limits, tasks
-from glr_jax import batches, cli
+from glr_jax import batches, cli, feeds, parallel
 from glr_jax.cli import UsageError, UserError, option, section, status
 from glr_jax.config import DataConfig, ModelConfig
 from glr_jax.dataset import open_dataset
@@ -23,11 +23,11 @@ USAGE = """
 usage: python -m experiments.throughput [--peer=torch] [--data.dir=FOLDER] [--out=FILE]
 
 Clips a second of the 1-D and the 2-D model: a train step, inference, and the second convolution
-and the recurrent layer alone, forward and backward; and of reading batches from a dataset. Beside
-them is the machine's own limit: its rate at a matmul of 2048 x 2048 in float32, at copying for the
-input pipeline. All of a model is run in turns, warmed up, and the median taken, so that ratios hold
-on a busy machine too. Arithmetic is counted as if kernels were slid: an algorithm that takes fewer
-multiplications may go past 100 %.
+and the recurrent layer alone, forward and backward; and of a dataset's batches, read and sent to
+the device, and cut there from clips that it holds. Beside them is the machine's own limit: its rate
+at a matmul of 2048 x 2048 in float32, at copying for the input. All of a model is run in turns,
+warmed up, and the median taken, so that ratios hold on a busy machine too. Arithmetic is counted as
+if kernels were slid: an algorithm that takes fewer multiplications may go past 100 %.
 """
 
 
@@ -66,7 +66,7 @@ class Row(NamedTuple):
     """What was measured of a task.
 
     Attributes:
-      model: 1d or 2d; '' for the input pipeline.
+      model: 1d or 2d; '' for the input.
       name: the task.
       clips: of a run of it.
       gflop: of a run of it; 0: it copies rather than computes.
@@ -112,7 +112,7 @@ def main(argv: list[str]) -> None:
             rates[dimensions], of_model = measure_model(choice, dimensions, size)
             rows += of_model
     if choice.data.dir:
-        rows.append(measure_reading(choice))
+        rows += measure_feeds(choice)
     print(table(rows))
     for dimensions, rate in rates.items():
         print(f'{dimensions}: matmul {rate.gflop:.1f} GFLOP/s, copy {rate.gbyte:.1f} GB/s')
@@ -174,25 +174,35 @@ def peers(choice: Throughput, config: ModelConfig, size: Size) -> dict[str, dict
     return variants
 
 
-def measure_reading(choice: Throughput) -> Row:
-    """The row of the input pipeline: eight batches as training reads them, mixed and prefetched."""
+def measure_feeds(choice: Throughput) -> list[Row]:
+    """The rows of the input: eight batches on a device as training has them, prefetched, mixed."""
     dataset = open_dataset(choice.data.dir)
-    clips = dataset.members(choice.data.split, 'train')
+    clips, frames = dataset.members(choice.data.split, 'train'), choice.data.frames
     size, count = choice.one.batch_size or choice.two.batch_size, 8
-    frames = choice.data.frames
+    mesh = parallel.make_mesh(jax.devices()[:1])
 
-    def read(step: int) -> batches.Batch:
-        plan = batches.plan(step, size, clips, seed=0, part=slice(size), mixup=0.4)
-        return batches.read(dataset, plan, frames)
+    def task(feed: feeds.Feed) -> Task:
+        batch = jax.jit(feed.batch)
+
+        def send(step: int) -> Any:
+            plan = batches.plan(step, size, clips, seed=0, part=slice(size), mixup=0.4)
+            return parallel.share(feed.item(plan), mesh)
+
+        sent = lambda: batches.prefetch(send, range(count))
+        return lambda: [jax.block_until_ready(batch(item, *feed.held)) for item in sent()]
 
     source = np.ones(COPIED // 4, np.float32)
-    reading: dict[str, Task] = {
-        'read': lambda: [batch.mel for batch in batches.prefetch(read, range(count))],
+    everything: dict[str, Task] = {
+        'input, streamed': task(feeds.streamed(dataset, frames)),
+        'input, resident': task(feeds.resident(dataset, clips, frames, mesh)),
         'copy': source.copy,
     }
-    seconds = take_turns({name: {'jax': task} for name, task in reading.items()}, choice.repeats)
-    copied = count * read(0).mel.nbytes / COPIED * seconds['copy']['jax']
-    return Row('', 'input pipeline', count * size, 0.0, seconds['read']['jax'], copied, {})
+    seconds = take_turns({name: {'jax': run} for name, run in everything.items()}, choice.repeats)
+    copied = count * size * frames * dataset.n_mels * np.dtype(dataset.front_end.mel_dtype).itemsize
+    limit = copied / COPIED * seconds.pop('copy')['jax']
+    return [
+        Row('', name, count * size, 0.0, times['jax'], limit, {}) for name, times in seconds.items()
+    ]
 
 
 def take_turns(tasks: dict[str, dict[str, Task]], repeats: int) -> dict[str, dict[str, float]]:

@@ -116,14 +116,11 @@ def resident(dataset: Dataset, clips: Int[np.ndarray, ' clips'], frames: int, me
 
 
 def free_bytes() -> int:
-    """Memory that the fullest of this process's devices has left; a CPU's devices share its own."""
-    left = []
-    for device in jax.local_devices():
-        stats = device.memory_stats()
-        if stats:
-            left.append(stats['bytes_limit'] - stats['bytes_in_use'])
-    memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    return min(left, default=memory // jax.local_device_count())
+    """What the fullest of this process's devices has left; of a CPU, its part of all memory."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    if all(stats):
+        return min(of_one['bytes_limit'] - of_one['bytes_in_use'] for of_one in stats)
+    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // len(stats)
 
 
 def _rows(

@@ -1,4 +1,4 @@
-"""A trace of some steps, for `xprof`, TensorBoard or ui.perfetto.dev to show."""
+"""A trace of some steps, for xprof or ui.perfetto.dev to show."""
 
 import os
 from types import TracebackType
@@ -50,6 +50,4 @@ class Trace:
     def _stop(self) -> None:
         jax.profiler.stop_trace()
         self._steps = 0
-        cli.status(
-            f'trace: {self._folder}; open it by: pip install xprof && xprof --logdir={self._folder}'
-        )
+        cli.status(f'trace: {self._folder}; see it by: pip install xprof && xprof {self._folder}')

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import run as prepare
 
+from experiments import gaps
 from glr_jax import batches, feeds, parallel, train
 from glr_jax.cli import UserError
 from glr_jax.config import DataConfig
@@ -103,4 +104,7 @@ def test_a_run_may_go_on_under_another_feed_and_is_traced(
     again = losses('other', '--data.resident=on', '--train.steps_per_dispatch=2', '--profile=3')
     assert again == pytest.approx(streamed, rel=1e-6)
     assert 'going on at step 3' in capfd.readouterr().err
-    assert list((tmp_path / 'other' / 'profile').rglob('*.xplane.pb'))
+    busy, waits = gaps.gaps(str(tmp_path / 'other' / 'profile'))
+    assert 2 <= len(busy) <= 3
+    assert busy.min() > 0
+    assert len(waits) == len(busy) - 1

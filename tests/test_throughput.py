@@ -44,8 +44,9 @@ def test_figures_of_a_small_model_and_of_reading(prepared: Path, tmp_path: Path,
     flags = ['--1d.batch_size=2', '--1d.frames=16', '--2d.batch_size=0', f'--out={out}']
     throughput.main([*SMALL, *flags, f'--data.dir={prepared}', '--data.frames=8'])
     figures = json.loads(out.read_text())
-    tasks = ['train step', 'inference', 'convolution', 'recurrence', 'input pipeline']
-    assert [row['name'] for row in figures['rows']] == tasks
+    tasks = ['train step', 'inference', 'convolution', 'recurrence']
+    inputs = ['input, streamed', 'input, resident']
+    assert [row['name'] for row in figures['rows']] == tasks + inputs
     assert all(row['seconds'] > 0 and row['limit'] > 0 for row in figures['rows'])
     assert min(figures['rates']['1d'].values()) > 0
     assert all(task in capsys.readouterr().out for task in tasks[:1])
