@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Collection
 from typing import Literal
 
 from glr_jax.cli import UsageError, UserError, from_dict, option, section, to_dict
@@ -21,7 +22,7 @@ class DataConfig:
     split: str = option('random-1', 'protocol: a column of splits.csv')
     frames: int = option(640, 'frames of a segment, crop in training and unit of decision', 8)
     resident: Literal['auto', 'on', 'off'] = option(
-        'auto', 'training clips stay on the devices; auto: on GPUs and TPUs that they fit on'
+        'auto', 'training clips stay on the devices, where they fit; or are read as they are needed'
     )
 
 
@@ -66,7 +67,7 @@ class TrainConfig:
         minimum=1,
     )
     steps_per_dispatch: int = option(
-        0, 'steps that a device does before it hears of the host again; 0: as is best', minimum=0
+        0, 'steps that a device does on its own; 0: 1, but 16 of resident clips off CPUs', minimum=0
     )
     learning_rate: float = option(1e-3, 'of Adam, at its highest', minimum=0.0)
     schedule: Literal['cosine', 'constant'] = option('cosine', 'learning rate over the run')
@@ -172,12 +173,12 @@ def load(workdir: str) -> Config:
         raise UserError(f'{path} is damaged: {error}') from None
 
 
-def differences(old: Config, new: Config) -> list[str]:
+def differences(old: Config, new: Config, but: Collection[str] = WITHOUT_EFFECT) -> list[str]:
     """Flags of the old run that the new one would change, but for those that change no result."""
     before, after = to_dict(old), to_dict(new)
     return [
         f'--{name}.{key}={before[name][key]} (not {after[name][key]})'
         for name in ('data', 'model', 'train')
         for key in before[name]
-        if before[name][key] != after[name][key] and key not in WITHOUT_EFFECT
+        if before[name][key] != after[name][key] and key not in but
     ] + ([f'--seed={old.seed} (not {new.seed})'] if old.seed != new.seed else [])

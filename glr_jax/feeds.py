@@ -54,19 +54,16 @@ class Crops(NamedTuple):
     place: Int[np.ndarray, ' batch']
 
 
-def fits(
-    config: DataConfig, dataset: Dataset, clips: Int[np.ndarray, ' clips'], mesh: Mesh
-) -> bool:
+def fits(config: DataConfig, dataset: Dataset, clips: Int[np.ndarray, ' clips']) -> bool:
     """Whether the training clips are to stay on the devices, all of them on each.
 
-    `auto` keeps them on GPUs and TPUs where they take no more than half of what is free: the rest
-    is for the train step. A CPU gains nothing by it. Nothing is read for the answer.
+    `auto` keeps them where they take no more than half of what is free: the rest is for the train
+    step. Nothing is read for the answer.
 
     Raises:
       UserError: they are wanted there, but there is no room.
     """
-    on_cpu = mesh.devices.flat[0].platform == 'cpu'
-    if config.resident == 'off' or (config.resident == 'auto' and on_cpu):
+    if config.resident == 'off':
         return False
     needed = int(_rows(dataset, clips, config.frames).sum()) * _row_bytes(dataset)
     free = int(processes.gather(np.asarray(free_bytes())).min())  # all have to answer the same
@@ -110,17 +107,21 @@ def resident(dataset: Dataset, clips: Int[np.ndarray, ' clips'], frames: int, me
         mel = batches.mix(cut(crops.first), cut(crops.other), crops.share[:, None, None])
         return Batch(mel, crops.target, crops.place)
 
-    # A CPU computes a step for so long that the host's share of it is nothing.
+    # A CPU takes so long over a step that SIGTERM should not wait for more.
     on_cpu = mesh.devices.flat[0].platform == 'cpu'
     return Feed(crops, batch, (held,), steps_per_dispatch=1 if on_cpu else 16)
 
 
 def free_bytes() -> int:
-    """What the fullest of this process's devices has left; of a CPU, its part of all memory."""
+    """What the fullest of this process's devices has left.
+
+    A CPU is taken for having half of the machine's memory, shared by all devices of the run: they
+    may all be simulated on this machine.
+    """
     stats = [device.memory_stats() for device in jax.local_devices()]
     if all(stats):
         return min(of_one['bytes_limit'] - of_one['bytes_in_use'] for of_one in stats)
-    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // len(stats)
+    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2 // jax.device_count()
 
 
 def _rows(

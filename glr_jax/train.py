@@ -81,11 +81,10 @@ def train(config: Config, dataset: Dataset) -> bool:
         raise UserError(f'--data.split={config.data.split} has no train or no validation clips')
     batch_size, seed = config.train.batch_size, config.seed
     steps = -(-config.train.epochs * len(clips) // batch_size)
-
-    mesh = parallel.make_mesh()
-    resident = feeds.fits(config.data, dataset, clips, mesh)
+    resident = feeds.fits(config.data, dataset, clips)
 
     # Model and optimiser.
+    mesh = parallel.make_mesh()
     part = parallel.share_of_batch(batch_size, mesh, config.train.accumulate)
     classifier = make_classifier(config.model, dataset.n_mels, len(dataset.labels), seed)
     optimizer = optax.adam(learning_rate(config.train, steps))
@@ -115,10 +114,13 @@ def train(config: Config, dataset: Dataset) -> bool:
         status(f'going on at step {done} of {steps}')
 
     # Input: what the steps of a dispatch are given, and the program that does them.
-    feed = (
-        feeds.resident(dataset, clips, config.data.frames, mesh)
-        if resident
-        else feeds.streamed(dataset, config.data.frames)
+    frames = config.data.frames
+    feed = processes.together(
+        lambda: (
+            feeds.resident(dataset, clips, frames, mesh)
+            if resident
+            else feeds.streamed(dataset, frames)
+        )
     )
     program = programs.train_program(classifier, optimizer, seed, config.train.accumulate)
     mapper = config.parallel.mapper

@@ -93,9 +93,17 @@ def test_a_workdir_belongs_to_one_config(tmp_path: Path) -> None:
         config.save(other)
 
 
-def test_a_run_may_go_on_under_another_mapper(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    'flag', ['--parallel.mapper=pmap', '--data.resident=on', '--train.steps_per_dispatch=8']
+)
+def test_a_run_may_go_on_under_flags_without_effect_on_results(flag: str, tmp_path: Path) -> None:
     config.save(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d'))
-    config.save(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d', '--parallel.mapper=pmap'))
+    config.save(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d', flag))
+
+
+def test_processes_of_a_run_share_those_flags_too() -> None:
+    found = config.differences(parse(), parse('--data.resident=on'), but=())
+    assert found == ['--data.resident=auto (not on)']
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

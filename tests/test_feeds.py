@@ -3,7 +3,6 @@
 import contextlib
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -51,27 +50,15 @@ def test_decibels_are_the_same_to_rounding(music: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ('where', 'platform', 'free', 'expected'),
-    [
-        ('off', 'gpu', 1 << 40, False),
-        ('auto', 'gpu', 1 << 40, True),
-        ('auto', 'gpu', 100, False),
-        ('auto', 'cpu', 1 << 40, False),
-        ('on', 'cpu', 1 << 40, True),
-    ],
+    ('where', 'free', 'expected'),
+    [('off', 1 << 40, False), ('auto', 1 << 40, True), ('auto', 30_000, False)],
 )
-def test_clips_stay_where_they_fit(
-    where: Any,
-    platform: str,
-    free: int,
-    expected: bool,
-    prepared: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_clips_stay_where_half_of_the_memory_will_do(
+    where: Any, free: int, expected: bool, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = open_dataset(str(prepared))
-    mesh: Any = SimpleNamespace(devices=np.array([SimpleNamespace(platform=platform)]))
     monkeypatch.setattr(feeds, 'free_bytes', lambda: free)
-    found = feeds.fits(DataConfig(resident=where), dataset, np.arange(18), mesh)
+    found = feeds.fits(DataConfig(resident=where, frames=9), dataset, np.arange(18))
     assert found == expected
 
 
@@ -81,9 +68,9 @@ def test_no_more_is_kept_than_was_reckoned_with(prepared: Path, monkeypatch) -> 
     config = DataConfig(frames=9, resident='on')
     monkeypatch.setattr(feeds, 'free_bytes', lambda: held - 1)
     with pytest.raises(UserError, match=r'--data.resident=on: .* --data.resident=off'):
-        feeds.fits(config, dataset, clips, parallel.make_mesh())
+        feeds.fits(config, dataset, clips)
     monkeypatch.setattr(feeds, 'free_bytes', lambda: int(1.2 * held))
-    assert feeds.fits(config, dataset, clips, parallel.make_mesh())
+    assert feeds.fits(config, dataset, clips)
 
 
 def test_a_run_may_go_on_under_another_feed_and_is_traced(
@@ -94,14 +81,14 @@ def test_a_run_may_go_on_under_another_feed_and_is_traced(
         train.main(['train', f'--workdir={folder}', f'--data.dir={prepared}', *SMALL, *flags])
         return [json.loads(line)['loss'] for line in (folder / 'metrics.jsonl').open()]
 
-    streamed = losses('streamed')
+    streamed = losses('streamed', '--data.resident=off')
     with monkeypatch.context() as stopping:
         answers = iter([False, False, True])  # in the middle of the second epoch
         stop = lambda: contextlib.nullcontext(lambda: next(answers))
         stopping.setattr(train.processes, 'stopping', stop)
         with pytest.raises(UserError, match='goes on'):
-            losses('other')
-    again = losses('other', '--data.resident=on', '--train.steps_per_dispatch=2', '--profile=3')
+            losses('other', '--data.resident=off')
+    again = losses('other', '--train.steps_per_dispatch=2', '--profile=3')
     assert again == pytest.approx(streamed, rel=1e-6)
     assert 'going on at step 3' in capfd.readouterr().err
     busy, waits = gaps.gaps(str(tmp_path / 'other' / 'profile'))

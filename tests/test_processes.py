@@ -111,12 +111,12 @@ def alone(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
-RESIDENT = ['--data.resident=on', '--train.steps_per_dispatch=2']
+TWO_STEPS, STREAMED = '--train.steps_per_dispatch=2', '--data.resident=off'
 
 
 @pytest.mark.parametrize(
     ('count', 'devices', 'flags'),
-    [(2, 2, []), (2, 1, ['--parallel.mapper=pmap', *RESIDENT])],
+    [(2, 2, [STREAMED]), (2, 1, ['--parallel.mapper=pmap', TWO_STEPS])],
 )
 def test_processes_and_devices_do_not_matter(
     count: int, devices: int, flags: list[str], alone: Path, prepared: Path, tmp_path: Path
@@ -141,7 +141,7 @@ def test_one_process_with_four_devices(alone: Path, prepared: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ('before', 'after'),
-    [((2, 2, *RESIDENT), (1, 1)), ((1, 4), (2, 1, *RESIDENT))],
+    [((2, 2, TWO_STEPS), (1, 1, STREAMED)), ((1, 4), (2, 1, TWO_STEPS))],
 )
 def test_a_sigterm_to_one_stops_all_and_other_processes_go_on(
     before: tuple, after: tuple, alone: Path, prepared: Path, tmp_path: Path
