@@ -184,7 +184,7 @@ def lengthen(
 
 
 def ends_epoch(step: int, batch_size: int, clips: int) -> bool:
-    """Whether an epoch ends with, or within, the step that is the `step`-th."""
+    """Whether the `step`-th step, from 1, has the last case of an epoch."""
     return step * batch_size % clips < batch_size
 
 
