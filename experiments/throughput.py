@@ -198,7 +198,7 @@ def measure_feeds(choice: Throughput) -> list[Row]:
         'copy': source.copy,
     }
     seconds = take_turns({name: {'jax': run} for name, run in everything.items()}, choice.repeats)
-    copied = count * size * frames * dataset.n_mels * np.dtype(dataset.front_end.mel_dtype).itemsize
+    copied = count * size * frames * dataset.n_mels * dataset.mel_dtype.itemsize
     limit = copied / COPIED * seconds.pop('copy')['jax']
     return [
         Row('', name, count * size, 0.0, times['jax'], limit, {}) for name, times in seconds.items()

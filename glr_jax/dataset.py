@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import tensorflow_datasets as tfds
 from jaxtyping import Int, Num
 
 from data_prep import records, storage
@@ -29,6 +28,7 @@ class Dataset:
       front_end: how mels were made, or at least how they are stored.
       from_audio: whether `front_end` made them; otherwise audio cannot be tagged later.
       n_mels: bands.
+      mel_dtype: of a stored spectrogram.
     """
 
     folder: str
@@ -39,7 +39,7 @@ class Dataset:
     front_end: FrontEnd
     from_audio: bool
     n_mels: int
-    _features: tfds.features.FeaturesDict
+    mel_dtype: np.dtype
     _files: Sequence[RecordFile]
     _starts: Int[np.ndarray, ' files']
 
@@ -53,13 +53,13 @@ class Dataset:
             data = self._files[file][clip - self._starts[file]]
         except CorruptRecordError as error:
             raise UserError(f'{error}; prepare the dataset again') from None
-        example = self._features.deserialize_example_np(data)
-        if example['id'].decode() != self.ids[clip]:
+        id, mel = records.parse(data, self.n_mels, self.mel_dtype)
+        if id != self.ids[clip]:
             raise UserError(
                 f'{self.folder}/splits.csv does not match the records: row {clip + 1} is '
-                f'{self.ids[clip]!r}, the record {example["id"].decode()!r}; keep its row order'
+                f'{self.ids[clip]!r}, the record {id!r}; keep its row order'
             )
-        return example['mel']
+        return mel
 
     def stored_bytes(self, clips: Int[np.ndarray, ' some']) -> Int[np.ndarray, ' some']:
         """The size of clips' records: their spectrograms, and little more. Nothing is read."""
@@ -121,7 +121,7 @@ def open_dataset(folder: str) -> Dataset:
         front_end=front_end,
         from_audio=from_audio,
         n_mels=features['mel'].shape[-1],
-        _features=features,
+        mel_dtype=np.dtype(features['mel'].np_dtype),
         _files=files,
         _starts=np.cumsum([0, *counts[:-1]]),
     )

@@ -84,7 +84,7 @@ def streamed(dataset: Dataset, frames: int) -> Feed:
 
 def resident(dataset: Dataset, clips: Int[np.ndarray, ' clips'], frames: int, mesh: Mesh) -> Feed:
     """Clips are sent once, as they are stored; of a batch, no more than where to cut it."""
-    rows = np.empty((_rows(dataset, clips, frames).sum(), dataset.n_mels), _dtype(dataset))
+    rows = np.empty((_rows(dataset, clips, frames).sum(), dataset.n_mels), dataset.mel_dtype)
     begins, lengths = np.zeros((2, len(dataset)), np.int32)
     read = lambda clip: batches.lengthen(dataset.mel(clip), frames)
     end = 0
@@ -132,8 +132,4 @@ def _rows(
 
 
 def _row_bytes(dataset: Dataset) -> int:
-    return dataset.n_mels * _dtype(dataset).itemsize
-
-
-def _dtype(dataset: Dataset) -> np.dtype:
-    return np.dtype(dataset.front_end.mel_dtype)
+    return dataset.n_mels * dataset.mel_dtype.itemsize

@@ -36,6 +36,18 @@ def test_a_clip_is_what_was_prepared_in_any_order(music: Path, prepared: Path) -
         np.testing.assert_array_equal(dataset.mel(k), mel_of_file(f'{music}/{IDS[k]}', FrontEnd()))
 
 
+@pytest.mark.parametrize('mel_dtype', ['uint8', 'float32'])
+def test_an_example_is_read_as_tfds_reads_it(mel_dtype: str) -> None:
+    features = records.features(('a', 'b'), 4, mel_dtype)
+    mel = np.random.default_rng(0).integers(0, 256, (7, 4)).astype(mel_dtype)
+    data = records.serialize(features, {'id': 'ä/1', 'label': 'b', 'group': '', 'mel': mel})
+    theirs = features.deserialize_example_np(data)
+    id, found = records.parse(data, 4, np.dtype(mel_dtype))
+    assert id == theirs['id'].decode()
+    assert found.dtype == theirs['mel'].dtype
+    np.testing.assert_array_equal(found, theirs['mel'])
+
+
 def test_the_sides_of_a_protocol_share_out_the_clips(prepared: Path) -> None:
     dataset = open_dataset(str(prepared))
     sides = [dataset.members('random-2', side) for side in ('train', 'validation', 'test')]
