@@ -7,6 +7,7 @@ import os
 import re
 from typing import Literal
 
+from data_prep import storage
 from glr_jax.cli import UsageError, UserError, from_dict, option, section, to_dict
 
 GROUPS = 8  # of group normalisation
@@ -97,6 +98,7 @@ def check(config: Config) -> None:
     model = config.model
     if not config.workdir:
         raise UsageError('--workdir=FOLDER is needed: where checkpoints and the report go')
+    storage.check_here(config.workdir, '--workdir')
     if not config.data.dir:
         raise UsageError('--data.dir=FOLDER is needed: the dataset that data_prep wrote')
     if len(model.pools()) != len(model.kernels):
