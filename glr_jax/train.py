@@ -99,7 +99,10 @@ def train(config: Config, dataset: Dataset) -> bool:
     manager = checkpoint.open_manager(config.workdir)
     meta = checkpoint.make_meta(config, dataset)
     state = programs.init_state(classifier, optimizer)
-    if manager.latest_step() is None:
+    latest = manager.latest_step()
+    if latest is not None:
+        checkpoint.check_dataset(dataset, checkpoint.read_meta(manager, latest), config.workdir)
+    else:
         mean, deviation = band_statistics(dataset, clips)
         state.stats['mean'][...] = jnp.asarray(mean, jnp.float32)
         state.stats['deviation'][...] = jnp.asarray(deviation, jnp.float32)
