@@ -29,7 +29,7 @@ def batch_of(step: int, size: int = 16) -> Batch:
 def train(
     devices: int, mapper: parallel.Mapper = 'shard_map', accumulate: int = 1, **model: Any
 ) -> Any:
-    """Parameters after four steps on so many devices, and the totals after each."""
+    """Parameters after four steps on so many devices, and loss and accuracy after each."""
     mesh = parallel.make_mesh(jax.devices()[:devices])
     classifier = make_classifier(ModelConfig(**CONFIG, **model), n_mels=6, labels=3, seed=0)
     classifier.deviation[...] = 50 + classifier.deviation[...]
@@ -39,7 +39,8 @@ def train(
     curve = []
     for k in range(4):
         state = step(state, batch_of(k))
-        curve.append(jax.device_get(state.totals))
+        loss, correct, cases = jax.device_get(state.totals)
+        curve.append((loss / cases, correct / cases))
     return jax.device_get(nnx.to_pure_dict(state.params)), curve
 
 
@@ -47,10 +48,16 @@ def differences(one: Any, other: Any) -> float:
     return max(jax.tree.leaves(jax.tree.map(lambda a, b: float(np.abs(a - b).max()), one, other)))
 
 
-@pytest.mark.parametrize('mapper', ['shard_map', 'pmap'])
-@pytest.mark.parametrize('accumulate', [1, 2])
-@pytest.mark.parametrize('devices', [1, 2, 4, 8])
-def test_devices_micro_batches_and_mapper_do_not_matter(devices, accumulate, mapper) -> None:
+@pytest.mark.parametrize(
+    ('mapper', 'accumulate', 'devices'),
+    [
+        *(('shard_map', 1, devices) for devices in (2, 4, 8)),
+        *(('shard_map', 2, devices) for devices in (1, 2, 4, 8)),
+        *(('pmap', 1, devices) for devices in (1, 2, 4, 8)),
+        ('pmap', 2, 4),
+    ],
+)
+def test_devices_micro_batches_and_mapper_do_not_matter(mapper, accumulate, devices) -> None:
     assert differences(train(1), train(devices, mapper, accumulate)) < 1e-5
 
 
