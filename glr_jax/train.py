@@ -94,7 +94,7 @@ def train(config: Config, dataset: Dataset) -> bool:
     probabilities = inference.on_local_devices(classifier)
 
     # State: from the latest checkpoint, or from the start.
-    processes.on_first(lambda: save(config))
+    processes.on_first(lambda: save(config, mesh.size))
     processes.check_shared(config.workdir)
     manager = checkpoint.open_manager(config.workdir)
     meta = checkpoint.make_meta(config, dataset)
