@@ -78,6 +78,7 @@ def slice_of_v5e(shape: str) -> Mesh:
       UserError: there is no libtpu, or no such slice.
     """
     os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')  # there is no TPU's metadata server to ask
+    os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # none to be alone with, either
     try:
         topology = topologies.get_topology_desc(platform='tpu', topology_name=f'v5e:{shape}')
     except Exception as error:
