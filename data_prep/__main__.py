@@ -7,7 +7,7 @@ import shlex
 import time
 from typing import Literal
 
-from data_prep import download, mel, sources
+from data_prep import download, mel, sources, storage
 from data_prep.download import Archive, fetch
 from data_prep.fma import Subset, fma_clips
 from data_prep.mel import FrontEnd
@@ -114,6 +114,7 @@ def _part(text: str) -> range | None:
 def _archives(prep: Preparation) -> list[Archive]:
     if not prep.input:
         raise UsageError('--input=FOLDER is needed: where --download puts the archives')
+    storage.check_here(prep.input, '--input')
     match prep.source:
         case 'gtzan':
             return [download.GTZAN]

@@ -13,12 +13,21 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from glr_jax.cli import UserError
+from glr_jax.cli import UsageError, UserError
 
 
 def is_remote(path: str) -> bool:
     """Whether a path is an address, as `gs://bucket/folder`."""
     return re.match(r'[a-z][a-z0-9+.-]*://', path) is not None
+
+
+def check_here(path: str, flag: str) -> None:
+    """Raises `UsageError` for an address where only a folder of this machine will do."""
+    if is_remote(path):
+        raise UsageError(
+            f'{flag}={path}: this has to be a folder of this machine, or of a file system that it '
+            'mounts'
+        )
 
 
 def exists(path: str) -> bool:
@@ -144,7 +153,7 @@ def _reached(path: str) -> Iterator[Any]:
 
         yield fsspec.filesystem(scheme)
     except ImportError as error:
-        raise UserError(f"{path}: {error} (pip install -e '.[remote]')") from None
+        raise UserError(f"{path}: {error} (pip install -e '.[gs]' or '.[s3]')") from None
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
     except Exception as error:  # of aiohttp, botocore, google.auth, ...

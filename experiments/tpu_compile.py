@@ -3,6 +3,7 @@
 `python -m experiments.tpu_compile`, after `pip install -e '.[tpu]'`
 """
 
+import collections
 import dataclasses
 import os
 import re
@@ -26,19 +27,23 @@ usage: python -m experiments.tpu_compile [--flag=value ...]
 
 Compiles the train step for slices of TPU v5e on a machine that has none, and prints what a device
 holds, computes and exchanges in a step, as the compiler has it: GLR beside synchronised batch
-normalisation. Needs the libtpu package. Nothing is run, so no speed is measured.
-
-The compiler counts the recurrence's FLOPs for one time step alone, and HBM leaves out what it keeps
-in on-chip memory.
+normalisation. Needs the libtpu package, and a minute or two a line. Nothing is run, so no speed is
+measured, and:
+  HBM            leaves out what the compiler keeps in on-chip memory;
+  GFLOP, best ms count one turn of the recurrence's loop alone; best is the least time in which the
+                 chip could do that, were every operation at its limit;
+  Mcycles        the compiler's estimates of its fused operations, added up here with every turn of
+                 every loop; without all-reduces, copies and what waits for others.
 """
-HEADER = ['slice', 'norm', 'clips a step', 'HBM, MiB', 'GFLOP', 'all-reduces', 'exchanged, KiB']
+HEADER = ['slice', 'norm', 'clips a step', 'HBM, MiB', 'GFLOP', 'best ms', 'Mcycles']
+HEADER += ['all-reduces', 'exchanged, KiB']
 
 
 @dataclasses.dataclass(frozen=True)
 class TpuCompile:
     """What the command line says."""
 
-    slices: tuple[str, ...] = option(('2x2', '4x4'), 'of v5e, chips by chips')
+    slices: tuple[str, ...] = option(('2x2', '4x4', '16x16'), 'of v5e, chips by chips')
     norms: tuple[str, ...] = option(('glr', 'batch_sync'), 'to compare')
     clips: int = option(32, 'of a device in a step', minimum=1)
     accumulate: int = option(1, 'micro-batches of a device in a step', minimum=1)
@@ -73,6 +78,7 @@ def slice_of_v5e(shape: str) -> Mesh:
       UserError: there is no libtpu, or no such slice.
     """
     os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')  # there is no TPU's metadata server to ask
+    os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # none to be alone with, either
     try:
         topology = topologies.get_topology_desc(platform='tpu', topology_name=f'v5e:{shape}')
     except Exception as error:
@@ -84,13 +90,23 @@ def slice_of_v5e(shape: str) -> Mesh:
 
 
 def measure(study: TpuCompile, model: ModelConfig, mesh: Mesh) -> list[str]:
-    """A device's HBM, FLOPs, all-reduces and bytes in them, in a step."""
+    """The cells of a line, from HBM on: what one device does in a step."""
     compiled = compile_step(study, model, mesh)
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    memory, cost, found = (
+        compiled.memory_analysis(),
+        compiled.cost_analysis(),
+        sums(compiled.as_text()),
+    )
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes
     held += memory.temp_size_in_bytes - memory.alias_size_in_bytes
-    count, size = exchanged(compiled.as_text(), study.accumulate)
-    return [f'{held / 2**20:.0f}', f'{cost["flops"] / 1e9:.1f}', f'{count}', f'{size / 2**10:.1f}']
+    return [
+        f'{held / 2**20:.0f}',
+        f'{cost["flops"] / 1e9:.1f}',
+        f'{cost["optimal_seconds"] * 1e3:.2f}',
+        f'{found["cycles"] / 1e6:.2f}',
+        f'{found["all_reduces"]}',
+        f'{found["bytes"] / 2**10:.1f}',
+    ]
 
 
 def compile_step(study: TpuCompile, model: ModelConfig, mesh: Mesh) -> Any:
@@ -113,20 +129,31 @@ def compile_step(study: TpuCompile, model: ModelConfig, mesh: Mesh) -> Any:
     return traced.lower(lowering_platforms=('tpu',)).compile()
 
 
-def exchanged(hlo: str, accumulate: int) -> tuple[int, int]:
-    """How many all-reduces a step does, and the bytes of a device in them.
+def sums(hlo: str) -> collections.Counter[str]:
+    """Sums over a program: estimated `cycles`, `all_reduces` and a device's `bytes` in them.
 
-    Those outside the entry computation are in the loop over micro-batches.
+    What a loop does counts as many times as it turns: `lax.scan` counts from 0 to a constant.
     """
-    count = size = 0
-    inside, entry = hlo.split('ENTRY')
-    for text, times in ((inside, accumulate), (entry, 1)):
-        for result in re.findall(r'= (.*?) all-reduce(?:-start)?\(', text):
-            count += times
-            size += times * sum(
-                4 * _elements(shape) for shape in re.findall(r'f32\[(.*?)\]', result)
-            )
-    return count, size
+    bodies = re.findall(r'^(ENTRY )?%(\S+) .*\{\n((?:.*\n)*?)\}', hlo, re.MULTILINE)
+    texts = {name: text for _, name, text in bodies}
+    (entry,) = (name for is_entry, name, _ in bodies if is_entry)
+
+    def of(name: str) -> collections.Counter[str]:
+        text = texts[name]
+        results = re.findall(r'= (.*?) all-reduce(?:-start)?\(', text)
+        shapes = [shape for result in results for shape in re.findall(r'f32\[(.*?)\]', result)]
+        found = collections.Counter(
+            cycles=sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', text))),
+            all_reduces=len(results),
+            bytes=sum(4 * _elements(shape) for shape in shapes),
+        )
+        loops = re.findall(r' while\(.*condition=%([\w.-]+), body=%([\w.-]+)', text)
+        for condition, body in loops:
+            turns = int(re.findall(r' constant\((\d+)\)', texts[condition])[0])
+            found.update({key: turns * value for key, value in of(body).items()})
+        return found
+
+    return of(entry)
 
 
 def _elements(shape: str) -> int:

@@ -37,6 +37,20 @@ def make_meta(config: Config, dataset: Dataset) -> Meta:
     return Meta(config, dataset.labels, dataset.front_end, dataset.from_audio, dataset.n_mels)
 
 
+def check_dataset(dataset: Dataset, meta: Meta, workdir: str) -> None:
+    """Raises `UserError` for a dataset of other labels or another front end than a run's own."""
+    if dataset.labels != meta.labels or dataset.n_mels != meta.n_mels:
+        raise UserError(f'{dataset.folder} has other labels or bands than {workdir} was trained on')
+    now, then = to_dict(dataset.front_end), to_dict(meta.front_end)
+    changed = [name for name in then if now[name] != then[name]]
+    if changed:
+        flags = lambda values: ' '.join(f'--{name}={values[name]}' for name in changed)
+        raise UserError(
+            f'{dataset.folder} was prepared with {flags(now)}, but {workdir} was trained on '
+            f'{flags(then)}; prepare it again with the latter'
+        )
+
+
 def open_manager(workdir: str, read_only: bool = False) -> ocp.CheckpointManager:
     """Orbax's manager of a workdir; keeps the newest checkpoint and the best one."""
     # Both best_fn and the policies are needed: the policies alone do not tell which one is best.
@@ -88,6 +102,12 @@ def restore_latest(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh
     return TrainState(counted, **saved.model, **saved.training)
 
 
+def read_meta(manager: ocp.CheckpointManager, step: int) -> Meta:
+    """What the checkpoint of a step says of itself."""
+    saved = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+    return from_dict(Meta, saved.meta)
+
+
 def restore_best(workdir: str, mesh: Mesh) -> tuple[Classifier, tuple[Any, Any], Meta, int]:
     """The best checkpoint of a workdir, for use.
 
@@ -104,8 +124,7 @@ def restore_best(workdir: str, mesh: Mesh) -> tuple[Classifier, tuple[Any, Any],
         step = manager.latest_step() if step is None else step
         if step is None:
             raise UserError(f'{workdir} holds no finished checkpoint yet')
-        saved = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-        meta = from_dict(Meta, saved.meta)
+        meta = read_meta(manager, step)
         classifier = make_classifier(
             meta.config.model, n_mels=meta.n_mels, labels=len(meta.labels), seed=0
         )

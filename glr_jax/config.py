@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection
 from typing import Literal
 
+from data_prep import storage
 from glr_jax.cli import UsageError, UserError, from_dict, option, section, to_dict
 
 GROUPS = 8  # of group normalisation
@@ -76,7 +77,10 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig:
-    """Devices. Results do not depend on these, so a run may go on under others."""
+    """Devices. Results do not depend on these, so a run may go on under others.
+
+    But for batch normalisation, where `save` sees to it.
+    """
 
     mapper: Literal['shard_map', 'pmap'] = option('shard_map', 'what runs the per-device program')
     cpu_devices: int = option(0, 'simulate so many devices on the CPU', minimum=0)
@@ -106,6 +110,7 @@ def check(config: Config) -> None:
     model = config.model
     if not config.workdir:
         raise UsageError('--workdir=FOLDER is needed: where checkpoints and the report go')
+    storage.check_here(config.workdir, '--workdir')
     if not config.data.dir:
         raise UsageError('--data.dir=FOLDER is needed: the dataset that data_prep wrote')
     if len(model.pools()) != len(model.kernels):
@@ -137,19 +142,25 @@ def _check_processes(parallel: ParallelConfig) -> None:
         raise UsageError(f'--parallel.process_id={id} is not in 0 to {count - 1}')
 
 
-def save(config: Config) -> None:
+def save(config: Config, devices: int | None = None) -> None:
     """Writes `config.json` into a new workdir, or makes sure that the one there is the same.
 
+    Args:
+      config: of the run.
+      devices: how many it would train on; None if it is only to be read.
+
     Raises:
-      UserError: the workdir belongs to a run of another config, or to something else.
+      UserError: the workdir belongs to a run of another config, or to something else, or batch
+        normalisation would take its statistics over another number of clips on these devices.
     """
     path = os.path.join(config.workdir, 'config.json')
+    together = None if devices is None else normalised_together(config, devices)
     if not os.path.exists(path):
         if os.path.isdir(config.workdir) and os.listdir(config.workdir):
             raise UserError(f'{config.workdir} is not empty and no run of ours; choose another')
         os.makedirs(config.workdir, exist_ok=True)
         with open(path + '.partial', 'w') as file:
-            json.dump(to_dict(config), file, indent=2)
+            json.dump(to_dict(config) | {'normalised_together': together}, file, indent=2)
             file.write('\n')
         os.replace(path + '.partial', path)
         return
@@ -159,6 +170,27 @@ def save(config: Config) -> None:
             f'{config.workdir} holds a run with {", ".join(found)}; '
             'choose another --workdir, or give the same flags to go on with it'
         )
+    with open(path) as file:
+        before = json.load(file).get('normalised_together')  # not there in older runs
+    if together and before and together != before:
+        parts = config.train.batch_size // before
+        raise UserError(
+            f'{config.workdir} holds a run with batch normalisation over {before} clips at a time, '
+            f'here it would be over {together}; go on with it '
+            + ('where devices times ' if config.model.norm == 'batch' else 'where ')
+            + f'--train.accumulate is {parts}'
+        )
+
+
+def normalised_together(config: Config, devices: int) -> int | None:
+    """Over how many clips batch normalisation takes its statistics; None: a clip is by itself."""
+    match config.model.norm:
+        case 'batch':
+            return config.train.batch_size // (devices * config.train.accumulate)
+        case 'batch_sync':
+            return config.train.batch_size // config.train.accumulate
+        case _:
+            return None
 
 
 def load(workdir: str) -> Config:

@@ -61,13 +61,7 @@ def report_best(workdir: str, dataset: Dataset, split: str) -> dict[str, Any]:
     """
     mesh = parallel.make_mesh(jax.local_devices())
     classifier, state, meta, step = checkpoint.restore_best(workdir, mesh)
-    if dataset.labels != meta.labels or dataset.n_mels != meta.n_mels:
-        raise UserError(f'{dataset.folder} has other labels or bands than {workdir} was trained on')
-    if dataset.front_end != meta.front_end:
-        raise UserError(
-            f'{dataset.folder} was made by {dataset.front_end}, but {workdir} was trained on '
-            f'{meta.front_end}; prepare it again with the flags of the latter'
-        )
+    checkpoint.check_dataset(dataset, meta, workdir)
     side = dataset.held_out(split)
     if side != 'test':
         status(f'{split} has no test clips; the report is on validation, and so too kind')

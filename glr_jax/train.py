@@ -90,12 +90,15 @@ def train(config: Config, dataset: Dataset) -> bool:
     optimizer = optax.adam(learning_rate(config.train, steps))
 
     # State: from the latest checkpoint, or from the start.
-    processes.on_first(lambda: save(config))
+    processes.on_first(lambda: save(config, mesh.size))
     processes.check_shared(config.workdir)
     manager = checkpoint.open_manager(config.workdir)
     meta = checkpoint.make_meta(config, dataset)
     state = programs.init_state(classifier, optimizer)
-    if manager.latest_step() is None:
+    latest = manager.latest_step()
+    if latest is not None:
+        checkpoint.check_dataset(dataset, checkpoint.read_meta(manager, latest), config.workdir)
+    else:
         mean, deviation = band_statistics(dataset, clips)
         state.stats['mean'][...] = jnp.asarray(mean, jnp.float32)
         state.stats['deviation'][...] = jnp.asarray(deviation, jnp.float32)

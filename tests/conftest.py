@@ -6,6 +6,7 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'  # tests leave the user's own cache alone
 
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from data_prep.__main__ import main
 
 jax.config.update('jax_num_cpu_devices', 8)
 
+PathLike = TypeVar('PathLike', Path, str)
 LABELS = ('hiss', 'hum', 'rain')
 IDS = [f'{label}/{k}.wav' for label in LABELS for k in range(8)]
 RANDOM = ['random-1', 'random-2', 'random-3']
@@ -31,7 +33,7 @@ def write_music(folder: Path) -> Path:
     return folder
 
 
-def run(music: Path, out: Path, *flags: str) -> Path:
+def run(music: Path | str, out: PathLike, *flags: str) -> PathLike:
     command = ['data_prep', f'--input={music}', f'--out={out}', '--clips_per_shard=5']
     main([*command, '--num_workers=1', *flags])
     return out

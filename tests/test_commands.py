@@ -156,6 +156,23 @@ def test_a_run_killed_before_its_report_only_reports(
     assert 'epoch' not in err
 
 
+def test_a_dataset_prepared_otherwise_is_refused_by_evaluation_and_by_going_on(
+    workdir: Path, music: Path, tmp_path: Path
+) -> None:
+    data, words = f'--data.dir={tmp_path / "data"}', r'with --htk=True, but .* on --htk=False'
+    prepare(['data_prep', f'--input={music}', f'--out={tmp_path / "data"}', '--htk'])
+    with pytest.raises(UserError, match=words):
+        evaluate.main(['evaluate', f'--workdir={workdir}', data])
+    copy = tmp_path / 'run'
+    shutil.copytree(workdir, copy)
+    shutil.rmtree(copy / 'report')
+    config = json.loads((copy / 'config.json').read_text()) | {'workdir': str(copy)}
+    config['data']['dir'] = str(tmp_path / 'data')
+    (copy / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(UserError, match=words):
+        train.main(['train', f'--workdir={copy}', data, *SMALL])
+
+
 def test_a_wrong_split_leaves_no_workdir_behind(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match='there are random-1'):
         train.main(

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from glr_jax import cli, config
+from glr_jax import cli, config, train
 from glr_jax.cli import UsageError, UserError
 from glr_jax.config import Config, ModelConfig
+from glr_jax.dataset import open_dataset
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,6 +105,53 @@ def test_a_run_may_go_on_under_flags_without_effect_on_results(flag: str, tmp_pa
 def test_processes_of_a_run_share_those_flags_too() -> None:
     found = config.differences(parse(), parse('--data.resident=on'), but=())
     assert found == ['--data.resident=auto (not on)']
+
+
+@pytest.mark.parametrize(
+    ('norm', 'devices', 'accumulate', 'remedy'),
+    [
+        ('batch', 4, 1, 'over 4 clips .* over 2; .* devices times --train.accumulate is 2$'),
+        ('batch', 2, 2, 'over 4 clips .* over 2; .* devices times --train.accumulate is 2$'),
+        ('batch', 1, 2, ''),
+        (
+            'batch_sync',
+            1,
+            2,
+            'over 8 clips .* over 4; go on with it where --train.accumulate is 1$',
+        ),
+        ('batch_sync', 4, 1, ''),
+        ('glr', 1, 4, ''),
+        ('group', 8, 1, ''),
+        ('none', 4, 2, ''),
+    ],
+)
+def test_a_run_goes_on_where_normalisation_stays_the_same(
+    norm: str, devices: int, accumulate: int, remedy: str, tmp_path: Path
+) -> None:
+    flags = [f'--workdir={tmp_path / "run"}', '--data.dir=d', '--train.batch_size=8']
+    flags += [f'--model.norm={norm}']
+    config.save(parse(*flags), devices=2)
+    other = parse(*flags, f'--train.accumulate={accumulate}')
+    if remedy:
+        with pytest.raises(UserError, match=remedy):
+            config.save(other, devices=devices)
+    else:
+        config.save(other, devices=devices)
+    config.save(other)  # a finished run is only read
+
+
+def test_training_says_on_how_many_devices_it_would_go_on(prepared: Path, tmp_path: Path) -> None:
+    flags = [f'--workdir={tmp_path / "run"}', f'--data.dir={prepared}', '--train.batch_size=8']
+    run = parse(*flags, '--data.frames=8', '--model.norm=batch')
+    config.save(run, devices=1)
+    with pytest.raises(UserError, match='over 8 clips at a time, here it would be over 1;'):
+        train.train(run, open_dataset(str(prepared)))  # on 8 devices
+
+
+def test_a_run_that_does_not_say_what_it_normalised_over_goes_on(tmp_path: Path) -> None:
+    run = parse(f'--workdir={tmp_path}', '--data.dir=d', '--model.norm=batch')
+    (tmp_path / 'config.json').write_text(json.dumps(cli.to_dict(run)))  # as it was written before
+    config.save(run, devices=4)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ CONFIG = {'kernels': (8,), 'kernel_size': 3, 'hidden': 8}
 OPTIMIZER = optax.sgd(0.1)
 
 
-def batch_of(step: int, size: int = 8) -> Batch:
+def batch_of(step: int, size: int = 16) -> Batch:
     rng = np.random.default_rng(step)
     mel = rng.integers(0, 256, (size, 12, 6), np.uint8)
     place = np.arange(size, dtype=np.int32) + step * size
@@ -29,16 +29,19 @@ def batch_of(step: int, size: int = 8) -> Batch:
 def train(
     devices: int, mapper: parallel.Mapper = 'shard_map', accumulate: int = 1, **model: Any
 ) -> Any:
-    """Parameters and totals after four steps on so many devices."""
+    """Parameters after four steps on so many devices, and loss and accuracy after each."""
     mesh = parallel.make_mesh(jax.devices()[:devices])
     classifier = make_classifier(ModelConfig(**CONFIG, **model), n_mels=6, labels=3, seed=0)
     classifier.deviation[...] = 50 + classifier.deviation[...]
     program = programs.train_program(classifier, OPTIMIZER, seed=0, accumulate=accumulate)
     step = parallel.on_every_device(program, mesh, mapper=mapper, result='replicated')
     state = parallel.replicate(programs.init_state(classifier, OPTIMIZER), mesh)
+    curve = []
     for k in range(4):
         state = step(state, batch_of(k))
-    return jax.device_get((nnx.to_pure_dict(state.params), state.totals))
+        loss, correct, cases = jax.device_get(state.totals)
+        curve.append((loss / cases, correct / cases))
+    return jax.device_get(nnx.to_pure_dict(state.params)), curve
 
 
 @pytest.mark.parametrize('mapper', ['shard_map', 'pmap'])
@@ -62,17 +65,16 @@ def differences(one: Any, other: Any) -> float:
     return max(jax.tree.leaves(jax.tree.map(lambda a, b: float(np.abs(a - b).max()), one, other)))
 
 
-@pytest.mark.parametrize('devices', [2, 4, 8])
-@pytest.mark.parametrize('mapper', ['shard_map', 'pmap'])
-def test_training_does_not_depend_on_the_number_of_devices(devices, mapper) -> None:
-    assert differences(train(1), train(devices, mapper)) < 1e-5
-
-
 @pytest.mark.parametrize(
-    ('devices', 'accumulate', 'mapper'),
-    [(1, 8, 'shard_map'), (2, 2, 'shard_map'), (4, 2, 'shard_map'), (2, 4, 'pmap')],
+    ('mapper', 'accumulate', 'devices'),
+    [
+        *(('shard_map', 1, devices) for devices in (2, 4, 8)),
+        *(('shard_map', 2, devices) for devices in (1, 2, 4, 8)),
+        *(('pmap', 1, devices) for devices in (1, 2, 4, 8)),
+        ('pmap', 2, 4),
+    ],
 )
-def test_accumulating_gradients_changes_nothing(devices, accumulate, mapper) -> None:
+def test_devices_micro_batches_and_mapper_do_not_matter(mapper, accumulate, devices) -> None:
     assert differences(train(1), train(devices, mapper, accumulate)) < 1e-5
 
 

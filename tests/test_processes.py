@@ -102,6 +102,12 @@ def last_state(workdir: Path) -> Any:
     return jax.device_get((state.params, state.optimizer))
 
 
+def stored(workdir: Path) -> int:
+    """Bytes of the checkpoints."""
+    files = (workdir / 'checkpoints').rglob('*')
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 @pytest.fixture(scope='module')
 def alone(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one process with one device, never interrupted."""
@@ -131,6 +137,7 @@ def test_processes_and_devices_do_not_matter(
     assert 'epoch' in errors[0]
     assert 'epoch' not in errors[1]
     assert len(os.listdir(tmp_path / 'run' / 'tensorboard')) == 1
+    assert stored(tmp_path / 'run') < 1.3 * stored(alone)  # once: each process writes a part
 
 
 def test_one_process_with_four_devices(alone: Path, prepared: Path, tmp_path: Path) -> None:

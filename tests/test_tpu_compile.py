@@ -9,30 +9,44 @@ import pytest
 from experiments import tpu_compile
 
 HLO = """
-%body (...) -> ... {
-  %a = (f32[8]{0}, f32[8]{0}) all-reduce(%x, %y), channel_id=1
+%add (x: f32[], y: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%x, %y)
 }
-ENTRY %main (...) -> ... {
-  %b = f32[2,100]{1,0} all-reduce-start(%z), channel_id=2
+%body (in: (s32[])) -> (s32[]) {
+  %a = (f32[8]{0}, f32[8]{0}) all-reduce(%x, %y), channel_id=1, to_apply=%add
+  %f = f32[8]{0} fusion(%a), backend_config={"window_config":{"estimated_cycles":"10"}}
+}
+%condition.1 (in: (s32[])) -> pred[] {
+  %turns = s32[]{:T(128)} constant(4), metadata={}
+  ROOT %less = pred[] compare(%in, %turns), direction=LT
+}
+ENTRY %main (in: f32[2,100]) -> f32[] {
+  %loop = (s32[]) while(%in), condition=%condition.1, body=%body, metadata={}
+  %b = f32[2,100]{1,0} all-reduce-start(%z), channel_id=2, to_apply=%add
   %c = f32[2,100]{1,0} all-reduce-done(%b)
-  %d = f32[]{:T(128)} all-reduce(%w), channel_id=3
+  %d = f32[]{:T(128)} all-reduce(%w), channel_id=3, to_apply=%add
+  %g = f32[8]{0} fusion(%d), backend_config={"window_config":{"estimated_cycles":"7"}}
 }
 """
 
 
-def test_all_reduces_in_the_loop_count_for_every_micro_batch() -> None:
-    assert tpu_compile.exchanged(HLO, accumulate=1) == (3, 4 * (16 + 200 + 1))
-    assert tpu_compile.exchanged(HLO, accumulate=4) == (6, 4 * (4 * 16 + 200 + 1))
+def test_what_a_loop_does_counts_as_often_as_it_turns() -> None:
+    exchanged = 4 * (4 * 16 + 200 + 1)
+    assert tpu_compile.sums(HLO) == {'cycles': 4 * 10 + 7, 'all_reduces': 6, 'bytes': exchanged}
 
 
 @pytest.mark.skipif(not importlib.util.find_spec('libtpu'), reason='no libtpu here')
-def test_the_train_step_compiles_for_a_tpu_slice() -> None:
-    flags = ['--slices=2x2', '--frames=16', '--clips=4', '--model.kernels=8', '--model.hidden=8']
-    command = [sys.executable, '-m', 'experiments.tpu_compile', *flags]
+def test_a_device_does_the_same_on_every_slice() -> None:
+    flags = ['--slices=2x2,4x4,16x16', '--frames=64', '--clips=4', '--model.kernels=8']
+    command = [sys.executable, '-m', 'experiments.tpu_compile', *flags, '--model.hidden=8']
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    glr, synchronised = (
-        [cell.strip() for cell in line.split('|')[1:-1]] for line in done.stdout.splitlines()[2:]
-    )
-    assert glr[:3] == ['2x2', 'glr', '16']
-    assert (glr[5], synchronised[5]) == ('1', '5')
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in done.stdout.splitlines()]
+    rows = [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+    assert [row.pop('slice') for row in rows] == ['2x2', '2x2', '4x4', '4x4', '16x16', '16x16']
+    assert [row.pop('clips a step') for row in rows] == ['16', '16', '64', '64', '1024', '1024']
+    glr, synchronised = rows[0::2], rows[1::2]
+    assert glr[0] == glr[1] == glr[2]
+    assert synchronised[0] == synchronised[1] == synchronised[2]
+    assert (glr[0]['all-reduces'], synchronised[0]['all-reduces']) == ('1', '5')
+    assert float(glr[0]['Mcycles']) > 0
