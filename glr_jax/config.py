@@ -39,6 +39,14 @@ class ModelConfig:
         'mean', 'mean of the states, last state, or mean of local outputs (Eq. 6)'
     )
     dropout: float = option(0.3, 'rate on the dense connections', minimum=0.0)
+    dtype: Literal['float32', 'bfloat16'] = option(
+        'float32', 'of the arithmetic of layers; parameters, statistics and loss are float32'
+    )
+    recurrence: Literal['auto', 'scan', 'fused'] = option(
+        'auto',
+        'a scan over time, or one kernel for all steps: GLR in a simple cell of at most 128 units; '
+        'auto takes that on a GPU where it can. A CPU interprets it, slowly. Results are the same',
+    )
 
     def conv_layers(self) -> list[tuple[int, int]]:
         """(kernels, pool size) of each convolution; a plain RNN has none."""
@@ -171,5 +179,5 @@ def differences(old: Config, new: Config) -> list[str]:
         f'--{name}.{key}={before[name][key]} (not {after[name][key]})'
         for name in ('data', 'model', 'train')
         for key in before[name]
-        if before[name][key] != after[name][key] and key != 'accumulate'  # as devices
+        if before[name][key] != after[name][key] and key not in ('accumulate', 'recurrence')
     ] + ([f'--seed={old.seed} (not {new.seed})'] if old.seed != new.seed else [])

@@ -27,7 +27,7 @@ class Target(NamedTuple):
     Attributes:
       cases: that a program takes through time; None: one, as a vector.
       times: states [cases, hidden] or [hidden] times weights.
-      options: of `pallas_call`, given the number of hidden units.
+      options: of `pallas_call`, given how many units it is padded to.
     """
 
     cases: int | None
@@ -47,18 +47,24 @@ def _on_matrix_unit(h: Array, kernel: Array) -> Array:
     return jnp.dot(h, kernel, precision=lax.Precision.HIGHEST)
 
 
-def _for_triton(hidden: int) -> dict[str, Any]:
-    warps = max(1, hidden**2 // (32 * 64))  # each thread has 64 weights in its registers
+def _for_triton(width: int) -> dict[str, Any]:
+    warps = max(1, width**2 // (32 * 128))  # each thread has 64 weights in its registers
     return {'compiler_params': triton.CompilerParams(num_warps=warps)}
 
 
-def _for_mosaic(hidden: int) -> dict[str, Any]:
+def _for_mosaic(width: int) -> dict[str, Any]:
     return {'compiler_params': tpu.CompilerParams(vmem_limit_bytes=64 << 20)}
 
 
 CUDA = Target(None, _in_registers, _for_triton)
 TPU = Target(16, _on_matrix_unit, _for_mosaic)
-INTERPRETED = Target(None, _in_registers, lambda hidden: {'interpret': True})
+INTERPRETED = Target(None, _in_registers, lambda width: {'interpret': True})
+
+
+def compiles_for(devices: list[jax.Device]) -> bool:
+    """Whether Triton compiles for GPUs like these; it does from compute capability 8.0 on."""
+    # Other devices have none, and no branch that is meant for a GPU is compiled for them.
+    return all(float(getattr(device, 'compute_capability', 8)) >= 8 for device in devices)
 
 
 def recur(
@@ -107,7 +113,7 @@ def _forward(
         in_specs=[every_step, *weights],
         out_specs=[every_step, every_step],
         out_shape=[_like(x), _like(x, jnp.float32)],
-        **target.options(hidden),
+        **target.options(x.shape[-1]),
     )(x, kernel, gain, bias)
     return h, (h, summed, kernel, gain, bias)
 
@@ -124,7 +130,7 @@ def _backward(
         in_specs=[every_step, every_step, *weights],
         out_specs=[every_step, a_case, a_case],
         out_shape=[_like(h), *2 * [_like(h[0], jnp.float32)]],
-        **target.options(hidden),
+        **target.options(h.shape[-1]),
     )(summed, dh, kernel.T, gain, bias)
     # Of all steps and cases at once: a sum on the chip would need as many registers again.
     dkernel = jnp.einsum('tbj,tbk->jk', h[:-1], da[1:], precision=lax.Precision.HIGHEST)
