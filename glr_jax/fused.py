@@ -73,7 +73,7 @@ def recur(
     gain: Float[Array, ' hidden'],
     bias: Float[Array, ' hidden'],
     *,
-    target: Target,
+    target: Target | None = None,
 ) -> Float[Array, 'batch time hidden']:
     """`rnn.recur` of the simple cell with GLR: h = tanh(glr(x + h kernel)), from a state of zeros.
 
@@ -83,11 +83,17 @@ def recur(
       kernel: what the last hidden state is multiplied by; at most MAX_HIDDEN units.
       gain: of GLR.
       bias: of GLR.
-      target: what the kernels are made for.
+      target: what the kernels are made for. None: the platform that is compiled for; they are
+        interpreted where that is neither a GPU nor a TPU.
 
     Returns:
       The hidden state at every step, of the type of `x`.
     """
+    if target is None:
+        way = lambda target: functools.partial(recur, target=target)
+        return lax.platform_dependent(
+            x, kernel, gain, bias, cuda=way(CUDA), tpu=way(TPU), default=way(INTERPRETED)
+        )
     batch, _, hidden = x.shape
     more = pl.next_power_of_2(hidden) - hidden  # Triton has no other sizes; and whole programs
     steps = jnp.pad(x.swapaxes(0, 1), ((0, 0), (0, -batch % (target.cases or 1)), (0, more)))
@@ -109,7 +115,7 @@ def _forward(
     every_step, *weights = _blocks(x, target)
     h, summed = pl.pallas_call(
         functools.partial(_forward_kernel, hidden, target.times),
-        grid=x.shape[1] // (target.cases or 1),
+        grid=(x.shape[1] // (target.cases or 1),),
         in_specs=[every_step, *weights],
         out_specs=[every_step, every_step],
         out_shape=[_like(x), _like(x, jnp.float32)],
@@ -126,7 +132,7 @@ def _backward(
     a_case = pl.BlockSpec((target.cases, h.shape[-1]), lambda k: (k, 0))
     da, dgain, dbias = pl.pallas_call(
         functools.partial(_backward_kernel, hidden, target.times),
-        grid=h.shape[1] // (target.cases or 1),
+        grid=(h.shape[1] // (target.cases or 1),),
         in_specs=[every_step, every_step, *weights],
         out_specs=[every_step, a_case, a_case],
         out_shape=[_like(h), *2 * [_like(h[0], jnp.float32)]],

@@ -9,7 +9,7 @@ first block and after the recurrence.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -92,20 +92,18 @@ class Recurrent(nnx.Module):
         kernel = self.hidden_kernel[...].astype(x.dtype)
         summed = summed.reshape(*x.shape[:2], *kernel.shape[1:])
         scan = functools.partial(recur, self.cell, norm=self._gate_norm())
-        # Decided for the platform that is compiled for.
         if self.recurrence == 'fused':
-            by_platform = {'cuda': self._fused(fused.CUDA), 'tpu': self._fused(fused.TPU)}
-            default = self._fused(fused.INTERPRETED)
-            return lax.platform_dependent(summed, kernel, default=default, **by_platform)
+            return self._fused(summed, kernel)
         if self.recurrence == 'auto' and fused.compiles_for(jax.local_devices()):
-            # A TPU's kernel compiles, but nobody has measured that it is faster than the scan.
-            cuda = self._fused(fused.CUDA)
+            # Decided for the platform that is compiled for. A TPU's kernel compiles, too, but that
+            # it is faster than the scan has not been measured.
+            cuda = functools.partial(self._fused, target=fused.CUDA)
             return lax.platform_dependent(summed, kernel, cuda=cuda, default=scan)
         return scan(summed, kernel)
 
-    def _fused(self, target: fused.Target) -> Callable[[Array, Array], Array]:
+    def _fused(self, x: Array, kernel: Array, target: fused.Target | None = None) -> Array:
         gain, bias = self.gain[...][0], self.bias[...][0]
-        return lambda x, kernel: fused.recur(x[:, :, 0], kernel[:, 0], gain, bias, target=target)
+        return fused.recur(x[:, :, 0], kernel[:, 0], gain, bias, target=target)
 
     def _gate_norm(self) -> GateNorm:
         if self.step_norm is None:

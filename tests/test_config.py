@@ -93,9 +93,25 @@ def test_a_workdir_belongs_to_one_config(tmp_path: Path) -> None:
         config.save(other)
 
 
-def test_a_run_may_go_on_under_another_mapper(tmp_path: Path) -> None:
-    config.save(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d'))
-    config.save(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d', '--parallel.mapper=pmap'))
+@pytest.mark.parametrize(
+    'flag', ['--parallel.mapper=pmap', '--train.accumulate=2', '--model.recurrence=scan']
+)
+def test_a_run_may_go_on_in_another_way_to_the_same_results(tmp_path: Path, flag: str) -> None:
+    run = f'--workdir={tmp_path / "run"}', '--data.dir=d'
+    config.save(parse(*run))
+    config.save(parse(*run, flag))
+    with pytest.raises(UserError, match=r'--model.dtype=float32 \(not bfloat16\)'):
+        config.save(parse(*run, '--model.dtype=bfloat16'))
+
+
+def test_a_config_from_before_a_flag_has_its_default(tmp_path: Path) -> None:
+    run = parse(f'--workdir={tmp_path / "run"}', '--data.dir=d')
+    config.save(run)
+    path = tmp_path / 'run' / 'config.json'
+    old = json.loads(path.read_text())
+    del old['model']['dtype'], old['model']['recurrence']
+    path.write_text(json.dumps(old))
+    assert config.load(run.workdir) == run
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -61,9 +61,7 @@ SIZES = [(1, 1, 8), (3, 4, 96), (17, 5, 100), (32, 2, 128), (3, 33, 20)]
 
 @pytest.mark.parametrize('way', ['cuda', 'tpu'])
 @pytest.mark.parametrize(('batch', 'time', 'hidden'), SIZES)
-def test_states_and_gradients_equal_the_scan(
-    batch: int, time: int, hidden: int, way: str
-) -> None:
+def test_states_and_gradients_equal_the_scan(batch: int, time: int, hidden: int, way: str) -> None:
     assert error(way, draw(batch, time, hidden)) < 1e-5
 
 
@@ -148,7 +146,9 @@ def test_a_cpu_scans() -> None:
     assert kernels_of('cpu') == 0
 
 
-@pytest.mark.parametrize(('capability', 'compiles'), [('7.5', False), ('8.0', True), ('10.0', True)])
+@pytest.mark.parametrize(
+    ('capability', 'compiles'), [('7.5', False), ('8.0', True), ('10.0', True)]
+)
 def test_old_gpus_scan(capability: str, compiles: bool) -> None:
     gpu: Any = SimpleNamespace(compute_capability=capability)
     assert fused.compiles_for([*jax.devices(), gpu]) == compiles

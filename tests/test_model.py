@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -124,6 +125,37 @@ def test_loss_and_gradients_equal_the_reference(norm: str, changes: dict[str, st
         lambda g, e: np.nanmax(np.abs(g - e)) / largest, as_reference(grads), expected
     )
     assert max(jax.tree.leaves(errors)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        *({'norm': norm} for norm in NORMS),
+        {'cell': 'gru', 'norm': 'group'},
+        {'cell': 'lstm', 'norm': 'batch', 'conv': '2d'},
+        {'kind': 'cnn', 'readout': 'local'},
+    ],
+    ids=lambda changes: '-'.join(changes.values()),
+)
+def test_bfloat16_rounds_layers_but_neither_logits_nor_gradients(changes: dict) -> None:
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(dtype: str) -> tuple[jax.Array, nnx.State, nnx.State]:
+        graph, params, rest = nnx.split(small(dtype=dtype, **changes), nnx.Param, ...)
+
+        def loss_of(params: nnx.State) -> tuple[jax.Array, tuple[jax.Array, nnx.State]]:
+            model = nnx.merge(graph, params, rest, copy=True)
+            logits = model(jnp.asarray(mels()))
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, np.arange(4) % LABELS)
+            return loss.mean(), (logits, nnx.state(model))
+
+        grads, (logits, state) = jax.grad(loss_of, has_aux=True)(params)
+        return logits, grads, state
+
+    exact, (logits, grads, state) = run('float32')[0], run('bfloat16')
+    assert 1e-5 < relative_error(logits, np.asarray(exact)) < 0.05
+    leaves = [logits, *jax.tree.leaves(grads), *jax.tree.leaves(state)]
+    assert all(leaf.dtype == jnp.float32 for leaf in leaves)
+    assert all(jnp.isfinite(leaf).all() for leaf in leaves)
 
 
 @pytest.mark.parametrize('norm', ['glr', 'glr_layer', 'group', 'none'])
