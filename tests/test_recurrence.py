@@ -31,5 +31,5 @@ def test_a_kernel_that_is_not_equal_stops_it(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_more_units_than_the_kernel_has_are_refused() -> None:
-    with pytest.raises(UsageError, match='--hidden=200.* 128'):
+    with pytest.raises(UsageError, match=r'--hidden=200.* 128'):
         recurrence.main([*SMALL, '--hidden=200'])
