@@ -3,6 +3,8 @@
 Under `lax.scan` a GPU starts several small kernels for every step, and waiting for them is all it
 does. Here a program of one kernel takes its cases through all steps, and one of another takes their
 gradients back. Written once, in Pallas, for Triton on a GPU and Mosaic on a TPU.
+
+From jax 0.12 on, Pallas calls its Triton backend deprecated: the next will be Mosaic on GPUs, too.
 """
 
 import functools
@@ -36,9 +38,10 @@ class Target(NamedTuple):
 
 
 def _in_registers(h: Array, kernel: Array) -> Array:
-    """One case a program: of a batch, each multiprocessor of a GPU then has some.
+    """One case a program, as a vector, so that a small batch is on many multiprocessors at once.
 
-    Its tensor cores would want sixteen cases together, and float32 rounded.
+    Tensor cores would want sixteen cases together, and float32 rounded; and of [1, hidden] in place
+    of a vector Triton makes six times as many instructions, and spills registers.
     """
     return (h[:, None] * kernel).sum(0)
 
@@ -48,7 +51,7 @@ def _on_matrix_unit(h: Array, kernel: Array) -> Array:
 
 
 def _for_triton(width: int) -> dict[str, Any]:
-    warps = max(1, width**2 // (32 * 128))  # each thread has 64 weights in its registers
+    warps = max(1, width**2 // (32 * 128))  # each thread has 128 weights in its registers
     return {'compiler_params': triton.CompilerParams(num_warps=warps)}
 
 
