@@ -1,5 +1,6 @@
 """What is timed: a model's train step, inference and inner layers, and the arithmetic of each."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax import Array
 
 from glr_jax import batches, cost, parallel, programs
 from glr_jax.config import ModelConfig
@@ -24,7 +26,10 @@ COPIED = 64 << 20  # bytes, beyond any cache
 
 
 def gflops(config: ModelConfig, batch_size: int, frames: int, n_mels: int) -> dict[str, float]:
-    """The arithmetic of a run of each task: backward is twice forward."""
+    """The arithmetic of a run of each task: backward is twice forward.
+
+    A task's name may go on after a comma, which makes it another way of doing the same.
+    """
     forward = cost.flops(config, n_mels, LABELS, frames)
     positions, features, kernels, steps, inputs = inside(config, frames, n_mels)
     taps = config.kernel_size ** len(positions)
@@ -74,19 +79,35 @@ def tasks(config: ModelConfig, batch_size: int, frames: int, n_mels: int) -> dic
         state = jax.block_until_ready(step(state, batch))
 
     positions, features, kernels, steps, inputs = inside(config, frames, n_mels)
-    draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), config.dtype)
     taps = (config.kernel_size,) * len(positions)
-    norm = make_norm(config.norm, axis_name=None)
-    layer = Recurrent(inputs, config.hidden, cell=config.cell, norm=norm, rngs=nnx.Rngs(0))
-    graph, params = nnx.split(layer)
-    recur = lambda x, params: nnx.merge(graph, params, copy=True)(x)
     into_conv = draw(batch_size, *positions, features), draw(*taps, features, kernels)
-    return {
+    into_recurrence = draw(batch_size, steps, inputs)
+    ours = {
         'train step': train_step,
         'inference': lambda: jax.block_until_ready(predict(weights, mel)),
         'convolution': _gradients(conv, *into_conv),
-        'recurrence': _gradients(recur, draw(batch_size, steps, inputs), params),
+        'recurrence': recurrence(config, into_recurrence),
     }
+    if config.recurrence == 'fused' or jax.default_backend() == 'gpu':  # elsewhere it is a scan
+        scan = dataclasses.replace(config, recurrence='scan')
+        ours['recurrence, scan'] = recurrence(scan, into_recurrence)
+    return ours
+
+
+def recurrence(config: ModelConfig, x: Array) -> Task:
+    """The recurrent layer alone: forward, and the gradients of its inputs and parameters."""
+    norm = make_norm(config.norm, axis_name=None)
+    layer = Recurrent(
+        x.shape[-1],
+        config.hidden,
+        cell=config.cell,
+        norm=norm,
+        recurrence=config.recurrence,
+        rngs=nnx.Rngs(0),
+    )
+    graph, params = nnx.split(layer)
+    return _gradients(lambda x, params: nnx.merge(graph, params, copy=True)(x), x, params)
 
 
 def _gradients(function: Callable, *arguments: Any) -> Task:
@@ -96,9 +117,9 @@ def _gradients(function: Callable, *arguments: Any) -> Task:
     return lambda: jax.block_until_ready(compiled(*arguments))
 
 
-def limits() -> dict[str, Task]:
+def limits(dtype: str = 'float32') -> dict[str, Task]:
     """What the device's own rates are taken from: a large matmul, and memory read and written."""
-    square, vector = jnp.ones((MATMUL, MATMUL), jnp.float32), jnp.ones(COPIED // 4, jnp.float32)
+    square, vector = jnp.ones((MATMUL, MATMUL), dtype), jnp.ones(COPIED // 4, jnp.float32)
     product, copy = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
     return {
         'matmul': lambda: product(square).block_until_ready(),

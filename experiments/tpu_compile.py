@@ -7,13 +7,13 @@ import collections
 import dataclasses
 import os
 import re
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 import optax
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
 
 from experiments.tables import markdown
 from glr_jax import cli, parallel, programs
@@ -109,7 +109,9 @@ def measure(study: TpuCompile, model: ModelConfig, mesh: Mesh) -> list[str]:
     ]
 
 
-def compile_step(study: TpuCompile, model: ModelConfig, mesh: Mesh) -> Any:
+def compile_step(
+    study: TpuCompile, model: ModelConfig, mesh: Mesh, platform: Literal['tpu', 'cuda'] = 'tpu'
+) -> Any:
     """The real train step, compiled for a mesh."""
     classifier = make_classifier(model, n_mels=128, labels=study.labels, seed=0)
     optimizer = optax.adam(1e-3)
@@ -125,8 +127,9 @@ def compile_step(study: TpuCompile, model: ModelConfig, mesh: Mesh) -> Any:
     )
     state = placed(programs.init_state(classifier, optimizer), PartitionSpec())
     step = parallel.shard_mapped(program, mesh, 'replicated')
-    traced = step.trace(state, placed(batch, PartitionSpec(parallel.AXIS)))
-    return traced.lower(lowering_platforms=('tpu',)).compile()
+    with use_abstract_mesh(mesh.abstract_mesh):  # by which a kernel knows which GPU it is for
+        traced = step.trace(state, placed(batch, PartitionSpec(parallel.AXIS)))
+        return traced.lower(lowering_platforms=(platform,)).compile()
 
 
 def sums(hlo: str) -> collections.Counter[str]:

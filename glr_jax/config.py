@@ -12,7 +12,12 @@ from data_prep import storage
 from glr_jax.cli import UsageError, UserError, from_dict, option, section, to_dict
 
 GROUPS = 8  # of group normalisation
-WITHOUT_EFFECT = {'resident', 'accumulate', 'steps_per_dispatch'}  # on results; and all of parallel
+WITHOUT_EFFECT = {
+    'resident',
+    'recurrence',
+    'accumulate',
+    'steps_per_dispatch',
+}  # on results; and all of parallel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,14 @@ class ModelConfig:
         'mean', 'mean of the states, last state, or mean of local outputs (Eq. 6)'
     )
     dropout: float = option(0.3, 'rate on the dense connections', minimum=0.0)
+    dtype: Literal['float32', 'bfloat16'] = option(
+        'float32', 'of the arithmetic of layers; parameters, statistics and loss are float32'
+    )
+    recurrence: Literal['auto', 'scan', 'fused'] = option(
+        'auto',
+        'a scan over time, or one kernel for all steps: GLR in a simple cell of at most 128 units; '
+        'auto takes that on a GPU where it can. A CPU interprets it, slowly. Results are the same',
+    )
 
     def conv_layers(self) -> list[tuple[int, int]]:
         """(kernels, pool size) of each convolution; a plain RNN has none."""

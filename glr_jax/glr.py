@@ -4,6 +4,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+EPSILON = 1e-5
+
 
 def glr(
     a: Float[Array, 'batch *positions features'],
@@ -11,7 +13,7 @@ def glr(
     bias: Float[Array, ' features'],
     *,
     axis: int | tuple[int, ...] = -1,
-    epsilon: float = 1e-5,
+    epsilon: float = EPSILON,
 ) -> Float[Array, 'batch *positions features']:
     """Normalises the summed inputs of each training case by its own mean and deviation.
 

@@ -2,9 +2,12 @@
 
     mel [B, T, F] -> standardise -> (conv -> norm -> ReLU -> max-pool) x n -> recurrence -> logits
 
-The norm is passed into the blocks. A part that a baseline lacks is left out.
+The norm is passed into the blocks. A part that a baseline lacks is left out. Blocks compute in the
+type of their input; parameters and statistics of norms are float32, and so are all parts before the
+first block and after the recurrence.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -12,16 +15,19 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Float, Key, Num
 
+from glr_jax import fused
 from glr_jax.cli import UsageError
 from glr_jax.config import ModelConfig
 from glr_jax.conv import conv, max_pool
+from glr_jax.glr import glr
 from glr_jax.norms import Norm, make_norm
 from glr_jax.rnn import GATES, CellName, GateNorm, recur
 
 Readout = Literal['mean', 'last', 'local']
+Recurrence = Literal['auto', 'scan', 'fused']
 
 
 class InputStatistic(nnx.Variable):
@@ -38,14 +44,35 @@ class ConvBlock(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """[batch, time, (frequency,) features] to the same, pooled, of other features."""
-        return max_pool(jax.nn.relu(self.norm(conv(x, self.kernel[...]))), self.pool)
+        summed = conv(x, self.kernel[...].astype(x.dtype))
+        return max_pool(jax.nn.relu(self.norm(summed).astype(x.dtype)), self.pool)
 
 
 class Recurrent(nnx.Module):
-    """A recurrent layer with the norm on the summed inputs of every step (Eq. 5)."""
+    """A recurrent layer with the norm on the summed inputs of every step (Eq. 5).
 
-    def __init__(self, features: int, hidden: int, *, cell: CellName, norm: Norm, rngs: nnx.Rngs):
+    Raises:
+      UsageError: `recurrence` is 'fused', and there is no kernel for this.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        hidden: int,
+        *,
+        cell: CellName,
+        norm: Norm,
+        recurrence: Recurrence,
+        rngs: nnx.Rngs,
+    ):
         self.cell, self.step_norm, gates = cell, norm.step, GATES[cell]
+        fusible = cell == 'simple' and norm.step is glr and hidden <= fused.MAX_HIDDEN
+        if recurrence == 'fused' and not fusible:
+            raise UsageError(
+                '--model.recurrence=fused needs --model.cell=simple, --model.norm=glr or '
+                f'glr_layer, and --model.hidden of at most {fused.MAX_HIDDEN}; auto does not'
+            )
+        self.recurrence = recurrence if fusible else 'scan'
         draw, draw_hidden = nnx.initializers.lecun_normal(), nnx.initializers.orthogonal()
         self.input_kernel = nnx.Param(draw(rngs.params(), (features, gates * hidden)))
         hidden_kernels = [draw_hidden(rngs.params(), (hidden, hidden)) for _ in range(gates)]
@@ -59,12 +86,24 @@ class Recurrent(nnx.Module):
 
     def __call__(self, x: Float[Array, 'batch time features']) -> Float[Array, 'batch time hidden']:
         """The hidden state at every step."""
-        summed = x @ self.input_kernel[...]
+        summed = x @ self.input_kernel[...].astype(x.dtype)
         if self.step_norm is None:
-            summed = self.input_norm(summed)
-        kernel = self.hidden_kernel[...]
+            summed = self.input_norm(summed).astype(x.dtype)
+        kernel = self.hidden_kernel[...].astype(x.dtype)
         summed = summed.reshape(*x.shape[:2], *kernel.shape[1:])
-        return recur(self.cell, summed, kernel, self._gate_norm())
+        scan = functools.partial(recur, self.cell, norm=self._gate_norm())
+        if self.recurrence == 'fused':
+            return self._fused(summed, kernel)
+        if self.recurrence == 'auto' and fused.compiles_for(jax.local_devices()):
+            # Decided for the platform that is compiled for. A TPU's kernel compiles, too, but that
+            # it is faster than the scan has not been measured.
+            cuda = functools.partial(self._fused, target=fused.CUDA)
+            return lax.platform_dependent(summed, kernel, cuda=cuda, default=scan)
+        return scan(summed, kernel)
+
+    def _fused(self, x: Array, kernel: Array, target: fused.Target | None = None) -> Array:
+        gain, bias = self.gain[...][0], self.bias[...][0]
+        return fused.recur(x[:, :, 0], kernel[:, 0], gain, bias, target=target)
 
     def _gate_norm(self) -> GateNorm:
         if self.step_norm is None:
@@ -90,7 +129,7 @@ class Classifier(nnx.Module):
     ):
         self.mean = InputStatistic(jnp.zeros(n_mels))
         self.deviation = InputStatistic(jnp.ones(n_mels))
-        self.readout, self.dropout = config.readout, config.dropout
+        self.readout, self.dropout, self.dtype = config.readout, config.dropout, config.dtype
         layers = config.conv_layers()
         self.images = config.conv == '2d' and bool(layers)
         features, bands = (1, n_mels) if self.images else (n_mels, 1)
@@ -104,7 +143,14 @@ class Classifier(nnx.Module):
         features *= bands
         recurrent, hidden = config.kind != 'cnn', config.hidden
         self.recurrent = (
-            Recurrent(features, hidden, cell=config.cell, norm=norm, rngs=rngs)
+            Recurrent(
+                features,
+                hidden,
+                cell=config.cell,
+                norm=norm,
+                recurrence=config.recurrence,
+                rngs=rngs,
+            )
             if recurrent
             else None
         )
@@ -120,12 +166,13 @@ class Classifier(nnx.Module):
           keys: one a case, for dropout; None leaves every unit in.
         """
         x = (mel.astype(jnp.float32) - self.mean[...]) / self.deviation[...]
-        x = x[..., None] if self.images else x
+        x = (x[..., None] if self.images else x).astype(self.dtype)
         for block in self.blocks:
             x = block(x)
         x = x.reshape(*x.shape[:2], -1)
         if self.recurrent is not None:
             x = self.recurrent(x)
+        x = x.astype(jnp.float32)
         match self.readout:
             case 'last':
                 return self.output(dropout(x[:, -1], self.dropout, keys))
@@ -155,7 +202,8 @@ def make_classifier(config: ModelConfig, n_mels: int, labels: int, seed: int) ->
     """The classifier of a config, its weights drawn from a seed.
 
     Raises:
-      UsageError: pooling over mels (`conv='2d'`) leaves none of them.
+      UsageError: pooling over mels (`conv='2d'`) leaves none of them, or `recurrence='fused'` is
+        not to be had.
     """
     pooled = math.prod(pool for _, pool in config.conv_layers())
     if config.conv == '2d' and n_mels < pooled:

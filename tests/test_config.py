@@ -95,11 +95,22 @@ def test_a_workdir_belongs_to_one_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    'flag', ['--parallel.mapper=pmap', '--data.resident=on', '--train.steps_per_dispatch=8']
+    'flag',
+    [
+        '--parallel.mapper=pmap',
+        '--data.resident=on',
+        '--train.steps_per_dispatch=8',
+        '--train.accumulate=2',
+        '--model.recurrence=scan',
+    ],
 )
 def test_a_run_may_go_on_under_flags_without_effect_on_results(flag: str, tmp_path: Path) -> None:
     config.save(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d'))
     config.save(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d', flag))
+    with pytest.raises(UserError, match=r'--model.dtype=float32 \(not bfloat16\)'):
+        config.save(
+            parse(f'--workdir={tmp_path / "run"}', '--data.dir=d', '--model.dtype=bfloat16')
+        )
 
 
 def test_processes_of_a_run_share_those_flags_too() -> None:
@@ -152,6 +163,16 @@ def test_a_run_that_does_not_say_what_it_normalised_over_goes_on(tmp_path: Path)
     run = parse(f'--workdir={tmp_path}', '--data.dir=d', '--model.norm=batch')
     (tmp_path / 'config.json').write_text(json.dumps(cli.to_dict(run)))  # as it was written before
     config.save(run, devices=4)
+
+
+def test_a_config_from_before_a_flag_has_its_default(tmp_path: Path) -> None:
+    run = parse(f'--workdir={tmp_path / "run"}', '--data.dir=d')
+    config.save(run)
+    path = tmp_path / 'run' / 'config.json'
+    old = json.loads(path.read_text())
+    del old['model']['dtype'], old['model']['recurrence']
+    path.write_text(json.dumps(old))
+    assert config.load(run.workdir) == run
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

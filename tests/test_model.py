@@ -126,6 +126,39 @@ def test_loss_and_gradients_equal_the_reference(norm: str, changes: dict[str, st
     assert max(jax.tree.leaves(errors)) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ('norm', 'changes'),
+    [
+        ('glr', {}),
+        ('glr_layer', {'conv': '2d', 'readout': 'last'}),
+        ('batch', {'cell': 'lstm'}),
+        ('group', {'cell': 'gru'}),
+        ('none', {'kind': 'cnn', 'readout': 'local'}),
+    ],
+)
+def test_bfloat16_rounds_layers_but_neither_logits_nor_gradients(norm: str, changes: dict) -> None:
+    exact = jax.jit(lambda: small(norm=norm, **changes)(jnp.asarray(mels())))()
+
+    @jax.jit
+    def run() -> tuple[jax.Array, nnx.State, nnx.State]:
+        model = small(norm=norm, dtype='bfloat16', **changes)
+        graph, params, rest = nnx.split(model, nnx.Param, ...)
+
+        def loss_of(params: nnx.State) -> tuple[jax.Array, tuple[jax.Array, nnx.State]]:
+            model = nnx.merge(graph, params, rest, copy=True)
+            logits = model(jnp.asarray(mels()))
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, np.arange(4) % LABELS)
+            return loss.mean(), (logits, nnx.state(model))
+
+        grads, (logits, state) = jax.grad(loss_of, has_aux=True)(params)
+        return logits, grads, state
+
+    logits, grads, state = run()
+    assert 1e-5 < relative_error(logits, np.asarray(exact)) < 0.05
+    leaves = [logits, *jax.tree.leaves(grads), *jax.tree.leaves(state)]
+    assert all(leaf.dtype == jnp.float32 and jnp.isfinite(leaf).all() for leaf in leaves)
+
+
 @pytest.mark.parametrize('norm', ['glr', 'glr_layer', 'group', 'none'])
 @pytest.mark.parametrize('conv', ['1d', '2d'])
 def test_logits_of_a_clip_do_not_depend_on_its_batch_mates(norm: str, conv: str) -> None:

@@ -59,7 +59,10 @@ def test_without_pytorch_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> No
         throughput.main([*SMALL, '--peer=torch'])
 
 
-@pytest.mark.parametrize('flag', ['--model.cell=gru', '--model.norm=batch', '--model.readout=last'])
+@pytest.mark.parametrize(
+    'flag',
+    ['--model.cell=gru', '--model.norm=batch', '--model.readout=last', '--model.dtype=bfloat16'],
+)
 def test_a_peer_of_another_architecture_is_refused(flag: str) -> None:
     with pytest.raises(UsageError, match='simple cells, GLR'):
         throughput.main([*SMALL, '--peer=torch', flag])

@@ -1,0 +1,46 @@
+"""The GPU's compiler, where it is installed; the counting, everywhere."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from experiments import gpu_compile
+
+HLO = """
+HloModule jit_program
+
+%body.1 (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %p = (s32[], f32[8]{0}) parameter(0)
+  %x = f32[8]{0} get-tuple-element(%p), index=1
+  %y = f32[8]{0} fusion(%x), kind=kLoop, calls=%fused
+  %z = f32[8]{0} custom-call(%y), custom_call_target="gemm"
+  ROOT %t = (s32[], f32[8]{0}) tuple(%i, %z)
+}
+
+%graph (q: f32[8]) -> f32[8] {
+  %q = f32[8]{0} parameter(0)
+  ROOT %w = (s32[], f32[8]{0}) while(%q), condition=%c, body=%body.1, backend_config={"known_trip_count":{"n":"20"}}
+}
+
+ENTRY %main.2 (a: f32[8]) -> f32[8] {
+  %a = f32[8]{0} parameter(0)
+  %b = f32[8]{0:T(128)} copy(%a)
+  ROOT %r = f32[8]{0} call(%b), to_apply=%graph
+}
+"""  # noqa: E501
+
+
+def test_kernels_in_a_loop_count_for_every_turn() -> None:
+    assert gpu_compile.started(HLO) == 1 + 20 * 2
+
+
+@pytest.mark.skipif(not importlib.util.find_spec('jax_plugins'), reason='no CUDA plugin here')
+def test_the_fused_recurrence_starts_fewer_kernels() -> None:
+    flags = ['--dtypes=bfloat16', '--frames=64', '--clips=4', '--model.kernels=8']
+    command = [sys.executable, '-m', 'experiments.gpu_compile', *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    scan, fused = (int(line.split('|')[3]) for line in done.stdout.splitlines()[2:])
+    assert 0 < fused < scan / 3
