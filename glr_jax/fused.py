@@ -98,8 +98,9 @@ def recur(
             x, kernel, gain, bias, cuda=way(CUDA), tpu=way(TPU), default=way(INTERPRETED)
         )
     batch, _, hidden = x.shape
-    more = pl.next_power_of_2(hidden) - hidden  # Triton has no other sizes; and whole programs
-    steps = jnp.pad(x.swapaxes(0, 1), ((0, 0), (0, -batch % (target.cases or 1)), (0, more)))
+    more = pl.next_power_of_2(hidden) - hidden  # Triton takes no other sizes
+    idle = -batch % (target.cases or 1)  # cases of the last program
+    steps = jnp.pad(x.swapaxes(0, 1), ((0, 0), (0, idle), (0, more)))
     vectors = (jnp.pad(vector, (0, more))[None] for vector in (gain, bias))
     h = _recur(steps, jnp.pad(kernel, (0, more)), *vectors, hidden, target)
     return h[:, :batch, :hidden].swapaxes(0, 1)
@@ -177,6 +178,7 @@ def _forward_kernel(
     hidden: int, times: Callable, x_ref: Any, kernel_ref: Any, gain_ref: Any, bias_ref: Any,
     h_ref: Any, summed_ref: Any
 ) -> None:  # fmt: skip
+    """A program's cases from the first step to the last; `summed_ref` is kept for `_backward`."""
     steps, *state = x_ref.shape
     kernel, gain, bias = _read(state, kernel_ref, gain_ref, bias_ref)
 
@@ -195,6 +197,7 @@ def _backward_kernel(
     hidden: int, times: Callable, summed_ref: Any, dh_ref: Any, kernel_ref: Any, gain_ref: Any,
     bias_ref: Any, da_ref: Any, dgain_ref: Any, dbias_ref: Any
 ) -> None:  # fmt: skip
+    """Their gradients from the last step to the first; `kernel_ref` is the kernel's transpose."""
     steps, *state = dh_ref.shape
     kernel, gain, bias = _read(state, kernel_ref, gain_ref, bias_ref)
     cell = functools.partial(_cell, hidden=hidden)
