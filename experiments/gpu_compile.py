@@ -4,12 +4,12 @@
 """
 
 import dataclasses
-import re
 
 import jax
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
+from experiments import hlo
 from experiments.tables import markdown
 from experiments.tpu_compile import TpuCompile, compile_step
 from glr_jax import cli, parallel
@@ -84,7 +84,8 @@ def main(argv: list[str]) -> None:
             model = dataclasses.replace(study.model, **ways)  # type: ignore[arg-type]
             compiled = compile_step(step, model, mesh, 'cuda')
             memory = compiled.memory_analysis().temp_size_in_bytes / 2**20
-            rows.append([dtype, recurrence, f'{started(compiled.as_text())}', f'{memory:.0f}'])
+            kernels = hlo.total(compiled.as_text(), started)['started']
+            rows.append([dtype, recurrence, str(kernels), f'{memory:.0f}'])
     print(markdown(HEADER, rows))
 
 
@@ -106,36 +107,9 @@ def one_h100() -> Mesh:
     return parallel.make_mesh(topology.devices)
 
 
-def started(hlo: str) -> int:
-    """How many kernels and copies a compiled program starts, its loops run to the end."""
-    computations: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in hlo.splitlines():
-        if head := re.match(r'(?:ENTRY )?%?([\w.-]+) \(.*\{$', line):
-            lines = computations[head[1]] = []
-            entry = head[1]  # the last one, as it comes out
-        lines.append(line)
-
-    def count(name: str) -> int:
-        return sum(map(of_instruction, computations[name]))
-
-    def of_instruction(line: str) -> int:
-        found = re.match(r'\s+(?:ROOT )?%[\w.-]+ = (?:\(.*?\)|\S+) ([\w-]+)\(', line)
-        if not found or found[1] in FREE:
-            return 0
-        called = re.search(r'(?:body|to_apply|calls)=%([\w.-]+)', line)
-        match found[1]:
-            case 'while':
-                turns = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
-                assert turns
-                assert called
-                return int(turns[1]) * count(called[1])
-            case 'call' | 'async-start':
-                assert called
-                return count(called[1])
-        return 1
-
-    return count(entry)
+def started(it: hlo.Instruction) -> dict[str, int]:
+    """Of `hlo.total`: kernels and copies."""
+    return {} if it.name in FREE else {'started': 1}
 
 
 if __name__ == '__main__':

@@ -3,7 +3,6 @@
 `python -m experiments.tpu_compile`, after `pip install -e '.[tpu]'`
 """
 
-import collections
 import dataclasses
 import os
 import re
@@ -15,6 +14,7 @@ import optax
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
 
+from experiments import hlo
 from experiments.tables import markdown
 from glr_jax import cli, parallel, programs
 from glr_jax.batches import Batch
@@ -92,11 +92,8 @@ def slice_of_v5e(shape: str) -> Mesh:
 def measure(study: TpuCompile, model: ModelConfig, mesh: Mesh) -> list[str]:
     """The cells of a line, from HBM on: what one device does in a step."""
     compiled = compile_step(study, model, mesh)
-    memory, cost, found = (
-        compiled.memory_analysis(),
-        compiled.cost_analysis(),
-        sums(compiled.as_text()),
-    )
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    found = hlo.total(compiled.as_text(), counted)
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes
     held += memory.temp_size_in_bytes - memory.alias_size_in_bytes
     return [
@@ -132,38 +129,10 @@ def compile_step(
         return traced.lower(lowering_platforms=(platform,)).compile()
 
 
-def sums(hlo: str) -> collections.Counter[str]:
-    """Sums over a program: estimated `cycles`, `all_reduces` and a device's `bytes` in them.
-
-    What a loop does counts as many times as it turns: `lax.scan` counts from 0 to a constant.
-    """
-    bodies = re.findall(r'^(ENTRY )?%(\S+) .*\{\n((?:.*\n)*?)\}', hlo, re.MULTILINE)
-    texts = {name: text for _, name, text in bodies}
-    (entry,) = (name for is_entry, name, _ in bodies if is_entry)
-
-    def of(name: str) -> collections.Counter[str]:
-        text = texts[name]
-        results = re.findall(r'= (.*?) all-reduce(?:-start)?\(', text)
-        shapes = [shape for result in results for shape in re.findall(r'f32\[(.*?)\]', result)]
-        found = collections.Counter(
-            cycles=sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', text))),
-            all_reduces=len(results),
-            bytes=sum(4 * _elements(shape) for shape in shapes),
-        )
-        loops = re.findall(r' while\(.*condition=%([\w.-]+), body=%([\w.-]+)', text)
-        for condition, body in loops:
-            turns = int(re.findall(r' constant\((\d+)\)', texts[condition])[0])
-            found.update({key: turns * value for key, value in of(body).items()})
-        return found
-
-    return of(entry)
-
-
-def _elements(shape: str) -> int:
-    elements = 1
-    for side in filter(None, shape.split(',')):
-        elements *= int(side)
-    return elements
+def counted(it: hlo.Instruction) -> dict[str, int]:
+    """Of `hlo.total`: the compiler's estimate of cycles, and what devices exchange."""
+    cycles = re.search(r'"estimated_cycles":"(\d+)"', it.line)
+    return hlo.exchanged(it) | ({'cycles': int(cycles[1])} if cycles else {})
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from experiments import tpu_compile
+from experiments import hlo, tpu_compile
 
 HLO = """
 %add (x: f32[], y: f32[]) -> f32[] {
@@ -32,7 +32,11 @@ ENTRY %main (in: f32[2,100]) -> f32[] {
 
 def test_what_a_loop_does_counts_as_often_as_it_turns() -> None:
     exchanged = 4 * (4 * 16 + 200 + 1)
-    assert tpu_compile.sums(HLO) == {'cycles': 4 * 10 + 7, 'all_reduces': 6, 'bytes': exchanged}
+    assert hlo.total(HLO, tpu_compile.counted) == {
+        'cycles': 4 * 10 + 7,
+        'all_reduces': 6,
+        'bytes': exchanged,
+    }
 
 
 @pytest.mark.skipif(not importlib.util.find_spec('libtpu'), reason='no libtpu here')
