@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Float
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float, Int
 
 from experiments.tpu_compile import exchanged
 from glr_jax import batches, parallel, programs, train
@@ -64,11 +65,15 @@ def measure(
       repeats: how often each is timed.
     """
     batch_size = configs[0].train.batch_size
+    clips = dataset.members(configs[0].data.split, 'train')
+    batch = first_batch(configs[0], dataset, clips)
+    statistics = train.band_statistics(dataset, clips)
     one_device: dict[str, np.ndarray] = {}
     found: dict[int, list[Step]] = {}
     for size in sorted({*sizes, batch_size}, reverse=True):
         status(f'{size} clips a device: compiling and timing a step of each norm')
-        steps = [compile_step(config, dataset, batch_size // size) for config in configs]
+        mesh = parallel.make_mesh(jax.devices()[: batch_size // size])
+        steps = [compile_step(config, batch, statistics, mesh) for config in configs]
         counts = [exchanged(step.run.as_text(), accumulate=1) for step in steps]
         states = [step.run(step.state, step.batch) for step in steps]
         gradients = [gradient(state) for state in states]
@@ -89,22 +94,35 @@ def measure(
     return [step for size in sizes for step in found[size]]
 
 
-def compile_step(config: Config, dataset: Dataset, devices: int) -> Ready:
-    """The train step of a run on its first batch, on so many devices."""
-    mesh = parallel.make_mesh(jax.devices()[:devices])
-    clips = dataset.members(config.data.split, 'train')
+def first_batch(config: Config, dataset: Dataset, clips: Int[np.ndarray, ' clips']) -> Batch:
+    """What a run on these clips is given in its first step."""
     size = config.train.batch_size
     plan = batches.plan(0, size, clips, config.seed, slice(size), config.train.mixup)
-    sharding = NamedSharding(mesh, PartitionSpec(parallel.AXIS))
-    batch = jax.device_put(batches.read(dataset, plan, config.data.frames), sharding)
-    classifier = make_classifier(config.model, dataset.n_mels, len(dataset.labels), config.seed)
+    return batches.read(dataset, plan, config.data.frames)
+
+
+def compile_step(
+    config: Config,
+    batch: Batch,
+    statistics: tuple[Float[np.ndarray, ' mels'], Float[np.ndarray, ' mels']],
+    mesh: Mesh,
+) -> Ready:
+    """The train step of a run, from its initial weights, on the devices of a mesh.
+
+    Args:
+      config: the run.
+      batch: its first.
+      statistics: mean and deviation of each mel band.
+      mesh: the devices that share the batch.
+    """
+    n_mels, labels = batch.mel.shape[-1], batch.target.shape[-1]
+    classifier = make_classifier(config.model, n_mels, labels, config.seed)
     optimizer = optax.adam(config.train.learning_rate)
     state = programs.init_state(classifier, optimizer)
-    for name, value in zip(
-        ('mean', 'deviation'), train.band_statistics(dataset, clips), strict=True
-    ):
-        state.stats[name][...] = np.float32(value)
+    for name, value in zip(('mean', 'deviation'), statistics, strict=True):
+        state.stats[name][...] = jnp.asarray(value, jnp.float32)
     state = parallel.replicate(state, mesh)
+    batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(parallel.AXIS)))
     program = programs.train_program(classifier, optimizer, config.seed)
     step = parallel.shard_mapped(program, mesh, 'replicated')
     return Ready(step.lower(state, batch).compile(), state, batch)
