@@ -152,11 +152,12 @@ def plan(study: BatchSize, dataset: Dataset) -> list[Run]:
 
 
 def in_order(study: BatchSize, runs: Sequence[Run], dependent: Collection[str]) -> list[Run]:
-    """What must be trained first, iteration by iteration; then the rest, size by size."""
+    """What must be trained first, iteration by iteration; then the rest, norm by norm."""
     largest = max(study.per_device)
     first = [run for run in runs if run.norm in dependent or run.per_device == largest]
     rest = [run for run in runs if run not in first]
-    return first + sorted(rest, key=lambda run: study.per_device.index(run.per_device))
+    place = lambda run: (study.norms.index(run.norm), study.per_device.index(run.per_device))
+    return first + sorted(rest, key=place)
 
 
 def measure_steps(study: BatchSize, dataset: Dataset, runs: Sequence[Run]) -> list[Step]:
