@@ -11,11 +11,10 @@ from typing import Any
 
 import jax
 
-from experiments import batch_size_report as report
-from experiments import floor, steps
+from experiments import batch_size_report, floor, steps
 from experiments.reproduce import split_of
 from experiments.steps import Step
-from glr_jax import cli, compiled, parallel, train
+from glr_jax import cli, compiled, parallel, report, train
 from glr_jax.cli import UsageError, UserError, option, section, status
 from glr_jax.config import Config, DataConfig, ModelConfig, TrainConfig, check
 from glr_jax.dataset import Dataset, open_dataset
@@ -103,7 +102,6 @@ def main(argv: list[str]) -> None:
         'independent': [norm for norm in study.norms if norm not in dependent],
         'floor': floor_of_each(study, dataset),
         'steps': [step._asdict() for step in measured],
-        'runs': [],
     }
     for number, run in enumerate(in_order(study, runs, dependent), 1):
         status(
@@ -111,11 +109,13 @@ def main(argv: list[str]) -> None:
             f'iteration {run.iteration}'
         )
         devices = jax.devices()[: study.train.batch_size // run.per_device]
-        scores = train.run(run.config, dataset, parallel.make_mesh(devices))
-        identity = {'norm': run.norm, 'per_device': run.per_device, 'iteration': run.iteration}
-        results['runs'].append(identity | {'scores': scores})
-        write(study.out, results)
-    print(report.tables(results))
+        is_new = not scores_of(run)
+        train.run(run.config, dataset, parallel.make_mesh(devices))
+        if is_new:
+            write(study.out, results | {'runs': finished(runs)})
+    results['runs'] = finished(runs)
+    write(study.out, results)
+    print(batch_size_report.tables(results))
     status(f'written: {os.path.join(study.out, "report.md")}')
 
 
@@ -180,6 +180,21 @@ def measure_steps(study: BatchSize, dataset: Dataset, runs: Sequence[Run]) -> li
     return measured
 
 
+def scores_of(run: Run) -> dict[str, Any]:
+    """The test scores of a run; empty where it is not finished."""
+    return report.read(run.config.workdir)
+
+
+def finished(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The runs that there are so far, as they go into the results."""
+    return [
+        {'norm': run.norm, 'per_device': run.per_device, 'iteration': run.iteration}
+        | {'scores': scores}
+        for run in runs
+        if (scores := scores_of(run))
+    ]
+
+
 def floor_of_each(study: BatchSize, dataset: Dataset) -> list[float]:
     """Accuracy of the SVM in each iteration."""
     statistics = floor.all_statistics(dataset)
@@ -193,8 +208,8 @@ def write(folder: str, results: dict[str, Any]) -> None:
     with open(os.path.join(folder, 'results.json'), 'w') as file:
         json.dump(results, file, indent=2)
     with open(os.path.join(folder, 'report.md'), 'w', encoding='utf-8') as file:
-        file.write(report.document(results, 'accuracy.png'))
-    report.figure(results).savefig(os.path.join(folder, 'accuracy.png'), dpi=150)
+        file.write(batch_size_report.document(results, 'accuracy.png'))
+    batch_size_report.figure(results).savefig(os.path.join(folder, 'accuracy.png'), dpi=150)
 
 
 if __name__ == '__main__':
