@@ -50,7 +50,7 @@ def tables(results: dict[str, Any]) -> str:
         differences(results),
         verdict(results),
         '## Deviation of the gradient from that of one device',
-        _of_steps(results, lambda step: f'{step["deviation"]:.1e}'),
+        _of_steps(results, lambda step: f'{step["deviation"]:.1g}'),
         '|g − g₁| / |g₁| of the whole batch, at the first step: same weights, clips and dropout.',
         '## Milliseconds of a step',
         _of_steps(results, lambda step: f'{1e3 * step["seconds"]:.0f}'),
@@ -68,9 +68,8 @@ def accuracy(results: dict[str, Any]) -> str:
     for norm in _norms(results):
         cells = []
         for size in _sizes(results):
-            own, standing = _trained(results, norm, size), _accuracies(results, norm, size)
-            cell = _cell(results, standing)
-            cells.append(cell if own or not cell else f'({cell})')
+            cell = _cell(results, _accuracies(results, norm, size))
+            cells.append(cell if _is_own(results, norm, size) or not cell else f'({cell})')
         rows.append([NAMES[norm], *cells])
     return markdown(['', *map(str, _sizes(results))], rows)
 
@@ -90,20 +89,23 @@ def verdict(results: dict[str, Any]) -> str:
     """Says where batch normalisation is better than GLR, and where not."""
     sentences = []
     for norm in ('batch', 'batch_sync'):
+        every = norm in results['independent']
         places: dict[str, list[str]] = {'ahead of': [], 'behind': [], 'level with': []}
-        for size in _sizes(results):
+        for size in [max(_sizes(results))] if every else _sizes(results):
             steps = list(_differences(results, norm, size).values())
             if len(steps) > 1:
                 clear = abs(np.mean(steps)) > np.std(steps, ddof=1)
                 where = ('behind', 'ahead of')[int(np.mean(steps) > 0)] if clear else 'level with'
-                places[where].append(f'{size} ({spread(steps, sign="+")})')
+                at = 'any size' if every else size
+                places[where].append(f'{at} ({spread(steps, sign="+")})')
         found = [
             f'{where} {NAMES[REFERENCE]} at {", ".join(sizes)}'
             for where, sizes in places.items()
             if sizes
         ]
         if found:
-            sentences.append(f'{NAMES[norm].capitalize()} is {"; ".join(found)}.')
+            unit = '' if every else ' clips a device'
+            sentences.append(f'{NAMES[norm].capitalize()} is {"; ".join(found)}{unit}.')
     if not sentences:
         return ''
     count = len(results['settings']['iterations'])
@@ -132,7 +134,7 @@ def figure(results: dict[str, Any]) -> Figure:
         # Side by side, so that error bars do not lie on each other.
         at = sizes * 1.05 ** (k - (len(norms) - 1) / 2)
         values = [100 * np.asarray(list(_accuracies(results, norm, s).values())) for s in sizes]
-        own = np.asarray([bool(_trained(results, norm, size)) for size in sizes])
+        own = np.asarray([_is_own(results, norm, size) for size in sizes])
         have = np.asarray([len(v) > 0 for v in values])
         mean = np.asarray([v.mean() if len(v) else np.nan for v in values])
         error = np.asarray([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
@@ -174,11 +176,17 @@ def _trained(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
     }
 
 
+def _is_own(results: dict[str, Any], norm: str, size: int) -> bool:
+    """Whether a size speaks for itself; another stands for it while iterations are missing."""
+    count = len(_trained(results, norm, size))
+    may_be_stood_for = norm in results['independent'] and size != max(_sizes(results))
+    return count == len(results['settings']['iterations']) or (count > 0 and not may_be_stood_for)
+
+
 def _accuracies(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
     """As trained; where that was not done, those of the largest size may stand for it."""
-    own = _trained(results, norm, size)
-    if own or norm not in results['independent']:
-        return own
+    if _is_own(results, norm, size) or norm not in results['independent']:
+        return _trained(results, norm, size)
     return _trained(results, norm, max(_sizes(results)))
 
 
@@ -189,7 +197,7 @@ def _differences(results: dict[str, Any], norm: str, size: int) -> dict[int, flo
 
 def _brackets(results: dict[str, Any]) -> str:
     cells = [(n, s) for n in _norms(results) for s in _sizes(results)]
-    missing = [n for n, s in cells if not _trained(results, n, s) and _accuracies(results, n, s)]
+    missing = [c for c in cells if not _is_own(results, *c) and _accuracies(results, *c)]
     text = ''
     if missing:
         text = (

@@ -127,6 +127,7 @@ def cells(results: dict[str, Any]) -> list[list[str]]:
 def test_runs_that_were_not_done_are_stood_for_by_those_on_one_device_and_marked() -> None:
     results = made_up(batch=[0.5, 0.52], glr_at_1=[])
     assert cells(results) == [['(72.0 ± 2.0)', '72.0 ± 2.0'], ['51.0 ± 1.4, n = 2', '75.3 ± 2.1']]
+    assert cells(made_up(batch=[], glr_at_1=[0.5]))[0] == ['(72.0 ± 2.0)', '72.0 ± 2.0']
     results = made_up(batch=[], glr_at_1=[0.7, 0.7, 0.7])
     assert cells(results) == [['70.0 ± 0.0', '72.0 ± 2.0'], ['', '75.3 ± 2.1']]
 
