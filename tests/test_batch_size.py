@@ -132,6 +132,12 @@ def test_runs_that_were_not_done_are_stood_for_by_those_on_one_device_and_marked
     assert cells(results) == [['70.0 ± 0.0', '72.0 ± 2.0'], ['', '75.3 ± 2.1']]
 
 
+def test_the_report_says_how_far_an_iteration_moves_between_sizes() -> None:
+    assert 'GLR' not in batch_size_report._moved(made_up(batch=[], glr_at_1=[0.9]))
+    moved = batch_size_report._moved(made_up(batch=[0.1, 0.1, 0.1], glr_at_1=[0.71, 0.69, 0.74]))
+    assert 'points: GLR 3.0. ' in moved
+
+
 def test_where_batch_norm_is_better_the_report_says_so() -> None:
     worse = batch_size_report.verdict(made_up(batch=[0.6, 0.6, 0.6], glr_at_1=[]))
     assert 'ahead of GLR at 32 (+3.3 ± 0.6)' in worse
