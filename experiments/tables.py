@@ -64,11 +64,11 @@ def accuracy(results: dict[str, Any], name: str | None) -> str:
     mean, single = ['**mean ± std**'], ['single segments']
     for model in models:
         values = list(_accuracies(results, model).values())
-        mean.append(f'**{_spread(values)}**' + _brackets(_claimed_mean(model, name)))
+        mean.append(f'**{spread(values)}**' + _brackets(_claimed_mean(model, name)))
         segments = [
             run['scores'].get('segment_accuracy') for run in _runs(results) if run['model'] == model
         ]
-        single.append('' if None in segments else _spread(segments))
+        single.append('' if None in segments else spread(segments))
     return markdown(['', *models], [*rows, mean, single])
 
 
@@ -95,7 +95,7 @@ def against_batch(results: dict[str, Any]) -> str:
                 other = _accuracies(results, baseline['model'])
                 steps = [mine[k] - other[k] for k in mine]
                 name = f'{run["model"]} − {baseline["model"]}'
-                rows.append([name, str(len(steps)), _spread(steps, sign='+')])
+                rows.append([name, str(len(steps)), spread(steps, sign='+')])
     if not rows:
         return 'No two of the models differ in the normalisation alone, one of them batch.'
     return markdown(['difference', 'n', 'points, mean ± std'], rows)
@@ -107,7 +107,7 @@ def literature(results: dict[str, Any], name: str) -> str:
     rows.append(["the paper's own", f'{100 * paper.MEAN_OF_PROPOSED[name]:.2f}'])
     for model in _models(results):
         values = list(_accuracies(results, model).values())
-        rows.append([f'measured here: {model}', _spread(values)])
+        rows.append([f'measured here: {model}', spread(values)])
     return markdown(['method', f'{name} accuracy'], rows)
 
 
@@ -125,7 +125,7 @@ def precision_recall_f1(results: dict[str, Any], name: str | None) -> str:
             rows.append([f'Iteration {run["iteration"]}', *cells])
     for name in (model, FLOOR):
         its = [run['scores'] for run in _runs(results) if run['model'] == name]
-        means = [_spread([s[key] for s in its]) for key in ('precision', 'recall', 'macro_f1')]
+        means = [spread([s[key] for s in its]) for key in ('precision', 'recall', 'macro_f1')]
         rows.append([f'{name}, mean ± std', *means])
     return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1'], rows)
 
@@ -140,8 +140,8 @@ def genres(results: dict[str, Any]) -> str:
     rows = [
         [
             label,
-            *(_spread([s[label][key] for s in mine]) for key in ('precision', 'recall', 'f1')),
-            _spread([s[label]['f1'] for s in floor]),
+            *(spread([s[label][key] for s in mine]) for key in ('precision', 'recall', 'f1')),
+            spread([s[label]['f1'] for s in floor]),
         ]
         for label in results['labels']
     ]
@@ -205,7 +205,7 @@ def _brackets(claim: float | None) -> str:
     return '' if claim is None else f' ({100 * claim:.1f})'
 
 
-def _spread(values: Iterable[float], sign: str = '') -> str:
+def spread(values: Iterable[float], sign: str = '') -> str:
     """Mean ± sample standard deviation, in per cent."""
     x = 100 * np.asarray(list(values))
     return f'{x.mean():{sign}.1f} ± {x.std(ddof=1):.1f}' if len(x) > 1 else f'{x[0]:{sign}.1f}'

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from glr_jax import (
@@ -55,8 +56,13 @@ def main(argv: list[str]) -> None:
         print(report.table(scores))
 
 
-def run(config: Config, dataset: Dataset) -> dict[str, Any]:
+def run(config: Config, dataset: Dataset, mesh: Mesh | None = None) -> dict[str, Any]:
     """Trains, goes on training, or finds it done; the scores of the best checkpoint.
+
+    Args:
+      config: the run.
+      dataset: what it is trained on.
+      mesh: the devices that share a step; all of them, unless given.
 
     Raises:
       UserError: the workdir is another run's, or a SIGTERM came before the last step.
@@ -67,12 +73,12 @@ def run(config: Config, dataset: Dataset) -> dict[str, Any]:
         processes.on_first(lambda: save(config))  # or rather: is it this config's?
         status(f'{config.workdir} is finished')
         return scores
-    if not train(config, dataset):
+    if not train(config, dataset, mesh or parallel.make_mesh()):
         raise UserError(f'{config.workdir}: stopped early; the same command goes on from here')
     return evaluate.report_best(config.workdir, dataset, config.data.split)
 
 
-def train(config: Config, dataset: Dataset) -> bool:
+def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     """Trains to the last epoch; False if a SIGTERM came first (a checkpoint has been kept)."""
     # Data: which clips are on which side.
     clips = dataset.members(config.data.split, 'train')
@@ -84,7 +90,6 @@ def train(config: Config, dataset: Dataset) -> bool:
     resident = feeds.fits(config.data, dataset, clips)
 
     # Model and optimiser.
-    mesh = parallel.make_mesh()
     part = parallel.share_of_batch(batch_size, mesh, config.train.accumulate)
     classifier = make_classifier(config.model, dataset.n_mels, len(dataset.labels), seed)
     optimizer = optax.adam(learning_rate(config.train, steps))

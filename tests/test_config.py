@@ -156,7 +156,7 @@ def test_training_says_on_how_many_devices_it_would_go_on(prepared: Path, tmp_pa
     run = parse(*flags, '--data.frames=8', '--model.norm=batch')
     config.save(run, devices=1)
     with pytest.raises(UserError, match='over 8 clips at a time, here it would be over 1;'):
-        train.train(run, open_dataset(str(prepared)))  # on 8 devices
+        train.run(run, open_dataset(str(prepared)))  # on 8 devices
 
 
 def test_a_run_that_does_not_say_what_it_normalised_over_goes_on(tmp_path: Path) -> None:
