@@ -50,7 +50,7 @@ def test_each_varies_one_parameter_at_a_time() -> None:
 def test_every_trial_is_in_the_table_and_none_is_run_twice(
     command: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    command += ['--kernels=8', '--hidden=8', '--kernel_size=3,5', '--learning_rate=0.01,1e30']
+    command += ['--kernels=8', '--hidden=8', '--kernel_size=3,5', '--learning_rate=0.01,1e39']
     command += ['--method=grid', '--model.norm=none']
     search.main([*command, '--budget=2'])
     capfd.readouterr()
@@ -58,7 +58,7 @@ def test_every_trial_is_in_the_table_and_none_is_run_twice(
     assert capfd.readouterr().err.count('is finished') == 2
     trials = json.loads((tmp_path / 'out' / 'results.json').read_text())['trials']
     finished = [trial for trial in trials if 'test_accuracy' in trial]
-    assert [trial['setting']['learning_rate'] for trial in trials] == [0.001, *[0.01, 1e30] * 2]
+    assert [trial['setting']['learning_rate'] for trial in trials] == [0.001, *[0.01, 1e39] * 2]
     assert len(finished) == 3
     lines = (tmp_path / 'out' / 'results.md').read_text().splitlines()
     table = [line for line in lines if line.startswith('| 1')]
