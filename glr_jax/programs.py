@@ -88,7 +88,7 @@ def train_program(
 
         micros = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
         nothing = jax.tree.map(jnp.zeros_like, state.params), jnp.zeros(()), jnp.zeros(())
-        (stats, sums), _ = jax.lax.scan(add, (state.stats, nothing), micros)
+        stats, sums = _in_turn(add, (state.stats, nothing), micros)
         grads, loss, correct = jax.tree.map(lambda x: x / accumulate, sums)
         grads, stats, loss, correct = mean_over_devices((grads, stats, loss, correct))
         updates, moments = optimizer.update(grads, state.optimizer, state.params)
@@ -118,9 +118,19 @@ def steps_program(
     def train_steps(state: TrainState, items: Any, *held: Array) -> TrainState:
         step = lambda state, item: (train(state, batch_of(item, *held)), None)
         in_turn = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), items)  # [batch, steps, ...]
-        return jax.lax.scan(step, state, in_turn)[0]
+        return _in_turn(step, state, in_turn)
 
     return train_steps
+
+
+def _in_turn(step: Callable[[Any, Any], tuple[Any, None]], state: Any, items: Any) -> Any:
+    """What `lax.scan` carries to the end.
+
+    A single turn is no loop: XLA keeps the loop, and on a CPU computes what is in it by one thread.
+    """
+    if len(jax.tree.leaves(items)[0]) == 1:
+        return step(state, jax.tree.map(lambda x: x[0], items))[0]
+    return jax.lax.scan(step, state, items)[0]
 
 
 def predict_program(
