@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from experiments import figures, floor, tables
-from glr_jax import cli, train
+from glr_jax import cli, compiled, train
 from glr_jax.cli import UsageError, UserError, option, section, status
 from glr_jax.config import Config, DataConfig, ModelConfig, ParallelConfig, TrainConfig
 from glr_jax.dataset import Dataset, open_dataset
@@ -76,6 +76,7 @@ def main(argv: list[str]) -> None:
         )
     cli.refuse(study, TAKEN)
     set_cpu_devices(study.parallel.cpu_devices)
+    compiled.keep()
     dataset = open_dataset(study.data.dir)
     runs = plan(study, dataset)
     for number, run in enumerate(runs, 1):

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import floor, paper
 from experiments.tables import markdown
-from glr_jax import cli, cost, train
+from glr_jax import cli, compiled, cost, train
 from glr_jax.cli import UsageError, option, section, status
 from glr_jax.config import Config, DataConfig, ModelConfig, ParallelConfig, TrainConfig, check
 from glr_jax.dataset import Dataset, open_dataset
@@ -73,6 +73,7 @@ def main(argv: list[str]) -> None:
     for _, config in trials:
         check(config)
     set_cpu_devices(search.parallel.cpu_devices)
+    compiled.keep()
     dataset = open_dataset(search.data.dir)
     os.makedirs(search.out, exist_ok=True)
     floor_scores = floor.score('svm', dataset, search.data.split, floor.all_statistics(dataset))

@@ -1,7 +1,12 @@
 """Convolution and pooling over spectrograms, time first and features last."""
 
+import functools
+import math
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
@@ -14,8 +19,9 @@ def conv(
 ) -> Float[Array, 'batch *positions kernels']:
     """Slides the kernel over every position, zeros beyond the edges; Eq. 4 without its bias.
 
-    On a CPU, where it pays, by Winograd's algorithm: XLA's own gradient of a 5x5 kernel takes
-    eight times as long as its forward pass there. Decided for the platform that is compiled for.
+    On a CPU, XLA's own gradient of a 5x5 kernel takes up to eight times as long as its forward
+    pass. So there, convolutions of many features go by Winograd's algorithm, and the kernel's
+    gradient of few features is a matmul. Decided for the platform that is compiled for.
 
     Args:
       x: [batch, time, features] or [batch, time, frequency, features].
@@ -38,9 +44,16 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
         flipped = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
         return winograd.conv(gradient, flipped), winograd.kernel_gradient(x, gradient, len(kernel))
 
-    if not _winograd_pays(saved[1]):
-        return by_xla(*saved, gradient)
-    return lax.platform_dependent(*saved, gradient, cpu=by_winograd, default=by_xla)
+    def by_patches(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        of_kernel = _patches(x, kernel.shape[:-2]) @ gradient.reshape(-1, kernel.shape[-1])
+        return by_xla(x, kernel, gradient)[0], of_kernel.reshape(kernel.shape)
+
+    _, kernel = saved
+    if _winograd_pays(kernel):
+        return lax.platform_dependent(*saved, gradient, cpu=by_winograd, default=by_xla)
+    if math.prod(kernel.shape[:-1]) <= kernel.shape[-1]:  # patches are no more than the gradient
+        return lax.platform_dependent(*saved, gradient, cpu=by_patches, default=by_xla)
+    return by_xla(*saved, gradient)
 
 
 # Differentiating Winograd's forward pass would add up slices that overlap: a fifth slower.
@@ -59,16 +72,25 @@ def _xla_conv(x: Array, kernel: Array) -> Array:
     return lax.conv_general_dilated(x, kernel, strides, 'SAME', dimension_numbers=layout)
 
 
+def _patches(x: Array, taps: Sequence[int]) -> Float[Array, 'taps_features positions']:
+    """What each element of a kernel meets, at all positions of all clips."""
+    padding = [((size - 1) // 2, size // 2) for size in taps]
+    padded = jnp.pad(jnp.moveaxis(x, -1, 0), ((0, 0), (0, 0), *padding))
+    positions = lambda tap: zip(tap, x.shape[1:-1], strict=True)
+    met = [padded[:, :, *(slice(i, i + n) for i, n in positions(tap))] for tap in np.ndindex(*taps)]
+    return jnp.stack(met).reshape(-1, x[..., 0].size)
+
+
 def max_pool(
     x: Float[Array, 'batch *positions features'], size: int
 ) -> Float[Array, 'batch *pooled features']:
     """The largest value of each partition of `size` along every axis of positions.
 
-    A remainder at the end is dropped. Reshape-and-max: the gradient of `reduce_window` is three
-    times slower on a CPU.
+    A remainder at the end is dropped. Of equal values, each gets a share of the gradient. Two by
+    two, since the gradient of `max` over an axis takes twice as long on a CPU.
     """
     for axis in range(1, x.ndim - 1):
-        count = x.shape[axis] // size
-        x = lax.slice_in_dim(x, 0, count * size, axis=axis)
-        x = x.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :]).max(axis + 1)
+        end = x.shape[axis] // size * size
+        every = (lax.slice_in_dim(x, first, end, size, axis) for first in range(size))
+        x = functools.reduce(jnp.maximum, every)
     return x

@@ -45,7 +45,8 @@ class ConvBlock(nnx.Module):
     def __call__(self, x: Array) -> Array:
         """[batch, time, (frequency,) features] to the same, pooled, of other features."""
         summed = conv(x, self.kernel[...].astype(x.dtype))
-        return max_pool(jax.nn.relu(self.norm(summed).astype(x.dtype)), self.pool)
+        # The same as the pool of the ReLUs, which are as many times more.
+        return jax.nn.relu(max_pool(self.norm(summed).astype(x.dtype), self.pool))
 
 
 class Recurrent(nnx.Module):

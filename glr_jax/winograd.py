@@ -21,6 +21,7 @@ from jaxtyping import Float
 OUTPUTS = 4  # of a tile along an axis; with more of them, float32 loses accuracy
 POINTS = [Fraction(point) for point in ('0', '1', '-1', '2', '-2', '1/2', '-1/2')]
 CHUNK_BYTES = 4 << 20  # of tiles: clips are taken together as long as these stay in the cache
+MOST_CHUNKS = 8  # that a program has one after the other
 
 
 class Matrices(NamedTuple):
@@ -65,8 +66,11 @@ def conv(
         y = jnp.einsum('pnf,pfk->pnk', tiles.reshape(len(products), -1, x.shape[-1]), products)
         return _untile(y.reshape(*tiles.shape[:-1], -1), result)
 
-    y = lax.map(of_clips, _chunks(_padded_inputs(x, taps), _clips_together(x, taps)))
-    y = y.reshape(-1, *y.shape[2:])
+    padded = _padded_inputs(x, taps)
+    # Not by lax.map: of a loop, XLA computes the transforms by one thread.
+    together = max(_clips_that_fit(x, taps), -(-len(x) // MOST_CHUNKS))
+    chunks = [padded[first : first + together] for first in range(0, len(x), together)]
+    y = jnp.concatenate([of_clips(chunk) for chunk in chunks])
     return y[:, *(slice(size) for size in x.shape[1:-1])]
 
 
@@ -88,9 +92,10 @@ def kernel_gradient(
         outputs = _tiles(chunk[1], result.T).reshape(len(total), -1, kernels)
         return total + jnp.einsum('pnf,pnk->pfk', inputs, outputs), None
 
-    together = _clips_together(x, taps)
+    fitting = _clips_that_fit(x, taps)
+    together = max(n for n in range(1, len(x) + 1) if len(x) % n == 0 and n <= fitting)
     padded = _padded_inputs(x, taps), _padded(gradient, 0, 0)
-    chunks = tuple(_chunks(each, together) for each in padded)
+    chunks = tuple(each.reshape(-1, together, *each.shape[1:]) for each in padded)
     total, _ = lax.scan(add_clips, jnp.zeros((math.prod(products), features, kernels)), chunks)
     total = total.reshape(*products, features, kernels)
     for axis in reversed(range(axes)):
@@ -128,16 +133,11 @@ def _padded(x: Array, before: int, overlap: int) -> Array:
     return jnp.pad(x, ((0, 0), *widths, (0, 0)))
 
 
-def _clips_together(x: Array, taps: int) -> int:
-    """The largest divisor of the batch whose tiles are no more than CHUNK_BYTES, or one clip."""
+def _clips_that_fit(x: Array, taps: int) -> int:
+    """How many clips' tiles are no more than CHUNK_BYTES; at least one clip."""
     tiles = math.prod(-(-size // OUTPUTS) for size in x.shape[1:-1])
     size = (OUTPUTS + taps - 1) ** (x.ndim - 2) * tiles * x.shape[-1] * x.dtype.itemsize
-    counts = [n for n in range(1, len(x) + 1) if len(x) % n == 0 and n * size <= CHUNK_BYTES]
-    return max(counts, default=1)
-
-
-def _chunks(x: Array, clips: int) -> Array:
-    return x.reshape(-1, clips, *x.shape[1:])
+    return max(1, CHUNK_BYTES // size)
 
 
 def _tiles(x: Array, matrix: Float[np.ndarray, 'products inputs']) -> Array:

@@ -31,7 +31,7 @@ def kernel_gradient_of_the_reference(
     x: np.ndarray, taps: tuple[int, ...], dy: np.ndarray
 ) -> np.ndarray:
     """Of sum(conv(x, kernel) * dy), tap by tap in float64."""
-    spread = [(0, 0), *((k // 2, k // 2) for k in taps), (0, 0)]
+    spread = [(0, 0), *(((k - 1) // 2, k // 2) for k in taps), (0, 0)]
     padded = np.pad(x.astype(np.float64), spread)
     kernel_gradient = np.zeros((*taps, x.shape[-1], dy.shape[-1]))
     for tap in np.ndindex(*taps):
@@ -51,7 +51,8 @@ SHAPES = [
     (2, (8, 12), 3, 64, 72),
     (2, (10, 5), 7, 64, 64),  # not these
     (2, (10, 5), 1, 64, 64),
-    (2, (9, 7), 5, 1, 64),
+    (2, (9, 7), 5, 1, 64),  # the kernel's gradient by patches
+    (3, (9,), 3, 2, 8),  # here, too
     (2, (9, 7), 3, 8, 6),
     (1, (11,), 7, 64, 64),
 ]
@@ -77,13 +78,23 @@ def test_convolution_and_its_gradients_equal_float64(
         assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize('positions', [(9,), (9, 8)])
+def test_the_gradient_of_an_even_kernel_equals_float64(positions: tuple[int, ...]) -> None:
+    taps = (4,) * len(positions)
+    x, dy = draw(2, *positions, 2), draw(2, *positions, 40, seed=1)
+    kernel = draw(*taps, 2, 40, seed=2)
+    _, found = jax.jit(lambda *arguments: jax.vjp(conv, *arguments)[1](dy))(x, kernel)
+    expected = kernel_gradient_of_the_reference(x, taps, dy)
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
 def test_clips_are_taken_through_in_chunks_without_mixing_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     x, kernel, dy = draw(6, 16, 64), draw(5, 64, 64, seed=1), draw(6, 16, 64, seed=2)
     clip = 8 * 4 * 64 * x.itemsize  # products x tiles x features
     monkeypatch.setattr(winograd, 'CHUNK_BYTES', 4 * clip)
-    assert winograd._clips_together(x, 5) == 3
+    assert winograd._clips_that_fit(x, 5) == 4
     expected = reference.conv1d(x, kernel)
     assert np.abs(winograd.conv(x, kernel) - expected).max() < 1e-4 * np.abs(expected).max()
     expected = kernel_gradient_of_the_reference(x, (5,), dy)
@@ -123,3 +134,8 @@ def test_the_gradient_of_pooling_goes_to_the_largest() -> None:
     expected = np.zeros(6)
     expected[[np.argmax(x[0, :3, 0]), 3 + np.argmax(x[0, 3:, 0])]] = 1
     np.testing.assert_array_equal(grad[0, :, 0], expected)
+
+
+def test_equal_values_share_the_gradient_of_pooling() -> None:
+    grad = jax.grad(lambda x: max_pool(x, 2).sum())(jnp.ones((1, 4, 6, 2)))
+    np.testing.assert_array_equal(grad, np.full((1, 4, 6, 2), 1 / 4))
