@@ -51,9 +51,7 @@ class Preparation:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    prep, extra = cli.parse(Preparation, argv, USAGE)
-    if extra:
-        raise UsageError(f'unexpected argument {extra[0]!r}; the input is given by --input=PATH')
+    prep = cli.parse(Preparation, argv, USAGE)
     if not prep.out:
         raise UsageError('--out=FOLDER is needed: the dataset folder to write')
     mel.check(prep.front_end)

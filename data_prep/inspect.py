@@ -34,7 +34,7 @@ class Inspection:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    inspection, folders = cli.parse(Inspection, argv, USAGE)
+    inspection, folders = cli.parse_with_arguments(Inspection, argv, USAGE)
     if len(folders) != 1:
         raise UsageError('one dataset FOLDER is needed')
     (folder,) = folders

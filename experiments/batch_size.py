@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from data_prep import storage
 from experiments import batch_size_report, floor, steps
 from experiments.reproduce import split_of
 from experiments.steps import Step
@@ -74,11 +75,8 @@ class Run:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    study, extra = cli.parse(BatchSize, argv, USAGE)
-    if extra or not study.out or not study.data.dir:
-        raise UsageError(
-            f'unexpected argument {extra[0]!r}' if extra else '--data.dir and --out are needed'
-        )
+    study = cli.parse(BatchSize, argv, USAGE)
+    cli.need(study, 'data.dir', 'out')
     cli.refuse(study, TAKEN)
     check_sizes(study)
     parallel.set_cpu_devices(study.cpu_devices)
@@ -174,9 +172,8 @@ def measure_steps(study: BatchSize, dataset: Dataset, runs: Sequence[Run]) -> li
     configs = [run.config for run in runs if (run.iteration, run.per_device) == chosen]
     measured = steps.measure(configs, dataset, study.per_device, study.repeats)
     os.makedirs(study.out, exist_ok=True)
-    with open(path + '.partial', 'w') as file:
+    with storage.to_write(path) as partial, open(partial, 'w') as file:
         json.dump([step._asdict() for step in measured], file, indent=2)
-    os.replace(path + '.partial', path)
     return measured
 
 

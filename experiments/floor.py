@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from glr_jax import cli, metrics
-from glr_jax.cli import UsageError, option, section, status
+from glr_jax.cli import option, section, status
 from glr_jax.dataset import Dataset, open_dataset
 
 USAGE = """
@@ -52,9 +52,8 @@ class Floor:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    choice, extra = cli.parse(Floor, argv, USAGE)
-    if extra or not choice.data.dir:
-        raise UsageError(f'unexpected {extra[0]!r}' if extra else '--data.dir=FOLDER is needed')
+    choice = cli.parse(Floor, argv, USAGE)
+    cli.need(choice, 'data.dir')
     dataset = open_dataset(choice.data.dir)
     features = all_statistics(dataset)
     results = {}

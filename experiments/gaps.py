@@ -40,7 +40,7 @@ class Nothing:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    _, folders = cli.parse(Nothing, argv, USAGE)
+    _, folders = cli.parse_with_arguments(Nothing, argv, USAGE)
     if not folders:
         raise UsageError('a folder is needed, as of WORKDIR/profile')
     for folder in folders:

@@ -13,7 +13,7 @@ from experiments import hlo
 from experiments.tables import markdown
 from experiments.tpu_compile import TpuCompile, compile_step
 from glr_jax import cli, parallel
-from glr_jax.cli import UsageError, UserError, option, section, status
+from glr_jax.cli import UserError, option, section, status
 from glr_jax.config import ModelConfig
 
 USAGE = """
@@ -71,9 +71,7 @@ class GpuCompile:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    study, extra = cli.parse(GpuCompile, argv, USAGE)
-    if extra:
-        raise UsageError(f'unexpected argument {extra[0]!r}')
+    study = cli.parse(GpuCompile, argv, USAGE)
     jax.config.update('jax_platforms', 'cpu')
     mesh, rows = one_h100(), []
     step = TpuCompile(clips=study.clips, frames=study.frames)

@@ -28,7 +28,7 @@ from data_prep.pipeline import prepare
 from data_prep.runners import on_pool, one_blas_thread
 from data_prep.sources import folder_clips
 from glr_jax import cli
-from glr_jax.cli import UsageError, option, status
+from glr_jax.cli import option, status
 
 USAGE = """
 usage: python -m experiments.preparation [--clips=N] [--seconds=S] [--flag=value ...]
@@ -56,9 +56,7 @@ class Benchmark:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    benchmark, extra = cli.parse(Benchmark, argv, USAGE)
-    if extra:
-        raise UsageError(f'unexpected argument {extra[0]!r}')
+    benchmark = cli.parse(Benchmark, argv, USAGE)
     workers = benchmark.num_workers or usable_cores()
     with tempfile.TemporaryDirectory() as folder:
         status(f'making {benchmark.clips} mp3 files')

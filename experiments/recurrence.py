@@ -43,9 +43,7 @@ class Study:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    study, extra = cli.parse(Study, argv, USAGE)
-    if extra:
-        raise UsageError(f'unexpected argument {extra[0]!r}')
+    study = cli.parse(Study, argv, USAGE)
     if study.hidden > fused.MAX_HIDDEN:
         raise UsageError(f'--hidden={study.hidden}: the kernel has at most {fused.MAX_HIDDEN}')
     for dtype in TOLERANCES:

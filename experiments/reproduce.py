@@ -69,11 +69,8 @@ class Run:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    study, extra = cli.parse(Reproduction, argv, USAGE)
-    if extra or not study.out or not study.data.dir:
-        raise UsageError(
-            f'unexpected argument {extra[0]!r}' if extra else '--data.dir and --out are needed'
-        )
+    study = cli.parse(Reproduction, argv, USAGE)
+    cli.need(study, 'data.dir', 'out')
     cli.refuse(study, TAKEN)
     set_cpu_devices(study.parallel.cpu_devices)
     compiled.keep()

@@ -15,7 +15,7 @@ import numpy as np
 from experiments import floor, paper
 from experiments.tables import markdown
 from glr_jax import cli, compiled, cost, train
-from glr_jax.cli import UsageError, option, section, status
+from glr_jax.cli import option, section, status
 from glr_jax.config import Config, DataConfig, ModelConfig, ParallelConfig, TrainConfig, check
 from glr_jax.dataset import Dataset, open_dataset
 from glr_jax.parallel import set_cpu_devices
@@ -63,11 +63,8 @@ class Search:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    search, extra = cli.parse(Search, argv, USAGE)
-    if extra or not search.out or not search.data.dir:
-        raise UsageError(
-            f'unexpected argument {extra[0]!r}' if extra else '--data.dir and --out are needed'
-        )
+    search = cli.parse(Search, argv, USAGE)
+    cli.need(search, 'data.dir', 'out')
     cli.refuse(search, TAKEN)
     trials = [(setting, configure(search, setting)) for setting in settings(search)]
     for _, config in trials:

@@ -94,9 +94,7 @@ class Rates(NamedTuple):
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    choice, extra = cli.parse(Throughput, argv, USAGE)
-    if extra:
-        raise UsageError(f'unexpected argument {extra[0]!r}')
+    choice = cli.parse(Throughput, argv, USAGE)
     if choice.model.kind != 'crnn':
         raise UsageError('--model.kind=crnn is what is timed, part by part')
     model = choice.model

@@ -54,9 +54,7 @@ class TpuCompile:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    study, extra = cli.parse(TpuCompile, argv, USAGE)
-    if extra:
-        raise UsageError(f'unexpected argument {extra[0]!r}')
+    study = cli.parse(TpuCompile, argv, USAGE)
     if study.clips % study.accumulate:
         raise UsageError(f'--clips={study.clips} is no multiple of --accumulate')
     jax.config.update('jax_platforms', 'cpu')

@@ -5,6 +5,7 @@ Flagfiles are absl's (`--flagfile=experiments/demo.flags`), and a flag after one
 """
 
 import dataclasses
+import operator
 import os
 import sys
 import textwrap
@@ -40,7 +41,17 @@ def section(config_class: type, prefix: str | None = None) -> Any:
     return dataclasses.field(default_factory=config_class, metadata={'prefix': prefix})
 
 
-def parse(config_class: type[ConfigT], argv: Sequence[str], usage: str) -> tuple[ConfigT, list]:
+def parse(config_class: type[ConfigT], argv: Sequence[str], usage: str) -> ConfigT:
+    """Reads a command line of flags alone: `parse_with_arguments`, which are refused."""
+    config, arguments = parse_with_arguments(config_class, argv, usage)
+    if arguments:
+        raise UsageError(f'unexpected argument {arguments[0]!r}: values are given by --flag=value')
+    return config
+
+
+def parse_with_arguments(
+    config_class: type[ConfigT], argv: Sequence[str], usage: str
+) -> tuple[ConfigT, list[str]]:
     """Reads a command line.
 
     Args:
@@ -70,6 +81,13 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], usage: str) -> tuple
         raise UsageError(f'a flagfile is not text: {error}') from None
     except flags.Error as error:
         raise UsageError(f'{error} (--help lists the flags)') from None
+
+
+def need(config: Any, *names: str) -> None:
+    """Raises `UsageError` for flags that have to be given and are not: 'out', 'data.dir'."""
+    for name in names:
+        if not operator.attrgetter(name)(config):
+            raise UsageError(f'--{name} is needed (--help says what it is)')
 
 
 def refuse(config: Any, taken: dict[str, str]) -> None:

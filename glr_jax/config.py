@@ -172,10 +172,9 @@ def save(config: Config, devices: int | None = None) -> None:
         if os.path.isdir(config.workdir) and os.listdir(config.workdir):
             raise UserError(f'{config.workdir} is not empty and no run of ours; choose another')
         os.makedirs(config.workdir, exist_ok=True)
-        with open(path + '.partial', 'w') as file:
+        with storage.to_write(path) as partial, open(partial, 'w') as file:
             json.dump(to_dict(config) | {'normalised_together': together}, file, indent=2)
             file.write('\n')
-        os.replace(path + '.partial', path)
         return
     found = differences(load(config.workdir), config)
     if found:

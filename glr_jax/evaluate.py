@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from glr_jax import checkpoint, cli, compiled, inference, metrics, parallel, report
-from glr_jax.cli import UsageError, UserError, option
+from glr_jax.cli import UserError, option
 from glr_jax.config import Config
 from glr_jax.dataset import Dataset, open_dataset
 from glr_jax.log import status
@@ -41,11 +41,8 @@ class Evaluation:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    choice, extra = cli.parse(Evaluation, argv, USAGE)
-    if extra or not choice.workdir:
-        raise UsageError(
-            f'unexpected argument {extra[0]!r}' if extra else '--workdir=DIR is needed'
-        )
+    choice = cli.parse(Evaluation, argv, USAGE)
+    cli.need(choice, 'workdir')
     compiled.keep()
     *_, meta, _ = checkpoint.restore_best(choice.workdir, parallel.make_mesh(jax.local_devices()))
     dataset = open_dataset(choice.data.dir or meta.config.data.dir)

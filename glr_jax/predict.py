@@ -45,7 +45,7 @@ class Tagged(NamedTuple):
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    choice, inputs = cli.parse(Prediction, argv, USAGE)
+    choice, inputs = cli.parse_with_arguments(Prediction, argv, USAGE)
     if not choice.workdir:
         raise UsageError('--workdir=DIR is needed: the folder of the run')
     if not inputs:

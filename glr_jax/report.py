@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from data_prep import storage
 from glr_jax.config import Config
 from glr_jax.dataset import Dataset
 
@@ -69,11 +70,10 @@ def write(folder: str, scores: dict[str, Any], config: Config, log: str) -> None
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, 'index.html'), 'w', encoding='utf-8') as file:
         file.write(page(scores, config, _read_log(log)))
-    partial = os.path.join(folder, 'metrics.json.partial')
-    with open(partial, 'w') as file:
+    path = os.path.join(folder, 'metrics.json')
+    with storage.to_write(path) as partial, open(partial, 'w') as file:
         json.dump(scores, file, indent=2)
         file.write('\n')
-    os.replace(partial, os.path.join(folder, 'metrics.json'))
 
 
 def write_predictions(

@@ -23,7 +23,7 @@ from glr_jax import (
     programs,
     report,
 )
-from glr_jax.cli import UsageError, UserError
+from glr_jax.cli import UserError
 from glr_jax.config import Config, TrainConfig, check, save
 from glr_jax.dataset import Dataset, open_dataset
 from glr_jax.log import Log, status
@@ -44,9 +44,7 @@ class DivergedError(UserError):
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    config, extra = cli.parse(Config, argv, USAGE)
-    if extra:
-        raise UsageError(f'unexpected argument {extra[0]!r}')
+    config = cli.parse(Config, argv, USAGE)
     check(config)
     compiled.keep()
     processes.start(config.parallel)

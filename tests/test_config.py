@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def parse(*arguments: str) -> Config:
-    return cli.parse(Config, ['train', *arguments], 'usage: train')[0]
+    return cli.parse(Config, ['train', *arguments], 'usage: train')
 
 
 def test_no_flags_give_the_defaults() -> None:

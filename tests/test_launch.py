@@ -40,8 +40,7 @@ def wait_for(path: Path, seconds: float = 400) -> None:
 
 def check_flags(arguments: list[str]) -> config.Config:
     """The config of a train command; fails if train would not take it."""
-    run, extra = cli.parse(config.Config, ['train', *arguments], '')
-    assert not extra
+    run = cli.parse(config.Config, ['train', *arguments], '')
     config.check(run)
     return run
 
