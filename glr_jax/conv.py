@@ -90,7 +90,9 @@ def max_pool(
     two, since the gradient of `max` over an axis takes twice as long on a CPU.
     """
     for axis in range(1, x.ndim - 1):
-        end = x.shape[axis] // size * size
-        every = (lax.slice_in_dim(x, first, end, size, axis) for first in range(size))
-        x = functools.reduce(jnp.maximum, every)
+        count = x.shape[axis] // size
+        x = lax.slice_in_dim(x, 0, count * size, axis=axis)
+        x = x.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :])
+        members = (lax.index_in_dim(x, k, axis + 1, keepdims=False) for k in range(size))
+        x = functools.reduce(jnp.maximum, members)
     return x

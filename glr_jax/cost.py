@@ -6,14 +6,18 @@ import jax
 from flax import nnx
 
 from glr_jax.config import ModelConfig
-from glr_jax.model import make_classifier
+from glr_jax.model import make_classifier, split
 from glr_jax.rnn import GATES
 
 
 def parameters(config: ModelConfig, n_mels: int, labels: int) -> int:
     """How many numbers are trained."""
-    model = nnx.eval_shape(lambda: make_classifier(config, n_mels, labels, seed=0))
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    return size(split(nnx.eval_shape(lambda: make_classifier(config, n_mels, labels, seed=0)))[1])
+
+
+def size(params: nnx.State) -> int:
+    """How many numbers they are."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
 def flops(config: ModelConfig, n_mels: int, labels: int, frames: int) -> int:

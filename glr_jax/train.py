@@ -107,11 +107,11 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
         state.stats['deviation'][...] = jnp.asarray(deviation, jnp.float32)
     state = checkpoint.restore_latest(manager, parallel.replicate(state, mesh), mesh)
     done = int(state.step)
-    size = dataset.n_mels, len(dataset.labels)
+    segment = dataset.n_mels, len(dataset.labels), config.data.frames
     status(
         f'{config.workdir}: {config.model.kind}, {config.model.norm}, '
-        f'{cost.parameters(config.model, *size):,} parameters, '
-        f'{cost.flops(config.model, *size, config.data.frames) / 1e6:,.0f} MFLOP a segment; '
+        f'{cost.size(state.params):,} parameters, '
+        f'{cost.flops(config.model, *segment) / 1e6:,.0f} MFLOP a segment; '
         f'{len(clips)} train and {len(validation)} validation clips, {len(dataset.labels)} labels; '
         f'{mesh.size} {mesh.devices.flat[0].platform} device(s), '
         f'clips {"resident" if resident else "streamed"}'

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -61,6 +62,7 @@ def conv(
         products = jnp.tensordot(kernel_to_products, products, ((1,), (axis,)))
     products = products.reshape(-1, *kernel.shape[axes:])
 
+    @jax.jit  # traced once for all chunks
     def of_clips(x: Array) -> Array:
         tiles = _tiles(x, data)
         y = jnp.einsum('pnf,pfk->pnk', tiles.reshape(len(products), -1, x.shape[-1]), products)

@@ -1,0 +1,103 @@
+"""The page of a run: its scores as HTML, with the figures inside."""
+
+import html
+import io
+import os
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from glr_jax.config import Config
+from glr_jax.report import headline
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+p { margin: .4rem 0; } .muted { color: #666; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .9rem .2rem 0; text-align: right; border-bottom: 1px solid #e4e4e4; }
+th:first-child, td:first-child { text-align: left; } thead th { color: #666; font-weight: 500; }
+svg { max-width: 100%; height: auto; } code { font-size: .92em; }
+"""
+INK, ACCENT = '#33608c', '#d1603d'
+
+
+def page(scores: dict[str, Any], config: Config, epochs: list[dict[str, Any]]) -> str:
+    """One HTML page, its figures inside."""
+    model, train = config.model, config.train
+    rows = ''.join(
+        f'<tr><td>{html.escape(label)}</td><td>{row["precision"]:.3f}</td>'
+        f'<td>{row["recall"]:.3f}</td><td>{row["f1"]:.3f}</td><td>{row["support"]}</td></tr>'
+        for label, row in scores['per_class'].items()
+    )
+    title = html.escape(os.path.basename(os.path.normpath(config.workdir)))
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}: report</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>{STYLE}</style></head><body>
+<h1>{title}</h1>
+<p class="muted">{html.escape(model.kind)} with {html.escape(model.norm)}, {model.conv} convolution,
+{model.cell} cell; {train.epochs} epochs at batch {train.batch_size}; best checkpoint: step
+{scores['step']}; data: <code>{html.escape(scores['dataset'])}</code></p>
+<p><strong>{html.escape(headline(scores))}</strong></p>
+<h2>Labels</h2>
+<table><thead><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>clips</th></tr></thead>
+<tbody>{rows}<tr><td><em>mean</em></td><td>{scores['precision']:.3f}</td>
+<td>{scores['recall']:.3f}</td><td>{scores['macro_f1']:.3f}</td><td>{scores['num_clips']}</td></tr>
+</tbody></table>
+<h2>Confusion</h2>
+{_confusion(scores)}
+<h2>Training</h2>
+{_curves(epochs) if epochs else '<p>no epochs logged</p>'}
+</body></html>
+"""
+
+
+def _confusion(scores: dict[str, Any]) -> str:
+    counts, labels = np.asarray(scores['confusion']), scores['labels']
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    size = 2.2 + 0.42 * len(labels)
+    figure = Figure(figsize=(size + 0.6, size), layout='constrained')
+    axes = figure.subplots()
+    axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha='right', rotation_mode='anchor')
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xlabel('decided')
+    axes.set_ylabel('true')
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.tick_params(length=0)
+    if len(labels) <= 30:
+        for row, column in np.argwhere(counts > 0):
+            ink = 'white' if share[row, column] > 0.55 else '#333'
+            axes.text(column, row, counts[row, column], ha='center', va='center', color=ink)
+    return _svg(figure)
+
+
+def _curves(epochs: list[dict[str, Any]]) -> str:
+    figure = Figure(figsize=(9, 3.2), layout='constrained')
+    at = [row['epoch'] for row in epochs]
+    for axes, name in zip(figure.subplots(1, 2), ('accuracy', 'loss'), strict=True):
+        axes.plot(at, [row[name] for row in epochs], color=INK, label='train')
+        axes.plot(
+            at, [row[f'validation_{name}'] for row in epochs], color=ACCENT, label='validation'
+        )
+        axes.set_xlabel('epoch')
+        axes.set_title(name, loc='left', fontsize=11)
+        axes.set_ylim(*((0, 1.02) if name == 'accuracy' else (0, None)))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis='y', color='#eee')
+        axes.spines[['top', 'right']].set_visible(False)
+        axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    with matplotlib.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': 'report'}):
+        figure.savefig(buffer, format='svg', metadata={'Date': None})
+    return buffer.getvalue()[buffer.getvalue().index('<svg') :]
