@@ -1,5 +1,6 @@
 """The same architecture in PyTorch, as a peer to be timed beside ours."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch.nn import functional
 from glr_jax.config import ModelConfig
 
 Task = Callable[[], Any]
+# torch.compile unrolls the recurrence: of 16 steps it takes two minutes, of 160 more than nine. A
+# longer one is left eager, between parts that are compiled.
+COMPILED_STEPS = 16
 
 
 class GLR(nn.Module):
@@ -80,18 +84,29 @@ def tasks(
       frames: of a clip.
       n_mels: bands.
       labels: classes.
-      compiled: by `torch.compile`, or eager.
+      compiled: by `torch.compile`, the recurrence where it is no longer than COMPILED_STEPS; or
+        eager.
     """
     torch.manual_seed(0)
-    prepare: Callable = torch.compile if compiled else lambda module: module
+    torch._dynamo.config.recompile_limit = 64  # it compiles anew for each number of threads
+    as_it_is: Callable = lambda module: module
+    prepare = torch.compile if compiled else as_it_is
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     rng = np.random.default_rng(0)
     mel = torch.from_numpy(rng.integers(0, 256, (batch_size, frames, n_mels), np.uint8)).to(device)
     target = torch.from_numpy(rng.dirichlet(np.ones(labels), batch_size)).float().to(device)
     model = Classifier(config, n_mels, labels).to(device)
+    conv = model.blocks[4] if len(config.kernels) > 1 else model.blocks[0]
     if config.conv == '2d':
         model = model.to(memory_format=torch.channels_last)  # the faster of the two
-    network, optimizer = prepare(model), torch.optim.Adam(model.parameters(), 1e-3)
+    steps, optimizer = (
+        frames // math.prod(config.pools()),
+        torch.optim.Adam(model.parameters(), 1e-3),
+    )
+    is_short = steps <= COMPILED_STEPS
+    network = prepare(model) if is_short else model
+    if not is_short:
+        model.blocks = prepare(model.blocks)
 
     def train_step() -> None:
         model.train()
@@ -104,20 +119,22 @@ def tasks(
         with torch.inference_mode():
             return functional.softmax(network(mel), -1)
 
-    conv = model.blocks[4] if len(config.kernels) > 1 else model.blocks[0]
     pool = config.pools()[0] if len(config.kernels) > 1 else 1
     positions = [frames // pool, n_mels // pool] if model.images else [frames // pool]
     into_conv = torch.randn(batch_size, conv.in_channels, *positions, device=device)
     into_recurrent = torch.randn(
-        batch_size, frames // int(np.prod(config.pools())), model.recurrent.inputs.in_features,
-        device=device,
-    )  # fmt: skip
+        batch_size, steps, model.recurrent.inputs.in_features, device=device
+    )
     return {
         'train step': _synchronised(train_step),
         'inference': _synchronised(inference),
         'convolution': _synchronised(_gradients(prepare(conv), conv, into_conv)),
         'recurrence': _synchronised(
-            _gradients(prepare(model.recurrent), model.recurrent, into_recurrent)
+            _gradients(
+                (prepare if is_short else as_it_is)(model.recurrent),
+                model.recurrent,
+                into_recurrent,
+            )
         ),
     }
 
