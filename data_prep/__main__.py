@@ -51,7 +51,9 @@ class Preparation:
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    prep = cli.parse(Preparation, argv, USAGE)
+    prep, extra = cli.parse_with_arguments(Preparation, argv, USAGE)
+    if extra:
+        raise UsageError(f'unexpected argument {extra[0]!r}; the input is given by --input=PATH')
     if not prep.out:
         raise UsageError('--out=FOLDER is needed: the dataset folder to write')
     mel.check(prep.front_end)

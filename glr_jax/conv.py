@@ -46,7 +46,8 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
 
     def by_patches(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
         of_kernel = _patches(x, kernel.shape[:-2]) @ gradient.reshape(-1, kernel.shape[-1])
-        return by_xla(x, kernel, gradient)[0], of_kernel.reshape(kernel.shape)
+        (of_x,) = jax.vjp(lambda x: _xla_conv(x, kernel), x)[1](gradient)
+        return of_x, of_kernel.reshape(kernel.shape)
 
     _, kernel = saved
     if _winograd_pays(kernel):

@@ -10,9 +10,9 @@ def restart_with() -> None:
     """Starts a command of `python -m` anew, as the same process, such that glibc asks for them.
 
     XLA allocates the arrays of a step anew each time, and Linux hands their memory out page by
-    page, each zeroed when it is first touched: in pages of 4 KB, a third of a train step. glibc
-    reads the setting when a process starts, and then alone. It is left as it is where it is set;
-    glibc before 2.35 does not know it.
+    page, each zeroed when it is first touched: in pages of 4 KB, up to a third of a train step.
+    glibc reads the setting when a process starts, and then alone. Where it is set, it is left as it
+    is; glibc before 2.35 does not know it.
 
     For the first import of a package: its modules, JAX among them, are not imported twice then.
     """

@@ -45,7 +45,7 @@ class ConvBlock(nnx.Module):
     def __call__(self, x: Array) -> Array:
         """[batch, time, (frequency,) features] to the same, pooled, of other features."""
         summed = conv(x, self.kernel[...].astype(x.dtype))
-        # The same as the pool of the ReLUs, which are as many times more.
+        # The largest of ReLUs is the ReLU of the largest, and there are fewer of those.
         return jax.nn.relu(max_pool(self.norm(summed).astype(x.dtype), self.pool))
 
 
