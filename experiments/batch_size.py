@@ -194,10 +194,8 @@ def finished(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def floor_of_each(study: BatchSize, dataset: Dataset) -> list[float]:
     """Accuracy of the SVM in each iteration."""
-    statistics = floor.all_statistics(dataset)
     splits = [split_of(study.protocol, iteration, dataset) for iteration in study.iterations]
-    of_split = {s: floor.score('svm', dataset, s, statistics)['accuracy'] for s in set(splits)}
-    return [of_split[split] for split in splits]
+    return [scores['accuracy'] for scores in floor.of_splits(dataset, splits)]
 
 
 def write(folder: str, results: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import concurrent.futures
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,13 @@ def score(
     fits = [_fit(name, strength, features, dataset, train) for strength in STRENGTHS[name]]
     chosen = max(fits, key=lambda fit: fit.score(features[validation], dataset.targets[validation]))
     return metrics.scores(dataset.targets[test], chosen.predict(features[test]), dataset.labels)
+
+
+def of_splits(dataset: Dataset, splits: Sequence[str]) -> list[dict[str, Any]]:
+    """Scores of the SVM on each split; one that comes again is not scored again."""
+    statistics = all_statistics(dataset)
+    scores = {split: score('svm', dataset, split, statistics) for split in set(splits)}
+    return [scores[split] for split in splits]
 
 
 def _fit(

@@ -156,13 +156,9 @@ def collect(study: Reproduction, dataset: Dataset, runs: list[Run]) -> dict[str,
             }
         )
     seconds = {f'{row["model"]}-{row["iteration"]}': row['epochs'][-1]['seconds'] for row in rows}
-    statistics = floor.all_statistics(dataset)
-    by_split: dict[str, dict[str, Any]] = {}
-    for iteration in study.iterations:
-        split = split_of(study.protocol, iteration, dataset)
-        if split not in by_split:
-            by_split[split] = floor.score('svm', dataset, split, statistics)
-        rows.append({'model': 'svm', 'iteration': iteration, 'scores': by_split[split]})
+    splits = [split_of(study.protocol, iteration, dataset) for iteration in study.iterations]
+    for iteration, scores in zip(study.iterations, floor.of_splits(dataset, splits), strict=True):
+        rows.append({'model': 'svm', 'iteration': iteration, 'scores': scores})
     return {
         'labels': list(dataset.labels),
         'dataset': dataset.folder,
