@@ -207,11 +207,12 @@ def stack(items: Sequence[Tree]) -> Tree:
     return jax.tree.map(lambda *arrays: np.stack(arrays, 1), *items)
 
 
-def prefetch(
-    make: Callable[[Task], Item], tasks: Iterable[Task], ahead: int = 4, threads: int = 2
-) -> Iterator[Item]:
-    """`make(task)` of each task in order, made in threads a few tasks ahead of their use."""
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+def prefetch(make: Callable[[Task], Item], tasks: Iterable[Task], ahead: int = 4) -> Iterator[Item]:
+    """`make(task)` of each task in order, made in a thread a few tasks ahead of their use.
+
+    In one thread: two take Python's lock from each other at every read, and are half as fast.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
         waiting: collections.deque[concurrent.futures.Future[Item]] = collections.deque()
         todo = iter(tasks)
         try:

@@ -125,7 +125,7 @@ def test_prefetching_keeps_the_order_whatever_takes_long() -> None:
         time.sleep(0.02 * (step % 3 == 0))
         return step
 
-    assert list(prefetch(make, range(4, 20), threads=3)) == list(range(4, 20))
+    assert list(prefetch(make, range(4, 20))) == list(range(4, 20))
 
 
 def test_an_error_while_reading_ahead_reaches_the_loop_at_its_step() -> None:
