@@ -26,10 +26,11 @@ Clips a second of the 1-D and the 2-D model: a train step, inference, and the se
 and the recurrent layer alone, forward and backward, on a GPU also as a scan; and of a dataset's
 batches, read and sent to the device, and cut there from clips that it holds. Beside them is the
 machine's own limit: its rate at a matmul of 2048 x 2048 in --model.dtype, at copying for the input.
-All of a model is run in turns, warmed up, and the median taken, so that ratios hold on a busy
-machine too. Arithmetic is counted as if kernels were slid: an algorithm that takes fewer
-multiplications may go past 100 %.
+All of a model have turns of a quarter of a second, warmed up, and the median is taken, so that
+ratios hold on a busy machine too. Arithmetic is counted as if kernels were slid: an algorithm that
+takes fewer multiplications may go past 100 %.
 """
+TURN = 0.25  # seconds of runs, one after the other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Throughput:
     out: str = option('', 'a JSON file for the figures')
     peer: Literal['none', 'torch'] = option('none', 'times PyTorch beside ours')
     compile: bool = option(True, 'the peer by torch.compile, too: minutes to compile')
-    repeats: int = option(9, 'times that each is run', minimum=1)
+    repeats: int = option(9, 'turns that each has', minimum=1)
     n_mels: int = option(128, 'mel bands', minimum=4)
     one: Size = section(Size, '1d.')
     two: ImageSize = section(ImageSize, '2d.')
@@ -205,7 +206,7 @@ def measure_feeds(choice: Throughput) -> list[Row]:
 
 
 def take_turns(tasks: dict[str, dict[str, Task]], repeats: int) -> dict[str, dict[str, float]]:
-    """Median seconds of each task under each name, one run of every one after the other."""
+    """Median seconds of a run of each task under each name, every one in turn, and all again."""
     every = [
         (name, who, task) for name, variants in tasks.items() for who, task in variants.items()
     ]
@@ -216,13 +217,20 @@ def take_turns(tasks: dict[str, dict[str, Task]], repeats: int) -> dict[str, dic
         for name, who, task in every:
             time.sleep(0.02)  # the threads of the one before spin a while, waiting for more
             task()  # as in training, the step before was this one, too
-            start = time.perf_counter()
-            task()
-            seconds[name].setdefault(who, []).append(time.perf_counter() - start)
+            seconds[name].setdefault(who, []).append(seconds_a_run(task))
     return {
         name: {who: float(np.median(times)) for who, times in variants.items()}
         for name, variants in seconds.items()
     }
+
+
+def seconds_a_run(task: Task) -> float:
+    """Over as many runs as a turn has time for; one at least."""
+    start, runs = time.perf_counter(), 0
+    while (taken := time.perf_counter() - start) < TURN or not runs:
+        task()
+        runs += 1
+    return taken / runs
 
 
 def table(rows: list[Row]) -> str:
