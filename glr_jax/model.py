@@ -92,15 +92,15 @@ class Recurrent(nnx.Module):
             summed = self.input_norm(summed).astype(x.dtype)
         kernel = self.hidden_kernel[...].astype(x.dtype)
         summed = summed.reshape(*x.shape[:2], *kernel.shape[1:])
-        scan = functools.partial(recur, self.cell, norm=self._gate_norm())
         if self.recurrence == 'fused':
             return self._fused(summed, kernel)
+        # Decided for the platform that is compiled for. A TPU's kernel compiles, too, but that it
+        # is faster than the scan has not been measured.
+        scan = functools.partial(recur, self.cell, norm=self._gate_norm())
+        ways = {'cpu': functools.partial(scan, unroll=1)}
         if self.recurrence == 'auto' and fused.compiles_for(jax.local_devices()):
-            # Decided for the platform that is compiled for. A TPU's kernel compiles, too, but that
-            # it is faster than the scan has not been measured.
-            cuda = functools.partial(self._fused, target=fused.CUDA)
-            return lax.platform_dependent(summed, kernel, cuda=cuda, default=scan)
-        return scan(summed, kernel)
+            ways['cuda'] = functools.partial(self._fused, target=fused.CUDA)
+        return lax.platform_dependent(summed, kernel, default=scan, **ways)
 
     def _fused(self, x: Array, kernel: Array, target: fused.Target | None = None) -> Array:
         gain, bias = self.gain[...][0], self.bias[...][0]

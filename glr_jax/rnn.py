@@ -29,7 +29,8 @@ def recur(
       x: the inputs times the input kernel.
       hidden_kernel: what the last hidden state is multiplied by.
       norm: normalises the summed inputs of each gate.
-      unroll: steps in one turn of the loop; 8 saves a third of the time on a CPU.
+      unroll: steps in one turn of the loop. By the compiler's estimate, 8 save a fifth of the time
+        of a TPU. A CPU gains nothing, and takes longer to compile.
 
     Returns:
       The hidden state at every step.
