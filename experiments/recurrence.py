@@ -38,7 +38,7 @@ class Study:
     batches: tuple[int, ...] = option((32, 128, 512), 'clips', 1)
     steps: int = option(160, 'of time: 640 frames, pooled twice by 2', minimum=1)
     hidden: int = option(96, 'units', minimum=1)
-    repeats: int = option(15, 'times that each is run', minimum=1)
+    repeats: int = option(15, 'turns that each has', minimum=1)
 
 
 def main(argv: list[str]) -> None:
