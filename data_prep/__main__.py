@@ -1,20 +1,21 @@
 """Audio to log-mel TFRecords: `python -m data_prep --source=folder --input=DIR --out=data/mine`."""
 
 import dataclasses
-import os
 import re
 import shlex
 import time
 from typing import Literal
 
-from data_prep import download, mel, sources, storage
+from data_prep import download, sources
 from data_prep.download import Archive, fetch
 from data_prep.fma import Subset, fma_clips
-from data_prep.mel import FrontEnd
 from data_prep.pipeline import prepare
-from data_prep.runners import Runner, on_beam, on_pool, serially
-from glr_jax import cli
-from glr_jax.cli import UsageError, UserError, option, section
+from data_prep.runners import Runner, on_beam, on_pool, serially, usable_cores
+from glr_jax import cli, storage
+from glr_jax.data import mel
+from glr_jax.data.mel import FrontEnd
+from glr_jax.errors import UsageError, UserError
+from glr_jax.fields import option, section
 
 USAGE = """
 usage: python -m data_prep --source=SOURCE --out=FOLDER [--input=PATH] [--flag=value ...]
@@ -123,12 +124,5 @@ def _archives(prep: Preparation) -> list[Archive]:
     raise UsageError(f'--download knows gtzan and fma, not --source={prep.source}')
 
 
-def usable_cores() -> int:
-    """Cores that this process may use, as far as the system tells."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 if __name__ == '__main__':
-    cli.run(main)
+    cli.execute(main)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from glr_jax.cli import UserError, status
+from glr_jax.cli import status
+from glr_jax.errors import UserError
 
 CHUNK = 1 << 20
 TIMEOUT = 60  # seconds without a byte

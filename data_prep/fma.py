@@ -4,9 +4,10 @@ import csv
 import os
 from typing import Literal
 
-from data_prep import storage
 from data_prep.sources import Clip, audio_clip, check_folder
-from glr_jax.cli import UserError, status
+from glr_jax import storage
+from glr_jax.cli import status
+from glr_jax.errors import UserError
 
 SUBSETS = ('small', 'medium', 'large', 'full')  # each is part of the next
 Subset = Literal['small', 'medium', 'large', 'full']

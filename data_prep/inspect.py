@@ -8,13 +8,15 @@ from collections import Counter, defaultdict
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_prep import records, storage
-from data_prep.mel import decode
-from data_prep.splits import SIDES
-from data_prep.tfrecord import CorruptRecordError, RecordFile
-from glr_jax import cli
-from glr_jax.cli import UsageError, UserError, option, status
-from glr_jax.dataset import Dataset, open_dataset
+from glr_jax import cli, storage
+from glr_jax.cli import status
+from glr_jax.data import records
+from glr_jax.data.dataset import Dataset, open_dataset
+from glr_jax.data.mel import decode
+from glr_jax.data.records import SIDES
+from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
+from glr_jax.errors import UsageError, UserError
+from glr_jax.fields import option
 
 USAGE = """
 usage: python -m data_prep.inspect FOLDER [--page=FILE.png]
@@ -93,7 +95,7 @@ def protocols(dataset: Dataset) -> str:
     groups = [row['group'] for row in rows]
     header = ''.join(f'{side:>11}' for side in (*SIDES, 'none'))
     lines = [f'{"protocol":24}{header}   groups on two sides']
-    for name, sides in dataset.protocols.items():
+    for name, sides in dataset.splits.items():
         counts = Counter(sides)
         where = defaultdict(set)
         for group, side in zip(groups, sides, strict=True):
@@ -136,4 +138,4 @@ def draw(dataset: Dataset, path: str) -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.execute(main)

@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from data_prep import records, splits, storage
-from data_prep.mel import FrontEnd
+from data_prep import splits
 from data_prep.runners import Runner, serially
-from data_prep.shards import Shard, Task
+from data_prep.shards import Shard, ShardJob
 from data_prep.sources import Clip
-from glr_jax.cli import UserError
+from glr_jax import storage
+from glr_jax.data import records
+from glr_jax.data.mel import FrontEnd
+from glr_jax.errors import UserError
 
 _LAST_WRITTEN = ('splits.csv', 'dataset_info.json', 'front_end.json')
 
@@ -65,14 +67,14 @@ def prepare(
     splits.check_labels([clip.label for clip in clips])
     _claim(out)
     n_mels = clips[0].n_mels or front_end.n_mels
-    tasks = _tasks(clips, out, front_end, n_mels, clips_per_shard)
+    jobs = _jobs(clips, out, front_end, n_mels, clips_per_shard)
     if part is not None:
-        if part.stop > len(tasks):
-            raise UserError(f'there are {len(tasks)} shards, so no {part.start}:{part.stop}')
-        _run(tasks[part.start : part.stop], runner)
+        if part.stop > len(jobs):
+            raise UserError(f'there are {len(jobs)} shards, so no {part.start}:{part.stop}')
+        _run(jobs[part.start : part.stop], runner)
         return None
-    _remove_strays(out, tasks)
-    shards = _run(tasks, runner)
+    _remove_strays(out, jobs)
+    shards = _run(jobs, runner)
 
     copies = {} if keep_copies else _copies(shards)
     skipped = _write_skipped(out, clips, shards, copies)
@@ -84,11 +86,11 @@ def prepare(
         )
     written = {id for shard in shards for id in shard.ids}
     kept = [clip for clip in clips if clip.id in written]
-    splits.check_labels([clip.label for clip in kept], names=tasks[0].labels)
+    splits.check_labels([clip.label for clip in kept], names=jobs[0].labels)
     records.write_table(os.path.join(out, 'splits.csv'), *_split_table(kept, copies))
     records.write_metadata(
         out,
-        labels=tasks[0].labels,
+        labels=jobs[0].labels,
         n_mels=n_mels,
         front_end=front_end,
         from_audio=not clips[0].n_mels,
@@ -99,36 +101,36 @@ def prepare(
     return Summary(Counter(clip.label for clip in kept), len(skipped), len(copies))
 
 
-def _tasks(
+def _jobs(
     clips: Sequence[Clip], out: str, front_end: FrontEnd, n_mels: int, clips_per_shard: int
-) -> list[Task]:
+) -> list[ShardJob]:
     labels = tuple(sorted({clip.label for clip in clips}))
     count = -(-len(clips) // clips_per_shard)
-    tasks = []
+    jobs = []
     for k in range(count):
         path = records.shard_path(out, k, count)
         note = os.path.join(_notes(out), os.path.basename(path) + '.json')
         members = clips[k * clips_per_shard : (k + 1) * clips_per_shard]
-        tasks.append(Task(path, note, members, labels, n_mels, front_end))
-    return tasks
+        jobs.append(ShardJob(path, note, members, labels, n_mels, front_end))
+    return jobs
 
 
-def _remove_strays(out: str, tasks: Sequence[Task]) -> None:
+def _remove_strays(out: str, jobs: Sequence[ShardJob]) -> None:
     """Removes shards of an earlier run with more clips, or cut off while writing."""
-    wanted = {task.path for task in tasks}
+    wanted = {job.path for job in jobs}
     for name in storage.entries(out):
         path = os.path.join(out, name)
         if name.startswith('music-clips.tfrecord-') and path not in wanted:
             storage.remove(path)
 
 
-def _run(tasks: Sequence[Task], runner: Runner) -> list[Shard]:
-    total = sum(len(task.clips) for task in tasks)
+def _run(jobs: Sequence[ShardJob], runner: Runner) -> list[Shard]:
+    total = sum(len(job.clips) for job in jobs)
     with tqdm(total=total, unit='clip', desc='mel', dynamic_ncols=True) as bar:
         shards = []
-        for task, shard in zip(tasks, runner(tasks), strict=True):
+        for job, shard in zip(jobs, runner(jobs), strict=True):
             shards.append(shard)
-            bar.update(len(task.clips))
+            bar.update(len(job.clips))
         return shards
 
 
@@ -161,7 +163,7 @@ def _split_table(
     clips: Sequence[Clip], copies: Collection[str]
 ) -> tuple[list[str], list[list[str]]]:
     ids, labels, groups = ([getattr(c, f) for c in clips] for f in ('id', 'label', 'group'))
-    columns = splits.protocols(ids, labels, groups, left_out=copies)
+    columns = splits.make_splits(ids, labels, groups, left_out=copies)
     for name in sorted({name for clip in clips for name in clip.splits}):
         columns[name] = [clip.splits.get(name, '') for clip in clips]
     rows = zip(ids, labels, groups, *columns.values(), strict=True)

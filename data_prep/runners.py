@@ -5,34 +5,35 @@ Which clip is in which shard does not depend on it, nor does a single byte of th
 
 import concurrent.futures
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 from threadpoolctl import threadpool_limits
 
-from data_prep.shards import Shard, Task, write_shard
-from glr_jax.cli import UserError
+from data_prep.shards import Shard, ShardJob, write_shard
+from glr_jax.errors import UserError
 
-# Tasks to what became of them, in order.
-Runner = Callable[[Sequence[Task]], Iterable[Shard]]
+# Jobs to what became of them, in order.
+Runner = Callable[[Sequence[ShardJob]], Iterable[Shard]]
 
 
-def serially(tasks: Sequence[Task]) -> Iterable[Shard]:
-    """Runs tasks in this process."""
-    return map(write_shard, tasks)
+def serially(jobs: Sequence[ShardJob]) -> Iterable[Shard]:
+    """Runs jobs in this process."""
+    return map(write_shard, jobs)
 
 
 def on_pool(num_workers: int) -> Runner:
-    """Runs tasks on so many processes."""
+    """Runs jobs on so many processes."""
 
-    def run(tasks: Sequence[Task]) -> Iterator[Shard]:
+    def run(jobs: Sequence[ShardJob]) -> Iterator[Shard]:
         context = multiprocessing.get_context('forkserver')
         context.set_forkserver_preload(['data_prep.shards'])
         try:
             with concurrent.futures.ProcessPoolExecutor(
                 num_workers, mp_context=context, initializer=one_blas_thread
             ) as pool:
-                yield from pool.map(write_shard, tasks)
+                yield from pool.map(write_shard, jobs)
         except BrokenProcessPool:
             raise UserError(
                 'a worker was killed, most likely for want of memory; the same command with a '
@@ -48,7 +49,7 @@ def one_blas_thread() -> None:
 
 
 def on_beam(options: Sequence[str]) -> Runner:
-    """Runs tasks on Apache Beam: Dataflow, Flink, Spark, or its DirectRunner on this machine.
+    """Runs jobs on Apache Beam: Dataflow, Flink, Spark, or its DirectRunner on this machine.
 
     The workers and this process must see the same files.
 
@@ -56,7 +57,7 @@ def on_beam(options: Sequence[str]) -> Runner:
       options: Beam's own, as `--runner=FlinkRunner`.
     """
 
-    def run(tasks: Sequence[Task]) -> Iterable[Shard]:
+    def run(jobs: Sequence[ShardJob]) -> Iterable[Shard]:
         try:
             import apache_beam as beam
             from apache_beam.options.pipeline_options import PipelineOptions
@@ -65,10 +66,17 @@ def on_beam(options: Sequence[str]) -> Runner:
         with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
             (
                 pipeline
-                | beam.Create(tasks)
+                | beam.Create(jobs)
                 | beam.Reshuffle()  # or one worker would get them all
                 | beam.Map(write_shard)
             )
-        return map(write_shard, tasks)  # reads the notes that the workers left
+        return map(write_shard, jobs)  # reads the notes that the workers left
 
     return run
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, as far as the system tells."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

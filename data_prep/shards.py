@@ -8,15 +8,17 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 
-from data_prep import records, storage
-from data_prep.mel import ClipError, FrontEnd
 from data_prep.sources import Clip
-from data_prep.tfrecord import write_records
-from glr_jax.cli import to_dict
+from glr_jax import storage
+from glr_jax.data import records
+from glr_jax.data.mel import FrontEnd
+from glr_jax.data.tfrecord import write_records
+from glr_jax.errors import ClipError
+from glr_jax.fields import to_dict
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class ShardJob:
     """One shard to write."""
 
     path: str
@@ -27,7 +29,7 @@ class Task:
     front_end: FrontEnd
 
     def fingerprint(self) -> str:
-        """Tells whether a note was left by this very task, of these very files."""
+        """Tells whether a note was left by this very job, of these very files."""
         clips = [[c.id, c.label, c.group, c.path, c.stamp] for c in self.clips]
         content = [clips, self.labels, self.n_mels, to_dict(self.front_end)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -35,10 +37,10 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """What became of a task.
+    """What became of a job.
 
     Attributes:
-      fingerprint: of the task.
+      fingerprint: of the job.
       ids: of the clips written, in order.
       digests: of their spectrograms.
       skipped: `[id, path, reason]` of those that could not be.
@@ -52,12 +54,12 @@ class Shard:
     num_bytes: int
 
 
-def write_shard(task: Task) -> Shard:
+def write_shard(job: ShardJob) -> Shard:
     """Writes one shard, unless an earlier run did; a clip that fails is skipped with a reason."""
-    if storage.exists(task.note) and storage.exists(task.path):
-        with storage.to_read(task.note) as local, open(local) as file:
+    if storage.exists(job.note) and storage.exists(job.path):
+        with storage.to_read(job.note) as local, open(local) as file:
             done = Shard(**json.load(file))
-        if done.fingerprint == task.fingerprint():
+        if done.fingerprint == job.fingerprint():
             return done
     ids: list[str] = []
     skipped: list[list[str]] = []
@@ -65,10 +67,10 @@ def write_shard(task: Task) -> Shard:
     sizes: list[int] = []
 
     def examples() -> Iterator[bytes]:
-        features = records.features(task.labels, task.n_mels, task.front_end.mel_dtype)
-        for clip in task.clips:
+        features = records.features(job.labels, job.n_mels, job.front_end.mel_dtype)
+        for clip in job.clips:
             try:
-                mel = clip.mel(task.front_end)
+                mel = clip.mel(job.front_end)
             except (ClipError, MemoryError) as error:
                 skipped.append([clip.id, clip.path, str(error) or 'is too large for memory'])
                 continue
@@ -79,8 +81,8 @@ def write_shard(task: Task) -> Shard:
             sizes.append(len(data))
             yield data
 
-    write_records(task.path, examples())
-    shard = Shard(task.fingerprint(), ids, digests, skipped, sum(sizes))
-    with storage.to_write(task.note) as local, open(local, 'w') as file:
+    write_records(job.path, examples())
+    shard = Shard(job.fingerprint(), ids, digests, skipped, sum(sizes))
+    with storage.to_write(job.note) as local, open(local, 'w') as file:
         json.dump(dataclasses.asdict(shard), file)
     return shard

@@ -5,27 +5,24 @@ import dataclasses
 import functools
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
-import soundfile
 from jaxtyping import Num
 
-from data_prep import demo, storage
-from data_prep.mel import ClipError, FrontEnd, decode, encode, mel_of_file, mel_of_samples
-from data_prep.splits import SIDES
-from glr_jax.cli import UserError
+from data_prep import demo
+from glr_jax import storage
+from glr_jax.data.audio import audio_files
+from glr_jax.data.mel import FrontEnd, decode, encode, mel_of_file, mel_of_samples
+from glr_jax.data.records import SIDES
+from glr_jax.errors import ClipError, UserError
 
 GTZAN_GENRES = (
     *('blues', 'classical', 'country', 'disco', 'hiphop'),
     *('jazz', 'metal', 'pop', 'reggae', 'rock'),
 )
 DEMO_CLIPS_PER_STYLE = 30
-# libsndfile opens aiff and caf too, and 'raw' would take any file at all for audio.
-AUDIO_SUFFIXES = {f'.{name.lower()}' for name in soundfile.available_formats()} - {'.raw'} | {
-    *('.aif', '.aifc', '.oga', '.opus')
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,13 +188,6 @@ def arrays_clips(path: str) -> list[Clip]:
         )
         for i in range(count)
     ]
-
-
-def audio_files(folder: str) -> Iterator[str]:
-    """Files below a folder whose suffix libsndfile knows, sorted; hidden ones are left out."""
-    for path in storage.files_below(folder):
-        if os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES:
-            yield path
 
 
 def check_folder(folder: str) -> None:

@@ -15,13 +15,13 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from glr_jax.cli import UserError
+from glr_jax.data.records import SIDES
+from glr_jax.errors import UserError
 
-SIDES = ('train', 'validation', 'test')
 ITERATIONS = (1, 2, 3)
 
 
-def protocols(
+def make_splits(
     ids: Sequence[str],
     labels: Sequence[str],
     groups: Sequence[str],

@@ -1,3 +1,6 @@
-"""Flagfiles, and the studies that run them."""
+"""Flagfiles, and the studies that train and measure with them."""
 
-import glr_jax  # noqa: F401  # first of all, for its huge pages
+from glr_jax.devices import startup
+
+if startup.is_command_of(__name__):  # `python -m experiments.NAME`, before it imports JAX
+    startup.restart_with_huge_pages()

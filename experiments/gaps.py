@@ -12,7 +12,7 @@ import numpy as np
 from jax.profiler import ProfileData
 
 from glr_jax import cli
-from glr_jax.cli import UsageError, UserError
+from glr_jax.errors import UsageError, UserError
 
 USAGE = """
 usage: python -m experiments.gaps FOLDER...
@@ -79,4 +79,4 @@ def gaps(folder: str) -> Gaps:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.execute(main)

@@ -10,11 +10,14 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from experiments import hlo
-from experiments.tables import markdown
+from experiments.common import markdown
 from experiments.tpu_compile import TpuCompile, compile_step
-from glr_jax import cli, parallel
-from glr_jax.cli import UserError, option, section, status
+from glr_jax import cli
+from glr_jax.cli import status
 from glr_jax.config import ModelConfig
+from glr_jax.devices import parallel
+from glr_jax.errors import UserError
+from glr_jax.fields import option, section
 
 USAGE = """
 usage: python -m experiments.gpu_compile [--flag=value ...]
@@ -111,4 +114,4 @@ def started(it: hlo.Instruction) -> dict[str, int]:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.execute(main)

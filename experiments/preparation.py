@@ -22,13 +22,14 @@ import numpy as np
 import soundfile
 
 from data_prep import demo
-from data_prep.__main__ import usable_cores
-from data_prep.mel import FrontEnd, load_audio
 from data_prep.pipeline import prepare
-from data_prep.runners import on_pool, one_blas_thread
+from data_prep.runners import on_pool, one_blas_thread, usable_cores
 from data_prep.sources import folder_clips
 from glr_jax import cli
-from glr_jax.cli import option, status
+from glr_jax.cli import status
+from glr_jax.data.audio import load_audio
+from glr_jax.data.mel import FrontEnd
+from glr_jax.fields import option
 
 USAGE = """
 usage: python -m experiments.preparation [--clips=N] [--seconds=S] [--flag=value ...]
@@ -177,4 +178,4 @@ def _resident(path: str) -> float:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.execute(main)

@@ -12,11 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.tables import markdown
-from experiments.throughput import machine, take_turns
-from glr_jax import cli, fused, rnn
-from glr_jax.cli import UsageError, UserError, option, status
-from glr_jax.glr import glr
+from experiments.common import hardware, markdown, time_in_turns
+from glr_jax import cli
+from glr_jax.cli import status
+from glr_jax.config import MAX_FUSED_HIDDEN
+from glr_jax.errors import UsageError, UserError
+from glr_jax.fields import option
+from glr_jax.nn import fused_rnn, rnn
+from glr_jax.nn.glr import glr
 
 USAGE = """
 usage: python -m experiments.recurrence [--flag=value ...]
@@ -44,8 +47,8 @@ class Study:
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(Study, argv, USAGE)
-    if study.hidden > fused.MAX_HIDDEN:
-        raise UsageError(f'--hidden={study.hidden}: the kernel has at most {fused.MAX_HIDDEN}')
+    if study.hidden > MAX_FUSED_HIDDEN:
+        raise UsageError(f'--hidden={study.hidden}: the kernel has at most {MAX_FUSED_HIDDEN}')
     for dtype in TOLERANCES:
         for sizes in (*SIZES, (32, study.steps, study.hidden)):
             check(*sizes, dtype)
@@ -55,14 +58,14 @@ def main(argv: list[str]) -> None:
         for batch in study.batches
         for name, cells in measure(study, batch, dtype).items()
     ]
-    print(', '.join(f'{key} {value}' for key, value in machine().items()))
+    print(', '.join(f'{key} {value}' for key, value in hardware().items()))
     print(markdown(HEADER, rows))
 
 
 def scan(x: Array, kernel: Array, gain: Array, bias: Array) -> Array:
-    """What `fused.recur` is to be equal to."""
+    """What `fused_rnn.recur` is to be equal to."""
     norm = lambda a, gates: glr(a[:, 0], gain, bias)[:, None]
-    return rnn.recur('simple', x[:, :, None], kernel[:, None], norm)
+    return rnn.scan('simple', x[:, :, None], kernel[:, None], norm)
 
 
 def draw(batch: int, steps: int, hidden: int, dtype: str) -> tuple[Array, ...]:
@@ -89,7 +92,7 @@ def check(batch: int, steps: int, hidden: int, dtype: str) -> None:
     arguments = draw(batch, steps, hidden, dtype)
     exact = [a.astype(jnp.float32) for a in arguments]
     with jax.default_matmul_precision('highest'):  # a GPU would round float32 to 10 bits
-        found = jax.jit(functools.partial(with_gradients, fused.recur))(*arguments)
+        found = jax.jit(functools.partial(with_gradients, fused_rnn.recur))(*arguments)
         expected = jax.jit(functools.partial(with_gradients, scan))(*exact)
     errors = [
         float(jnp.abs(a - b).max() / jnp.maximum(jnp.abs(b).max(), 1e-6))
@@ -110,8 +113,8 @@ def measure(study: Study, batch: int, dtype: str) -> dict[str, list[str]]:
         run = jax.jit(function)
         return lambda: jax.block_until_ready([run(*arguments) for _ in range(TOGETHER)])
 
-    ways: dict[str, Callable[..., Array]] = {'scan': scan, 'kernel': fused.recur}
-    seconds = take_turns(
+    ways: dict[str, Callable[..., Array]] = {'scan': scan, 'kernel': fused_rnn.recur}
+    seconds = time_in_turns(
         {
             'forward': {name: task(way) for name, way in ways.items()},
             'forward and gradients': {
@@ -130,4 +133,4 @@ def measure(study: Study, batch: int, dtype: str) -> dict[str, list[str]]:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.execute(main)

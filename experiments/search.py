@@ -12,13 +12,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments import floor, paper
-from experiments.tables import markdown
-from glr_jax import cli, compiled, cost, train
-from glr_jax.cli import option, section, status
-from glr_jax.config import Config, DataConfig, ModelConfig, ParallelConfig, TrainConfig, check
-from glr_jax.dataset import Dataset, open_dataset
-from glr_jax.parallel import set_cpu_devices
+from experiments import baselines, paper
+from experiments.common import markdown
+from glr_jax import cli, fields, train
+from glr_jax.cli import status
+from glr_jax.config import Config, DataConfig, ModelConfig, ParallelConfig, TrainConfig
+from glr_jax.data.dataset import Dataset, open_dataset
+from glr_jax.devices import startup
+from glr_jax.devices.parallel import set_cpu_devices
+from glr_jax.fields import option, section
+from glr_jax.nn import cost
 
 USAGE = """
 usage: python -m experiments.search --data.dir=FOLDER --out=DIR [--flag=value ...]
@@ -67,13 +70,11 @@ def main(argv: list[str]) -> None:
     cli.need(search, 'data.dir', 'out')
     cli.refuse(search, TAKEN)
     trials = [(setting, configure(search, setting)) for setting in settings(search)]
-    for _, config in trials:
-        check(config)
     set_cpu_devices(search.parallel.cpu_devices)
-    compiled.keep()
+    startup.enable_compilation_cache()
     dataset = open_dataset(search.data.dir)
     os.makedirs(search.out, exist_ok=True)
-    floor_scores = floor.score('svm', dataset, search.data.split, floor.all_statistics(dataset))
+    (floor_scores,) = baselines.svm_scores(dataset, [search.data.split])
     rows: list[dict[str, Any]] = []
     for number, (setting, config) in enumerate(trials, 1):
         status(f'[{number}/{len(trials)}] {os.path.basename(config.workdir)}')
@@ -134,7 +135,7 @@ def trial(setting: Setting, config: Config, dataset: Dataset) -> dict[str, Any]:
         'parameters': cost.parameters(config.model, dataset.n_mels, len(dataset.labels)),
     }
     try:
-        scores = train.run(config, dataset)
+        scores = train.train_and_evaluate(config, dataset)
     except train.DivergedError as error:
         status(str(error))
         return row
@@ -152,7 +153,7 @@ def trial(setting: Setting, config: Config, dataset: Dataset) -> dict[str, Any]:
 def write(search: Search, rows: Sequence[dict[str, Any]], floor_accuracy: float) -> None:
     """Writes what there is so far."""
     with open(os.path.join(search.out, 'results.json'), 'w') as file:
-        results = {'search': cli.to_dict(search), 'trials': rows, 'floor': floor_accuracy}
+        results = {'search': fields.to_dict(search), 'trials': rows, 'floor': floor_accuracy}
         json.dump(results, file, indent=2)
     with open(os.path.join(search.out, 'results.md'), 'w', encoding='utf-8') as file:
         file.write(document(search, rows, floor_accuracy) + '\n')
@@ -182,4 +183,4 @@ def document(search: Search, rows: Sequence[dict[str, Any]], floor_accuracy: flo
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.execute(main)

@@ -15,12 +15,15 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
 
 from experiments import hlo
-from experiments.tables import markdown
-from glr_jax import cli, parallel, programs
-from glr_jax.batches import Batch
-from glr_jax.cli import UsageError, UserError, option, section, status
+from experiments.common import markdown
+from glr_jax import cli, train_step
+from glr_jax.cli import status
 from glr_jax.config import ModelConfig
-from glr_jax.model import make_classifier
+from glr_jax.data.batches import Batch
+from glr_jax.devices import parallel
+from glr_jax.errors import UsageError, UserError
+from glr_jax.fields import option, section
+from glr_jax.nn.model import make_classifier
 
 USAGE = """
 usage: python -m experiments.tpu_compile [--flag=value ...]
@@ -108,9 +111,9 @@ def compile_step(
     study: TpuCompile, model: ModelConfig, mesh: Mesh, platform: Literal['tpu', 'cuda'] = 'tpu'
 ) -> Any:
     """The real train step, compiled for a mesh."""
-    classifier = make_classifier(model, n_mels=128, labels=study.labels, seed=0)
+    classifier = make_classifier(model, n_mels=128, num_labels=study.labels, seed=0)
     optimizer = optax.adam(1e-3)
-    program = programs.train_program(classifier, optimizer, 0, study.accumulate)
+    program = train_step.make_train_step(classifier, optimizer, 0, study.accumulate)
     clips = study.clips * mesh.size
     batch = Batch(
         mel=np.zeros((clips, study.frames, 128), np.uint8),
@@ -120,7 +123,7 @@ def compile_step(
     placed = lambda tree, spec: jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec)), tree
     )
-    state = placed(programs.init_state(classifier, optimizer), PartitionSpec())
+    state = placed(train_step.init_state(classifier, optimizer), PartitionSpec())
     step = parallel.shard_mapped(program, mesh, 'replicated')
     with use_abstract_mesh(mesh.abstract_mesh):  # by which a kernel knows which GPU it is for
         traced = step.trace(state, placed(batch, PartitionSpec(parallel.AXIS)))
@@ -134,4 +137,4 @@ def counted(it: hlo.Instruction) -> dict[str, int]:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.execute(main)

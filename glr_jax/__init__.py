@@ -1,5 +1,31 @@
-"""Music classifiers in JAX: a CRNN with Global Layer Regularization."""
+"""Music classifiers in JAX: a CRNN with Global Layer Regularization.
 
-from glr_jax import huge_pages
+The public names below are imported when they are first used, so that `import glr_jax` itself
+imports neither JAX nor anything else.
+"""
 
-huge_pages.restart_with()
+import importlib
+from typing import Any
+
+_MODULES = {
+    'glr': 'glr_jax.nn.glr',
+    'Norm': 'glr_jax.nn.norms',
+    'make_norm': 'glr_jax.nn.norms',
+    'Classifier': 'glr_jax.nn.model',
+    'make_classifier': 'glr_jax.nn.model',
+    'ModelConfig': 'glr_jax.config',
+    'Config': 'glr_jax.config',
+    'open_dataset': 'glr_jax.data.dataset',
+    'train_and_evaluate': 'glr_jax.train',
+}
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

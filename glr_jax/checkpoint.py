@@ -6,19 +6,20 @@ totals) and `meta` (config, labels, front end), so that prediction needs nothing
 
 import dataclasses
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from data_prep.mel import FrontEnd
-from glr_jax.cli import UserError, from_dict, to_dict
 from glr_jax.config import Config
-from glr_jax.dataset import Dataset
-from glr_jax.model import Classifier, make_classifier, split
-from glr_jax.programs import TrainState
+from glr_jax.data.dataset import Dataset
+from glr_jax.data.mel import FrontEnd
+from glr_jax.errors import UserError
+from glr_jax.fields import from_dict, to_dict
+from glr_jax.nn.model import Classifier, make_classifier, partition
+from glr_jax.train_step import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,22 @@ class Meta:
     front_end: FrontEnd
     from_audio: bool
     n_mels: int
+
+
+class Best(NamedTuple):
+    """The best checkpoint of a run, restored for use.
+
+    Attributes:
+      classifier: its structure counts, not its weights.
+      state: (params, stats), the weights.
+      meta: what the checkpoint says of itself.
+      step: the training step that it was saved after.
+    """
+
+    classifier: Classifier
+    state: tuple[Any, Any]
+    meta: Meta
+    step: int
 
 
 def make_meta(config: Config, dataset: Dataset) -> Meta:
@@ -108,11 +125,8 @@ def read_meta(manager: ocp.CheckpointManager, step: int) -> Meta:
     return from_dict(Meta, saved.meta)
 
 
-def restore_best(workdir: str, mesh: Mesh) -> tuple[Classifier, tuple[Any, Any], Meta, int]:
-    """The best checkpoint of a workdir, for use.
-
-    Returns:
-      The classifier (its structure counts, not its weights), (params, stats), meta and step.
+def restore_best(workdir: str, mesh: Mesh) -> Best:
+    """Restores the best checkpoint of a workdir onto the devices of a mesh.
 
     Raises:
       UserError: there is no run there, or none of its checkpoints is finished.
@@ -126,12 +140,12 @@ def restore_best(workdir: str, mesh: Mesh) -> tuple[Classifier, tuple[Any, Any],
             raise UserError(f'{workdir} holds no finished checkpoint yet')
         meta = read_meta(manager, step)
         classifier = make_classifier(
-            meta.config.model, n_mels=meta.n_mels, labels=len(meta.labels), seed=0
+            meta.config.model, n_mels=meta.n_mels, num_labels=len(meta.labels), seed=0
         )
-        _, params, stats = split(classifier)
+        _, params, stats = partition(classifier)
         like = _abstract({'params': params, 'stats': stats}, mesh)
         saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(like)))
-    return classifier, (saved.model['params'], saved.model['stats']), meta, step
+    return Best(classifier, (saved.model['params'], saved.model['stats']), meta, step)
 
 
 def _abstract(tree: Any, mesh: Mesh) -> Any:

@@ -1,63 +1,98 @@
-"""What a run is: frozen dataclasses, one flag a field (`--model.norm=glr`)."""
+"""The config of a run: frozen dataclasses, one flag per field (`--model.norm=glr`).
+
+A config that does not go together cannot be built: every dataclass checks itself.
+"""
 
 import dataclasses
-import json
 import math
-import os
 import re
 from collections.abc import Collection
 from typing import Literal
 
-from data_prep import storage
-from glr_jax.cli import UsageError, UserError, from_dict, option, section, to_dict
+from glr_jax import storage
+from glr_jax.errors import UsageError
+from glr_jax.fields import check_fields, option, section, to_dict
+
+Kind = Literal['crnn', 'cnn', 'rnn']
+NormName = Literal['glr', 'glr_layer', 'batch', 'batch_sync', 'group', 'none']
+Conv = Literal['1d', '2d']
+CellName = Literal['simple', 'gru', 'lstm']
+Readout = Literal['mean', 'last', 'local']
+Recurrence = Literal['auto', 'scan', 'fused']
+Mapper = Literal['shard_map', 'pmap']
 
 GROUPS = 8  # of group normalisation
-WITHOUT_EFFECT = {
-    'resident',
-    'recurrence',
-    'accumulate',
-    'steps_per_dispatch',
-}  # on results; and all of parallel
+MAX_FUSED_HIDDEN = 128  # 64 KB of weights, a quarter of the registers of a GPU's multiprocessor
+# Flags that do not change results, so that a run may resume with others; all of `parallel` too.
+WITHOUT_EFFECT = frozenset({'resident', 'recurrence', 'accumulate', 'steps_per_dispatch'})
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which clips."""
+    """Which clips, and how much of each at a time."""
 
     dir: str = option('', 'dataset folder that data_prep wrote')
-    split: str = option('random-1', 'protocol: a column of splits.csv')
-    frames: int = option(640, 'frames of a segment, crop in training and unit of decision', 8)
+    split: str = option('random-1', 'which split: a column of splits.csv')
+    frames: int = option(640, 'frames per segment, in training and evaluation', minimum=8)
     resident: Literal['auto', 'on', 'off'] = option(
-        'auto', 'training clips stay on the devices, where they fit; or are read as they are needed'
+        'auto',
+        'keep the training clips in device memory, or read them during training; '
+        'auto = keep them if they fit',
     )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The architecture; Table 3 of the paper has the values."""
 
-    kind: Literal['crnn', 'cnn', 'rnn'] = option('crnn', 'convolutions, recurrence, or both')
-    norm: Literal['glr', 'glr_layer', 'batch', 'batch_sync', 'group', 'none'] = option(
-        'glr', 'over features, over the layer, over the batch of a device or of all, ...'
+    kind: Kind = option('crnn', 'convolutions and recurrence, or one of them')
+    norm: NormName = option(
+        'glr',
+        'glr: per position; glr_layer: whole layer; batch: per device; batch_sync: all devices; '
+        'group: groups of features; none: a bias only',
     )
-    conv: Literal['1d', '2d'] = option('1d', 'kernel over time and all mels, or time by mels')
-    kernels: tuple[int, ...] = option((128, 128), 'kernels of each convolution, in order', 1)
-    kernel_size: int = option(5, 'taps of a kernel, along each of its axes', minimum=1)
-    pool: tuple[int, ...] = option((2,), 'max-pool after each convolution; one for all will do', 1)
-    cell: Literal['simple', 'gru', 'lstm'] = option('simple', 'recurrent cell')
-    hidden: int = option(96, 'units of the recurrent layer', minimum=1)
-    readout: Literal['mean', 'last', 'local'] = option(
-        'mean', 'mean of the states, last state, or mean of local outputs (Eq. 6)'
+    conv: Conv = option('1d', 'convolve over time with all mels, or over time and mels')
+    kernels: tuple[int, ...] = option((128, 128), 'kernels in each convolution', minimum=1)
+    kernel_size: int = option(5, 'kernel size along each axis', minimum=1)
+    pool: tuple[int, ...] = option(
+        (2,), 'max-pool size after each convolution, or one size for all', minimum=1
     )
-    dropout: float = option(0.3, 'rate on the dense connections', minimum=0.0)
+    cell: CellName = option('simple', 'recurrent cell')
+    hidden: int = option(96, 'units in the recurrent layer', minimum=1)
+    readout: Readout = option(
+        'mean', 'mean of the states, last state, or mean of the outputs per step (Eq. 6)'
+    )
+    dropout: float = option(0.3, 'dropout rate before the output layer', minimum=0, below=1)
     dtype: Literal['float32', 'bfloat16'] = option(
-        'float32', 'of the arithmetic of layers; parameters, statistics and loss are float32'
+        'float32', 'compute layers in this type; parameters, statistics and loss stay float32'
     )
-    recurrence: Literal['auto', 'scan', 'fused'] = option(
+    recurrence: Recurrence = option(
         'auto',
-        'a scan over time, or one kernel for all steps: GLR in a simple cell of at most 128 units; '
-        'auto takes that on a GPU where it can. A CPU interprets it, slowly. Results are the same',
+        'scan: step by step; fused: one GPU kernel for all steps (GLR, simple cell, at most '
+        f'{MAX_FUSED_HIDDEN} units); auto = fused on a GPU where possible. Results are the same',
     )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if len(self.pools()) != len(self.kernels):
+            raise UsageError(
+                f'--model.pool has {len(self.pool)} sizes for {len(self.kernels)} convolutions '
+                '(--model.kernels); give one size, or one per convolution'
+            )
+        uneven = [n for n in (*self.kernels, self.hidden) if n % GROUPS]
+        if self.norm == 'group' and uneven:
+            raise UsageError(
+                f'--model.norm=group needs a multiple of {GROUPS} units in each layer, '
+                f'not {uneven[0]} (--model.kernels, --model.hidden)'
+            )
+        if self.recurrence == 'fused' and self.kind != 'cnn' and not self.fusible():
+            raise UsageError(
+                '--model.recurrence=fused needs --model.cell=simple, --model.norm=glr or '
+                f'glr_layer, and --model.hidden of at most {MAX_FUSED_HIDDEN}; use auto'
+            )
 
     def conv_layers(self) -> list[tuple[int, int]]:
         """(kernels, pool size) of each convolution; a plain RNN has none."""
@@ -67,162 +102,127 @@ class ModelConfig:
         """The pool size of each of `kernels`."""
         return self.pool * len(self.kernels) if len(self.pool) == 1 else self.pool
 
+    def fusible(self) -> bool:
+        """Whether there is one kernel for the whole recurrence."""
+        small = self.hidden <= MAX_FUSED_HIDDEN
+        return small and self.cell == 'simple' and self.norm in ('glr', 'glr_layer')
+
+    def check_bands(self, n_mels: int) -> None:
+        """Raises `UsageError` if pooling leaves nothing of so many mel bands."""
+        pooled = math.prod(pool for _, pool in self.conv_layers())
+        if self.conv == '2d' and n_mels < pooled:
+            raise UsageError(
+                f'--model.pool reduces the mel bands {pooled}-fold, but there are only {n_mels}'
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Optimisation: Adam on the cross-entropy."""
 
     epochs: int = option(50, 'passes over the training clips', minimum=1)
-    batch_size: int = option(32, 'clips a step, over all devices', minimum=1)
+    batch_size: int = option(32, 'clips per step, over all devices', minimum=1)
     accumulate: int = option(
         1,
-        'micro-batches that each device makes of its share of a step, to save memory; results are '
-        'the same, but for batch norm, which normalises over a micro-batch then',
+        'micro-batches per step and device, to save memory; results are the same, except that '
+        'batch norm then normalises over a micro-batch',
         minimum=1,
     )
     steps_per_dispatch: int = option(
-        0, 'steps that a device does on its own; 0: 1, but 16 of resident clips off CPUs', minimum=0
+        0,
+        'steps that a device runs without returning to the host; '
+        '0 = automatic: 16 on a GPU or TPU with resident clips, else 1',
+        minimum=0,
     )
-    learning_rate: float = option(1e-3, 'of Adam, at its highest', minimum=0.0)
-    schedule: Literal['cosine', 'constant'] = option('cosine', 'learning rate over the run')
-    mixup: float = option(0.4, 'mixes clips two by two, shares from Beta(a, a); 0: none', 0.0)
+    learning_rate: float = option(1e-3, 'highest learning rate of Adam', minimum=0)
+    schedule: Literal['cosine', 'constant'] = option('cosine', 'learning rate during the run')
+    mixup: float = option(
+        0.4, 'mix clips in pairs with weights from Beta(a, a); 0 = off', minimum=0
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
-class ParallelConfig:
-    """Devices. Results do not depend on these, so a run may go on under others.
+class LocalConfig:
+    """The devices of one process. Results do not depend on them, except with batch norm."""
 
-    But for batch normalisation, where `save` sees to it.
-    """
+    mapper: Mapper = option('shard_map', 'JAX transform that runs the per-device program')
+    cpu_devices: int = option(0, 'simulate this many devices on the CPU; 0 = off', minimum=0)
 
-    mapper: Literal['shard_map', 'pmap'] = option('shard_map', 'what runs the per-device program')
-    cpu_devices: int = option(0, 'simulate so many devices on the CPU', minimum=0)
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig(LocalConfig):
+    """The devices of one or several processes."""
+
     coordinator: str = option(
-        '', 'for several processes: HOST:PORT of process 0, or auto on Slurm, TPU pods and GKE'
+        '', 'several processes: HOST:PORT of process 0, or auto on Slurm, TPU pods and GKE'
     )
-    num_processes: int = option(1, 'processes of the run, with HOST:PORT', minimum=1)
-    process_id: int = option(0, 'which of them this is, from 0', minimum=0)
-    timeout: int = option(300, 'seconds to wait for the other processes, at start and end', 1)
+    num_processes: int = option(1, 'number of processes, with HOST:PORT', minimum=1)
+    process_id: int = option(0, 'number of this process, from 0', minimum=0)
+    timeout: int = option(
+        300, 'seconds to wait for the other processes at the start and the end', minimum=1
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        count, id = self.num_processes, self.process_id
+        address = re.fullmatch(r'.+:\d+', self.coordinator)
+        if self.coordinator not in ('', 'auto') and not address:
+            raise UsageError(f'--parallel.coordinator={self.coordinator} is not HOST:PORT or auto')
+        if (count, id) != (1, 0) and not address:
+            raise UsageError(
+                '--parallel.num_processes and --parallel.process_id need '
+                '--parallel.coordinator=HOST:PORT; with auto, leave them out'
+            )
+        if id >= count:
+            raise UsageError(
+                f'--parallel.process_id={id} must be less than --parallel.num_processes={count}'
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run."""
 
-    workdir: str = option('', 'folder of checkpoints, logs and report')
-    seed: int = option(0, 'of weights, order of clips, crops and dropout')
-    profile: int = option(0, 'steps to trace, after the first ones, into the workdir', minimum=0)
+    workdir: str = option('', 'folder for checkpoints, logs and report')
+    seed: int = option(
+        0, 'seed of weights, clip order, crops and dropout', minimum=0, maximum=2**31 - 1
+    )
+    profile: int = option(0, 'trace this many steps into the workdir', minimum=0)
     data: DataConfig = section(DataConfig)
     model: ModelConfig = section(ModelConfig)
     train: TrainConfig = section(TrainConfig)
     parallel: ParallelConfig = section(ParallelConfig)
 
-
-def check(config: Config) -> None:
-    """Raises `UsageError` for values that do not go together."""
-    model = config.model
-    if not config.workdir:
-        raise UsageError('--workdir=FOLDER is needed: where checkpoints and the report go')
-    storage.check_here(config.workdir, '--workdir')
-    if not config.data.dir:
-        raise UsageError('--data.dir=FOLDER is needed: the dataset that data_prep wrote')
-    if len(model.pools()) != len(model.kernels):
-        raise UsageError(
-            f'--model.pool has {len(model.pool)} sizes for {len(model.kernels)} convolutions '
-            '(--model.kernels); give one size, or one for each'
-        )
-    if not 0 <= model.dropout < 1:
-        raise UsageError(f'--model.dropout={model.dropout} is not in 0 <= rate < 1')
-    _check_processes(config.parallel)
-    if config.data.frames < math.prod(model.pools()):
-        raise UsageError(f'--data.frames={config.data.frames} is too short for --model.pool')
-    uneven = [n for n in (*model.kernels, model.hidden) if n % GROUPS]
-    if model.norm == 'group' and uneven:
-        raise UsageError(f'--model.norm=group needs multiples of {GROUPS} units, not {uneven[0]}')
+    def __post_init__(self) -> None:
+        check_fields(self)
+        storage.check_here(self.workdir, '--workdir')
+        pooled = math.prod(self.model.pools())
+        if self.data.frames < pooled:
+            raise UsageError(
+                f'--data.frames={self.data.frames} is too short: --model.pool reduces the frames '
+                f'{pooled}-fold'
+            )
 
 
-def _check_processes(parallel: ParallelConfig) -> None:
-    count, id = parallel.num_processes, parallel.process_id
-    address = re.fullmatch(r'.+:\d+', parallel.coordinator)
-    if parallel.coordinator not in ('', 'auto') and not address:
-        raise UsageError(f'--parallel.coordinator={parallel.coordinator} is not HOST:PORT or auto')
-    if (count, id) != (1, 0) and not address:
-        raise UsageError(
-            '--parallel.num_processes and --parallel.process_id go with '
-            '--parallel.coordinator=HOST:PORT; auto finds them by itself'
-        )
-    if id >= count:
-        raise UsageError(f'--parallel.process_id={id} is not in 0 to {count - 1}')
-
-
-def save(config: Config, devices: int | None = None) -> None:
-    """Writes `config.json` into a new workdir, or makes sure that the one there is the same.
+def differences(old: Config, new: Config, ignore: Collection[str] = WITHOUT_EFFECT) -> list[str]:
+    """Flags of the old config that differ in the new one, as `--seed=1 (not 2)`.
 
     Args:
-      config: of the run.
-      devices: how many it would train on; None if it is only to be read.
-
-    Raises:
-      UserError: the workdir belongs to a run of another config, or to something else, or batch
-        normalisation would take its statistics over another number of clips on these devices.
+      old: a config.
+      new: another.
+      ignore: fields that may differ; workdir, profile and `parallel` always may.
     """
-    path = os.path.join(config.workdir, 'config.json')
-    together = None if devices is None else normalised_together(config, devices)
-    if not os.path.exists(path):
-        if os.path.isdir(config.workdir) and os.listdir(config.workdir):
-            raise UserError(f'{config.workdir} is not empty and no run of ours; choose another')
-        os.makedirs(config.workdir, exist_ok=True)
-        with storage.to_write(path) as partial, open(partial, 'w') as file:
-            json.dump(to_dict(config) | {'normalised_together': together}, file, indent=2)
-            file.write('\n')
-        return
-    found = differences(load(config.workdir), config)
-    if found:
-        raise UserError(
-            f'{config.workdir} holds a run with {", ".join(found)}; '
-            'choose another --workdir, or give the same flags to go on with it'
-        )
-    with open(path) as file:
-        before = json.load(file).get('normalised_together')  # not there in older runs
-    if together and before and together != before:
-        parts = config.train.batch_size // before
-        raise UserError(
-            f'{config.workdir} holds a run with batch normalisation over {before} clips at a time, '
-            f'here it would be over {together}; go on with it '
-            + ('where devices times ' if config.model.norm == 'batch' else 'where ')
-            + f'--train.accumulate is {parts}'
-        )
-
-
-def normalised_together(config: Config, devices: int) -> int | None:
-    """Over how many clips batch normalisation takes its statistics; None: a clip is by itself."""
-    match config.model.norm:
-        case 'batch':
-            return config.train.batch_size // (devices * config.train.accumulate)
-        case 'batch_sync':
-            return config.train.batch_size // config.train.accumulate
-        case _:
-            return None
-
-
-def load(workdir: str) -> Config:
-    """The config of the run in a workdir; raises `UserError` where there is none."""
-    path = os.path.join(workdir, 'config.json')
-    try:
-        with open(path) as file:
-            return from_dict(Config, json.load(file))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f'{workdir} holds no run: there is no {path}') from None
-    except (json.JSONDecodeError, AttributeError, TypeError) as error:
-        raise UserError(f'{path} is damaged: {error}') from None
-
-
-def differences(old: Config, new: Config, but: Collection[str] = WITHOUT_EFFECT) -> list[str]:
-    """Flags of the old run that the new one would change, but for those that change no result."""
     before, after = to_dict(old), to_dict(new)
-    return [
+    changed = [
         f'--{name}.{key}={before[name][key]} (not {after[name][key]})'
         for name in ('data', 'model', 'train')
         for key in before[name]
-        if before[name][key] != after[name][key] and key not in but
-    ] + ([f'--seed={old.seed} (not {new.seed})'] if old.seed != new.seed else [])
+        if before[name][key] != after[name][key] and key not in ignore
+    ]
+    return changed + ([f'--seed={old.seed} (not {new.seed})'] if old.seed != new.seed else [])

@@ -1,18 +1,19 @@
-"""From clips of any length to probabilities: segments decide locally, their mean globally."""
+"""From clips of any length to probabilities: each segment decides, a clip is their mean."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
+from jax import Array
 from jaxtyping import Float, Int, Num
 
-from glr_jax import parallel, processes, programs
-from glr_jax.batches import segments
-from glr_jax.dataset import Dataset
-from glr_jax.model import Classifier
+from glr_jax.data.batches import segments
+from glr_jax.data.dataset import Dataset
+from glr_jax.devices import parallel, processes
+from glr_jax.nn.model import Classifier, partition
 
 ModelState = tuple[nnx.State, nnx.State]  # params, stats
 # [segments, frames, mels] -> [segments, labels]; any number of segments
@@ -20,11 +21,11 @@ Apply = Callable[[Num[np.ndarray, 'segments frames mels']], Float[np.ndarray, 's
 
 
 class Decisions(NamedTuple):
-    """Probabilities of clips, and of every segment of them.
+    """Probabilities of clips and of their segments.
 
     Attributes:
-      clips: the mean over each clip's segments.
-      segments: each segment's own.
+      clips: mean over each clip's segments.
+      segments: of each segment.
       owner: the clip of each segment.
     """
 
@@ -33,14 +34,27 @@ class Decisions(NamedTuple):
     owner: Int[np.ndarray, ' segments']
 
 
-def on_local_devices(classifier: Classifier) -> Callable[[ModelState], Apply]:
-    """Makes a function of (params, stats) whose result computes segments on this process's devices.
+def make_predict_step(
+    classifier: Classifier,
+) -> Callable[[Any, Num[Array, 'batch frames mels']], Float[Array, 'batch labels']]:
+    """The per-device program: (params, stats) and segments to probabilities."""
+    classifier.eval()
+    graph, *_ = partition(classifier)
 
-    Nothing is sent between devices, so processes need not have equally many clips.
+    def predict(state: Any, mel: Array) -> Array:
+        return jax.nn.softmax(nnx.merge(graph, *state)(mel))
+
+    return predict
+
+
+def on_local_devices(classifier: Classifier) -> Callable[[ModelState], Apply]:
+    """Makes a function of (params, stats) that returns an `Apply` on this process's devices.
+
+    Devices exchange nothing, so processes need not have equally many clips.
     """
     mesh = parallel.make_mesh(jax.local_devices())
-    program = parallel.on_every_device(programs.predict_program(classifier), mesh, result='sharded')
-    return lambda state: lambda mel: np.asarray(program(state, mel))
+    program = parallel.on_every_device(make_predict_step(classifier), mesh, result='sharded')
+    return lambda state: lambda mel: np.asarray(program(state, parallel.shard_batch(mel, mesh)))
 
 
 def decide(
@@ -50,15 +64,15 @@ def decide(
     frames: int,
     batch_size: int,
 ) -> Decisions:
-    """Probabilities of clips, read one after the other and computed in full batches.
+    """Probabilities of clips, read one by one and computed in full batches.
 
-    The last batch is padded and the padding thrown away, so every clip counts, once.
+    The last batch is padded and the padding dropped, so every clip counts exactly once.
 
     Args:
-      apply: probabilities of a batch of segments.
+      apply: segments to probabilities.
       mels: stored spectrograms of any length, at least one.
-      frames: of a segment.
-      batch_size: segments computed at a time, rounded up to a multiple of the local devices.
+      frames: per segment.
+      batch_size: segments per batch, rounded up to a multiple of the local devices.
     """
     batch_size += -batch_size % jax.local_device_count()
     pairs = ((i, segment) for i, mel in enumerate(mels) for segment in segments(mel, frames))
@@ -84,14 +98,14 @@ def decide_members(
     frames: int,
     batch_size: int,
 ) -> tuple[Float[np.ndarray, 'clips labels'], float]:
-    """Probabilities of clips of a dataset, each process computing its part of them.
+    """Probabilities of clips of a dataset, shared out to the processes.
 
     Returns:
       Probabilities in the order of `members`, and the accuracy of single segments.
     """
-    parts, process = jax.process_count(), jax.process_index()
-    mine = members[process::parts]
-    rows = np.zeros((-(-len(members) // parts), len(dataset.labels)))
+    count, process = jax.process_count(), jax.process_index()
+    mine = members[process::count]
+    rows = np.zeros((-(-len(members) // count), len(dataset.labels)))
     right_and_all = np.zeros(2)
     if len(mine):
         mels = (dataset.mel(clip) for clip in mine)

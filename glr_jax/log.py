@@ -11,14 +11,8 @@ import jax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from glr_jax import cli
-from glr_jax.programs import Totals
-
-
-def status(message: str) -> None:
-    """Says what goes on, on stderr; of several processes only the first one speaks."""
-    if jax.process_index() == 0:
-        cli.status(message)
+from glr_jax.devices.processes import announce
+from glr_jax.train_step import Totals
 
 
 class Log:
@@ -103,7 +97,7 @@ class Log:
                 self._events.add_scalar(name.replace('validation_', 'validation/'), value, step)
         self._events.flush()
         with self._bar.external_write_mode(file=sys.stderr):
-            status(
+            announce(
                 f'epoch {epoch:3}  loss {row["loss"]:.3f}  accuracy {row["accuracy"]:.3f}  '
                 f'validation: loss {row["validation_loss"]:.3f}  '
                 f'accuracy {row["validation_accuracy"]:.3f}  '

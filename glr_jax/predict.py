@@ -1,39 +1,51 @@
-"""Tags audio: `python -m glr_jax.predict --workdir=runs/demo song.mp3 folder/`."""
+"""Tags audio files: `python -m glr_jax.predict --workdir=runs/demo song.mp3 folder/`."""
 
-import csv
 import dataclasses
-import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import jax
-import numpy as np
-from jaxtyping import Float, Num
-
-from data_prep import storage
-from data_prep.mel import ClipError, FrontEnd, mel_of_file
-from data_prep.sources import audio_files
-from glr_jax import batches, checkpoint, cli, compiled, inference, parallel
-from glr_jax.cli import UsageError, UserError, option, status
+from glr_jax import cli
+from glr_jax.devices import startup
+from glr_jax.fields import option
 
 USAGE = """
 usage: python -m glr_jax.predict --workdir=DIR FILE_OR_FOLDER... [--format=table|json|csv]
 
-The probability of each label for audio files of any length, sample rate and channel count.
-A folder stands for every audio file below it. A file that cannot be read gets a line on stderr,
-the others their result, and the exit code is 1.
+Prints the probability of each label for audio files of any length, sample rate and number of
+channels. A folder stands for every audio file below it. If a file cannot be read, a line on stderr
+says why, the other files are still tagged, and the exit code is 1.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the command line says."""
+    """The flags of this command."""
 
     workdir: str = option('', 'folder of the run')
-    format: Literal['table', 'json', 'csv'] = option('table', 'what to print')
-    top: int = option(3, 'labels a file in the table', minimum=1)
-    batch_size: int = option(16, 'segments computed at a time', minimum=1)
+    format: Literal['table', 'json', 'csv'] = option('table', 'output format')
+    top: int = option(3, 'labels per file in the table', minimum=1)
+    batch_size: int = option(16, 'segments per batch', minimum=1)
+
+
+if __name__ == '__main__':  # before JAX is imported, which takes seconds
+    cli.check_command_line(Prediction, USAGE)
+    startup.restart_with_huge_pages()
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from glr_jax import inference, storage
+from glr_jax.cli import status
+from glr_jax.data import batches
+from glr_jax.data.audio import audio_files
+from glr_jax.data.mel import FrontEnd, mel_of_file
+from glr_jax.errors import ClipError, UsageError, UserError
+from glr_jax.evaluate import restore
 
 
 class Tagged(NamedTuple):
@@ -46,18 +58,16 @@ class Tagged(NamedTuple):
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     choice, inputs = cli.parse_with_arguments(Prediction, argv, USAGE)
-    if not choice.workdir:
-        raise UsageError('--workdir=DIR is needed: the folder of the run')
+    cli.need(choice, 'workdir')
     if not inputs:
         raise UsageError('no audio: name a file or a folder')
-    compiled.keep()
+    startup.enable_compilation_cache()
     files = list(find(inputs))
-    mesh = parallel.make_mesh(jax.local_devices())
-    classifier, state, meta, _ = checkpoint.restore_best(choice.workdir, mesh)
+    classifier, state, meta, _ = restore(choice.workdir)
     if not meta.from_audio:
         raise UserError(
-            f'{choice.workdir} was trained on ready-made spectrograms, so how to make one from '
-            'audio is not known; train on audio (--source=folder) to tag audio'
+            f'{choice.workdir} was trained on ready-made spectrograms, so it is not known how to '
+            'make them from audio; train on audio (--source=folder) to tag audio'
         )
     failed: list[str] = []
     tagged = tag(
@@ -78,7 +88,7 @@ def find(inputs: Sequence[str]) -> Iterator[str]:
     """The audio files that the arguments stand for.
 
     Raises:
-      UserError: an argument is not there, or a folder has no audio.
+      UserError: an argument was not found, or a folder has no audio.
     """
     for path in inputs:
         if storage.is_folder(path):
@@ -89,7 +99,7 @@ def find(inputs: Sequence[str]) -> Iterator[str]:
         elif storage.exists(path):
             yield path
         else:
-            raise UserError(f'{path} is not there')
+            raise UserError(f'{path} was not found')
 
 
 def tag(
@@ -101,7 +111,16 @@ def tag(
     batch_size: int,
     failed: Callable[[str], None],
 ) -> Iterator[Tagged]:
-    """Tags files, a full batch of segments at a time; `failed` is called with those that cannot."""
+    """Tags files, a full batch of segments at a time.
+
+    Args:
+      apply: segments to probabilities.
+      files: paths.
+      front_end: of the run's dataset.
+      frames: per segment.
+      batch_size: segments per batch.
+      failed: called with each file that cannot be read.
+    """
     waiting: list[tuple[str, Num[np.ndarray, 'length mels']]] = []
     segments = 0
     for path in files:
@@ -112,7 +131,7 @@ def tag(
             failed(path)
             continue
         waiting.append((path, mel))
-        segments += len(batches.segments(mel, frames))
+        segments += len(batches.segment_starts(len(mel), frames))
         if segments >= batch_size:
             yield from _decide(apply, waiting, frames, batch_size)
             waiting, segments = [], 0
@@ -131,17 +150,17 @@ def _decide(
 def _table(tagged: Iterator[Tagged], labels: Sequence[str], top: int) -> None:
     for path, probabilities in tagged:
         best = np.argsort(-probabilities)[:top]
-        shares = '  '.join(f'{labels[k]:>10} {probabilities[k]:6.1%}' for k in best)
-        print(f'{shares}  {path}', flush=True)
+        cells = '  '.join(f'{labels[k]:>10} {probabilities[k]:6.1%}' for k in best)
+        print(f'{cells}  {path}', flush=True)
 
 
 def _json(tagged: Iterator[Tagged], labels: Sequence[str], top: int) -> None:
-    """One JSON list, a line a file, each printed as soon as it is known."""
+    """One JSON list, one file per line, each printed as soon as it is known."""
     print('[', end='')
     for count, (path, probabilities) in enumerate(tagged):
-        shares = dict(zip(labels, map(float, probabilities), strict=True))
+        by_label = dict(zip(labels, map(float, probabilities), strict=True))
         decision = labels[int(probabilities.argmax())]
-        row = json.dumps({'path': path, 'label': decision, 'probabilities': shares})
+        row = json.dumps({'path': path, 'label': decision, 'probabilities': by_label})
         print(f'{"," if count else ""}\n {row}', end='', flush=True)
     print('\n]')
 
@@ -155,4 +174,4 @@ def _csv(tagged: Iterator[Tagged], labels: Sequence[str], top: int) -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.execute(main)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_prep import storage
+from glr_jax import storage
 from glr_jax.config import Config
-from glr_jax.dataset import Dataset
+from glr_jax.data.dataset import Dataset
 
 
 def table(scores: dict[str, Any]) -> str:
@@ -50,7 +50,9 @@ def read(workdir: str) -> dict[str, Any]:
 
 def write(folder: str, scores: dict[str, Any], config: Config, log: str) -> None:
     """Writes `metrics.json` and `index.html`; `log` is the run's `metrics.jsonl`."""
-    from glr_jax.page import page  # matplotlib would take half a second of the start of every run
+    from glr_jax.html_report import (
+        page,  # matplotlib would take half a second of the start of every run
+    )
 
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, 'index.html'), 'w', encoding='utf-8') as file:

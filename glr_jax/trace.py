@@ -6,7 +6,7 @@ from types import TracebackType
 import jax
 
 from glr_jax import cli
-from glr_jax.programs import Totals
+from glr_jax.train_step import Totals
 
 
 class Trace:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import batch_size, batch_size_report
-from experiments.batch_size import BatchSize, Run, in_order
-from glr_jax.cli import UsageError, UserError
+from experiments import batch_size
+from experiments.batch_size import BatchSize, Run, in_order, report
 from glr_jax.config import Config
+from glr_jax.errors import UsageError, UserError
 
 SIZES = (1, 8)
 CUT = [
@@ -66,7 +66,7 @@ def test_the_report_has_every_accuracy_and_the_figure(study: Path, results: dict
     text = (study / 'report.md').read_text()
     lines = [line for line in text.splitlines() if line.startswith('|')]
     for norm in ('glr', 'batch'):
-        line = next(line for line in lines if batch_size_report.NAMES[norm] in line)
+        line = next(line for line in lines if report.NAMES[norm] in line)
         shown = [float(cell) for cell in line.split('|')[2:-1]]
         mine = {r['per_device']: r for r in results['runs'] if r['norm'] == norm}
         assert shown == [round(100 * mine[s]['scores']['accuracy'], 1) for s in SIZES]
@@ -120,7 +120,7 @@ def made_up(batch: list[float], glr_at_1: list[float]) -> dict[str, Any]:
 
 
 def cells(results: dict[str, Any]) -> list[list[str]]:
-    lines = batch_size_report.accuracy(results).splitlines()[2:]
+    lines = report.accuracy(results).splitlines()[2:]
     return [[cell.strip() for cell in line.split('|')[2:-1]] for line in lines]
 
 
@@ -133,16 +133,16 @@ def test_runs_that_were_not_done_are_stood_for_by_those_on_one_device_and_marked
 
 
 def test_the_report_says_how_far_an_iteration_moves_between_sizes() -> None:
-    assert 'GLR' not in batch_size_report._moved(made_up(batch=[], glr_at_1=[0.9]))
-    moved = batch_size_report._moved(made_up(batch=[0.1, 0.1, 0.1], glr_at_1=[0.71, 0.69, 0.74]))
+    assert 'GLR' not in report._moved(made_up(batch=[], glr_at_1=[0.9]))
+    moved = report._moved(made_up(batch=[0.1, 0.1, 0.1], glr_at_1=[0.71, 0.69, 0.74]))
     assert 'points: GLR 3.0. ' in moved
 
 
 def test_where_batch_norm_is_better_the_report_says_so() -> None:
-    worse = batch_size_report.verdict(made_up(batch=[0.6, 0.6, 0.6], glr_at_1=[]))
+    worse = report.verdict(made_up(batch=[0.6, 0.6, 0.6], glr_at_1=[]))
     assert 'ahead of GLR at 32 (+3.3 ± 0.6)' in worse
     assert 'behind GLR at 1 (-12.0 ± 2.0)' in worse
-    level = batch_size_report.verdict(made_up(batch=[0.69, 0.74, 0.74], glr_at_1=[]))
+    level = report.verdict(made_up(batch=[0.69, 0.74, 0.74], glr_at_1=[]))
     assert 'level with GLR at 1 (+0.3 ± 1.5)' in level
 
 
@@ -172,6 +172,6 @@ def test_too_few_devices_are_named(prepared: Path, tmp_path: Path) -> None:
 def test_the_figure_marks_what_was_trained() -> None:
     results = made_up(batch=[0.6, 0.6, 0.6], glr_at_1=[]) | {'floor': [0.7]}
     results['settings']['train'] = {'batch_size': 32}
-    (axes,) = batch_size_report.figure(results).axes
+    (axes,) = report.figure(results).axes
     dashed = [line for line in axes.lines if line.get_linestyle() == '--']
     assert [np.asarray(line.get_ydata()).round().tolist() for line in dashed] == [[72, 72]]

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from glr_jax.batches import crop, mix, plan, prefetch, read, runs, segments
-from glr_jax.dataset import open_dataset
+from glr_jax.data.batches import crop, mix, plan, prefetch, read, runs, segments
+from glr_jax.data.dataset import open_dataset
 
 CLIPS = np.array([3, 5, 8, 13, 21, 34, 55])
 

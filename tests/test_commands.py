@@ -17,7 +17,7 @@ import soundfile
 
 from data_prep.__main__ import main as prepare
 from glr_jax import evaluate, predict, train
-from glr_jax.cli import UserError
+from glr_jax.errors import UserError
 
 SMALL = [
     *('--data.frames=32', '--train.batch_size=8', '--train.epochs=6'),

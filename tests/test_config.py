@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from glr_jax import cli, config, train
-from glr_jax.cli import UsageError, UserError
+from glr_jax import cli, config, fields, train, workdir
 from glr_jax.config import Config, ModelConfig
-from glr_jax.dataset import open_dataset
+from glr_jax.data.dataset import open_dataset
+from glr_jax.errors import UsageError, UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,7 +35,7 @@ def test_flags_after_a_flagfile_override_it(tmp_path: Path) -> None:
 
 def test_a_config_survives_json() -> None:
     run = parse('--model.kernels=8,16', '--workdir=w', '--parallel.mapper=pmap')
-    assert cli.from_dict(Config, json.loads(json.dumps(cli.to_dict(run)))) == run
+    assert fields.from_dict(Config, json.loads(json.dumps(fields.to_dict(run)))) == run
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_help_lists_every_flag_with_its_default(capsys: pytest.CaptureFixture[st
 
 def test_a_workdir_belongs_to_one_config(tmp_path: Path) -> None:
     run = parse(f'--workdir={tmp_path / "run"}', '--data.dir=d')
-    config.save(run)
-    config.save(run)
-    assert config.load(run.workdir) == run
+    workdir.claim(run)
+    workdir.claim(run)
+    assert workdir.read_config(run.workdir) == run
     other = dataclasses.replace(run, model=ModelConfig(norm='batch'))
     with pytest.raises(UserError, match=r'--model.norm=glr \(not batch\)'):
-        config.save(other)
+        workdir.claim(other)
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_a_workdir_belongs_to_one_config(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_may_go_on_under_flags_without_effect_on_results(flag: str, tmp_path: Path) -> None:
-    config.save(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d'))
-    config.save(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d', flag))
+    workdir.claim(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d'))
+    workdir.claim(parse(f'--workdir={tmp_path / "run"}', '--data.dir=d', flag))
     with pytest.raises(UserError, match=r'--model.dtype=float32 \(not bfloat16\)'):
-        config.save(
+        workdir.claim(
             parse(f'--workdir={tmp_path / "run"}', '--data.dir=d', '--model.dtype=bfloat16')
         )
 
@@ -141,50 +141,52 @@ def test_a_run_goes_on_where_normalisation_stays_the_same(
 ) -> None:
     flags = [f'--workdir={tmp_path / "run"}', '--data.dir=d', '--train.batch_size=8']
     flags += [f'--model.norm={norm}']
-    config.save(parse(*flags), devices=2)
+    workdir.claim(parse(*flags), devices=2)
     other = parse(*flags, f'--train.accumulate={accumulate}')
     if remedy:
         with pytest.raises(UserError, match=remedy):
-            config.save(other, devices=devices)
+            workdir.claim(other, devices=devices)
     else:
-        config.save(other, devices=devices)
-    config.save(other)  # a finished run is only read
+        workdir.claim(other, devices=devices)
+    workdir.claim(other)  # a finished run is only read
 
 
 def test_training_says_on_how_many_devices_it_would_go_on(prepared: Path, tmp_path: Path) -> None:
     flags = [f'--workdir={tmp_path / "run"}', f'--data.dir={prepared}', '--train.batch_size=8']
     run = parse(*flags, '--data.frames=8', '--model.norm=batch')
-    config.save(run, devices=1)
+    workdir.claim(run, devices=1)
     with pytest.raises(UserError, match='over 8 clips at a time, here it would be over 1;'):
-        train.run(run, open_dataset(str(prepared)))  # on 8 devices
+        train.train_and_evaluate(run, open_dataset(str(prepared)))  # on 8 devices
 
 
 def test_a_run_that_does_not_say_what_it_normalised_over_goes_on(tmp_path: Path) -> None:
     run = parse(f'--workdir={tmp_path}', '--data.dir=d', '--model.norm=batch')
-    (tmp_path / 'config.json').write_text(json.dumps(cli.to_dict(run)))  # as it was written before
-    config.save(run, devices=4)
+    (tmp_path / 'config.json').write_text(
+        json.dumps(fields.to_dict(run))
+    )  # as it was written before
+    workdir.claim(run, devices=4)
 
 
 def test_a_config_from_before_a_flag_has_its_default(tmp_path: Path) -> None:
     run = parse(f'--workdir={tmp_path / "run"}', '--data.dir=d')
-    config.save(run)
+    workdir.claim(run)
     path = tmp_path / 'run' / 'config.json'
     old = json.loads(path.read_text())
     del old['model']['dtype'], old['model']['recurrence']
     path.write_text(json.dumps(old))
-    assert config.load(run.workdir) == run
+    assert workdir.read_config(run.workdir) == run
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / 'thesis.tex').write_text('precious')
     with pytest.raises(UserError, match='not empty'):
-        config.save(parse(f'--workdir={tmp_path}', '--data.dir=d'))
+        workdir.claim(parse(f'--workdir={tmp_path}', '--data.dir=d'))
 
 
 def test_a_damaged_config_is_named(tmp_path: Path) -> None:
     (tmp_path / 'config.json').write_text('{')
     with pytest.raises(UserError, match=r'config\.json is damaged'):
-        config.load(str(tmp_path))
+        workdir.read_config(str(tmp_path))
 
 
 @pytest.mark.parametrize('path', sorted(ROOT.glob('experiments/*.flags')), ids=lambda p: p.stem)

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glr_jax import winograd
-from glr_jax.conv import conv, max_pool
-from glr_jax.winograd import matrices
+from glr_jax.nn import winograd
+from glr_jax.nn.conv import conv, max_pool
+from glr_jax.nn.winograd import matrices
 from tests import reference
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from glr_jax.dataset import open_dataset
+from glr_jax.data.dataset import open_dataset
 from tests.conftest import IDS, run, write_music
 
 RATE = 22050

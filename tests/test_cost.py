@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from glr_jax import cost
 from glr_jax.config import ModelConfig
-from glr_jax.model import make_classifier
+from glr_jax.nn import cost
+from glr_jax.nn.model import make_classifier
 
 # Convolution: taps x features x kernels at each position. Recurrence: U and W at each step.
 CONV_1D = 640 * 5 * 128 * 128 + 320 * 5 * 128 * 128
@@ -53,15 +53,15 @@ def test_parameters_and_flops_equal_counts_by_hand(
     changes: dict, parameters: int, products: int
 ) -> None:
     config = dataclasses.replace(ModelConfig(), **changes)
-    assert cost.parameters(config, n_mels=128, labels=10) == parameters
-    assert cost.flops(config, n_mels=128, labels=10, frames=640) == 2 * products
+    assert cost.parameters(config, n_mels=128, num_labels=10) == parameters
+    assert cost.flops(config, n_mels=128, num_labels=10, frames=640) == 2 * products
 
 
 @pytest.mark.parametrize('changes', [{}, {'conv': '2d'}, {'kind': 'cnn'}])
 def test_the_compiler_counts_about_as_many_flops(changes: dict) -> None:
     config = dataclasses.replace(ModelConfig(kernels=(48, 48)), **changes)
     # So few kernels are slid: Winograd's algorithm would save some of what is counted.
-    model = make_classifier(config, n_mels=64, labels=10, seed=0)
+    model = make_classifier(config, n_mels=64, num_labels=10, seed=0)
     graph, state = nnx.split(model)
     apply = jax.jit(lambda mel: nnx.merge(graph, state)(mel))
     lowered = apply.lower(jax.ShapeDtypeStruct((1, 128, 64), jnp.uint8))

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import records
-from data_prep.mel import FrontEnd, mel_of_file
-from glr_jax.cli import UserError
-from glr_jax.dataset import Dataset, open_dataset
+from glr_jax.data import records
+from glr_jax.data.dataset import Dataset, open_dataset
+from glr_jax.data.mel import FrontEnd, mel_of_file
+from glr_jax.errors import UserError
 from tests.conftest import IDS, LABELS
 
 

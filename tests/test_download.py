@@ -15,7 +15,7 @@ import pytest
 from data_prep import download
 from data_prep.__main__ import main
 from data_prep.download import Archive, fetch
-from glr_jax.cli import UsageError, UserError
+from glr_jax.errors import UsageError, UserError
 
 MUSIC = {'music/a.txt': b'la' * 40_000, 'music/b/c.txt': b'li'}
 

@@ -7,7 +7,7 @@ import soundfile
 
 from data_prep import fma
 from data_prep.__main__ import main
-from glr_jax.cli import UserError
+from glr_jax.errors import UserError
 
 HEADER = [
     ['', 'album', 'artist', 'artist', 'set', 'set', 'track', 'track'],

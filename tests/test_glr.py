@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glr_jax.glr import glr
+from glr_jax.nn.glr import glr
 from tests import reference
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from data_prep import inspect
-from glr_jax.cli import UsageError, UserError
+from glr_jax.errors import UsageError, UserError
 from tests.conftest import LABELS, run
 
 

@@ -6,17 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.mel import (
-    ClipError,
-    FrontEnd,
-    check,
-    decode,
-    encode,
-    load_audio,
-    log_mel,
-    mel_of_file,
-)
-from glr_jax.cli import UsageError
+from glr_jax.data.audio import load_audio
+from glr_jax.data.mel import FrontEnd, check, decode, encode, log_mel, mel_of_file
+from glr_jax.errors import ClipError, UsageError
 from tests import reference
 
 RATE = 22050

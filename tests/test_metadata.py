@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_prep import sources
-from glr_jax.cli import UserError
+from glr_jax.errors import UserError
 from tests.conftest import run, write_music
 
 

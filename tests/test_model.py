@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from glr_jax.config import ModelConfig
-from glr_jax.model import Classifier, dropout, make_classifier
+from glr_jax.nn.model import Classifier, dropout, make_classifier
 from tests import reference
 
 N_MELS, FRAMES, LABELS = 10, 14, 3

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from glr_jax.norms import add_bias, batch_norm, glr_over_layer, group_norm, make_norm
+from glr_jax.nn.norms import add_bias, batch_norm, glr_over_layer, group_norm, make_norm
 from tests import reference
 
 

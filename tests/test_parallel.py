@@ -8,11 +8,12 @@ import optax
 import pytest
 from flax import nnx
 
-from glr_jax import parallel, programs
-from glr_jax.batches import Batch
-from glr_jax.cli import UserError
+from glr_jax import train_step
 from glr_jax.config import ModelConfig
-from glr_jax.model import make_classifier
+from glr_jax.data.batches import Batch
+from glr_jax.devices import parallel
+from glr_jax.errors import UserError
+from glr_jax.nn.model import make_classifier
 
 CONFIG = {'kernels': (8,), 'kernel_size': 3, 'hidden': 8}
 OPTIMIZER = optax.sgd(0.1)
@@ -31,11 +32,11 @@ def train(
 ) -> Any:
     """Parameters after four steps on so many devices, and loss and accuracy after each."""
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    classifier = make_classifier(ModelConfig(**CONFIG, **model), n_mels=6, labels=3, seed=0)
+    classifier = make_classifier(ModelConfig(**CONFIG, **model), n_mels=6, num_labels=3, seed=0)
     classifier.deviation[...] = 50 + classifier.deviation[...]
-    program = programs.train_program(classifier, OPTIMIZER, seed=0, accumulate=accumulate)
+    program = train_step.make_train_step(classifier, OPTIMIZER, seed=0, accumulate=accumulate)
     step = parallel.on_every_device(program, mesh, mapper=mapper, result='replicated')
-    state = parallel.replicate(programs.init_state(classifier, OPTIMIZER), mesh)
+    state = parallel.replicate(train_step.init_state(classifier, OPTIMIZER), mesh)
     curve = []
     for k in range(4):
         state = step(state, batch_of(k))
@@ -47,10 +48,10 @@ def train(
 @pytest.mark.parametrize('mapper', ['shard_map', 'pmap'])
 def test_a_step_takes_the_memory_of_the_state_before_it(mapper) -> None:
     mesh = parallel.make_mesh(jax.devices()[:2])
-    classifier = make_classifier(ModelConfig(**CONFIG), n_mels=6, labels=3, seed=0)
-    program = programs.train_program(classifier, optax.adam(0.1), seed=0)
+    classifier = make_classifier(ModelConfig(**CONFIG), n_mels=6, num_labels=3, seed=0)
+    program = train_step.make_train_step(classifier, optax.adam(0.1), seed=0)
     step = parallel.on_every_device(program, mesh, mapper=mapper, result='replicated')
-    state = parallel.replicate(programs.init_state(classifier, optax.adam(0.1)), mesh)
+    state = parallel.replicate(train_step.init_state(classifier, optax.adam(0.1)), mesh)
     pointers = lambda tree: {
         x.addressable_data(0).unsafe_buffer_pointer() for x in jax.tree.leaves(tree)
     }
@@ -98,10 +99,10 @@ def test_training_changes_the_parameters_and_dropout_is_on() -> None:
 def all_reduces(norm: str, accumulate: int) -> tuple[int, int]:
     """How many a train step does once, and how many for every micro-batch."""
     mesh = parallel.make_mesh()
-    classifier = make_classifier(ModelConfig(**CONFIG, norm=norm), n_mels=6, labels=3, seed=0)
-    program = programs.train_program(classifier, OPTIMIZER, seed=0, accumulate=accumulate)
+    classifier = make_classifier(ModelConfig(**CONFIG, norm=norm), n_mels=6, num_labels=3, seed=0)
+    program = train_step.make_train_step(classifier, OPTIMIZER, seed=0, accumulate=accumulate)
     step = parallel.shard_mapped(program, mesh, 'replicated')
-    state, batch = programs.init_state(classifier, OPTIMIZER), batch_of(0, 8 * accumulate)
+    state, batch = train_step.init_state(classifier, OPTIMIZER), batch_of(0, 8 * accumulate)
     text = step.lower(state, batch).compile().as_text()
     loops, entry = (
         len(re.findall(r' all-reduce(?:-start)?\(', part)) for part in text.split('ENTRY')
@@ -131,4 +132,4 @@ def test_sharded_results_come_back_in_order(mapper) -> None:
 
 def test_a_batch_that_cannot_be_shared_is_refused_by_its_flag() -> None:
     with pytest.raises(UserError, match=r'--train.batch_size=12 .* multiple of 8'):
-        parallel.share_of_batch(12, parallel.make_mesh())
+        parallel.process_slice(12, parallel.make_mesh())

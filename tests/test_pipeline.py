@@ -12,13 +12,14 @@ import pytest
 import soundfile
 import tensorflow_datasets as tfds
 
-from data_prep import records, sources
+from data_prep import sources
 from data_prep.__main__ import Preparation, main
-from data_prep.mel import FrontEnd, mel_of_file
 from data_prep.pipeline import prepare
-from data_prep.tfrecord import RecordFile
-from glr_jax.cli import UserError
-from glr_jax.dataset import Dataset, open_dataset
+from glr_jax.data import records
+from glr_jax.data.dataset import Dataset, open_dataset
+from glr_jax.data.mel import FrontEnd, mel_of_file
+from glr_jax.data.tfrecord import RecordFile
+from glr_jax.errors import UserError
 from tests.conftest import IDS, LABELS, RANDOM, run, write_music
 
 
@@ -96,7 +97,7 @@ def test_arrays_keep_their_bands_groups_and_official_split(tmp_path: Path) -> No
     }
     np.savez(tmp_path / 'x.npz', **arrays)  # type: ignore[arg-type]
     dataset = open_dataset(str(run(tmp_path / 'x.npz', tmp_path / 'out', '--source=arrays')))
-    assert list(dataset.protocols) == [*RANDOM, 'group-1', 'group-2', 'group-3', 'official']
+    assert list(dataset.splits) == [*RANDOM, 'group-1', 'group-2', 'group-3', 'official']
     assert (dataset.from_audio, dataset.n_mels) == (False, 20)
     assert dataset.members('official', 'validation').tolist() == list(range(4, 60, 5))
     assert dataset.held_out('official') == 'validation'

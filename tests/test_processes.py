@@ -15,9 +15,11 @@ import numpy as np
 import optax
 import pytest
 
-from glr_jax import batches, checkpoint, parallel, processes, programs, train
-from glr_jax.config import load
-from glr_jax.model import make_classifier
+from glr_jax import checkpoint, train, train_step
+from glr_jax.data import batches
+from glr_jax.devices import parallel, processes
+from glr_jax.nn.model import make_classifier
+from glr_jax.workdir import read_config
 
 SMALL = [
     *('--data.frames=8', '--train.batch_size=8', '--train.epochs=8'),
@@ -93,11 +95,11 @@ def assert_same_run(workdir: Path, other: Path) -> None:
 
 def last_state(workdir: Path) -> Any:
     """Parameters and moments of the newest checkpoint, whatever devices wrote it."""
-    config, mesh = load(str(workdir)), parallel.make_mesh(jax.devices()[:1])
-    classifier = make_classifier(config.model, n_mels=128, labels=3, seed=1)
+    config, mesh = read_config(str(workdir)), parallel.make_mesh(jax.devices()[:1])
+    classifier = make_classifier(config.model, n_mels=128, num_labels=3, seed=1)
     optimizer = optax.adam(train.learning_rate(config.train, STEPS))
     with checkpoint.open_manager(str(workdir), read_only=True) as manager:
-        state = programs.init_state(classifier, optimizer)
+        state = train_step.init_state(classifier, optimizer)
         state = checkpoint.restore_latest(manager, state, mesh)
     return jax.device_get((state.params, state.optimizer))
 
@@ -211,8 +213,8 @@ def test_each_clip_is_used_once_an_epoch_over_processes(monkeypatch: pytest.Monk
     monkeypatch.setattr(jax, 'process_count', lambda: 2)
     for process in range(2):
         monkeypatch.setattr(jax, 'process_index', lambda process=process: process)
-        part = parallel.share_of_batch(16, parallel.make_mesh())
-        used += [batches.plan(step, 16, clips, 0, part).clip for step in range(3)]
+        part = parallel.process_slice(16, parallel.make_mesh())
+        used += [batches.plan_batch(step, 16, clips, 0, part).clip for step in range(3)]
     assert sorted(np.concatenate(used)) == clips.tolist()
 
 

@@ -2,8 +2,7 @@ import jax
 import pytest
 
 from experiments import recurrence
-from glr_jax import fused
-from glr_jax.cli import UsageError, UserError
+from glr_jax.errors import UsageError, UserError
 
 SMALL = ['recurrence', '--batches=2', '--steps=3', '--hidden=8', '--repeats=1']
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import floor, paper, reproduce
-from glr_jax.cli import UsageError, UserError
+from experiments import baselines, paper, reproduce
+from glr_jax.errors import UsageError, UserError
 
 CUT = [
     *('--epochs=1', '--iterations=1,2', '--models=cnn+batch,cnn+glr', '--data.frames=8'),
@@ -72,7 +72,7 @@ def test_the_papers_datasets_are_known_by_their_labels() -> None:
 
 def test_the_floor_is_scored_on_the_same_test_clips(prepared: Path, tmp_path: Path) -> None:
     out = tmp_path / 'floor.json'
-    floor.main(['floor', f'--data.dir={prepared}', '--data.split=random-1', f'--out={out}'])
+    baselines.main(['floor', f'--data.dir={prepared}', '--data.split=random-1', f'--out={out}'])
     scores = json.loads(out.read_text())
     assert set(scores) == {'linear', 'svm'}
     assert scores['svm']['random-1']['num_clips'] == 3

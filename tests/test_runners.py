@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.mel import FrontEnd
 from data_prep.pipeline import prepare
 from data_prep.runners import on_pool
 from data_prep.sources import Clip
-from glr_jax.cli import UsageError, UserError
+from glr_jax.data.mel import FrontEnd
+from glr_jax.errors import UsageError, UserError
 from tests.conftest import run
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from experiments import paper, search
-from glr_jax.cli import UsageError
+from glr_jax.errors import UsageError
 
 SMALL = ['--data.frames=8', '--train.batch_size=8', '--model.pool=1', '--epochs=1', '--layers=1']
 # The paper's optimum is a trial of every search; here it is a small one.

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 from data_prep import sources
-from data_prep.mel import ClipError, FrontEnd, mel_of_file
-from glr_jax.cli import UserError
+from glr_jax.data.mel import FrontEnd, mel_of_file
+from glr_jax.errors import ClipError, UserError
 
 
 def write(path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep import splits
-from glr_jax.cli import UserError
+from glr_jax.errors import UserError
 
 ITERATIONS = (1, 2, 3)
 IDS = [f'{k:03}' for k in range(100)]
@@ -41,7 +41,7 @@ def test_random_sides_are_8_1_1_in_labels_of_different_size() -> None:
 
 
 def test_every_clip_is_on_one_side_of_every_protocol() -> None:
-    table = splits.protocols(IDS, LABELS, GROUPS)
+    table = splits.make_splits(IDS, LABELS, GROUPS)
     assert len(table) == 6
     for sides in table.values():
         assert len(sides) == len(IDS)
@@ -50,7 +50,7 @@ def test_every_clip_is_on_one_side_of_every_protocol() -> None:
 
 @pytest.mark.parametrize('protocol', ['random', 'group'])
 def test_the_iterations_differ(protocol: str) -> None:
-    table = splits.protocols(IDS, LABELS, GROUPS)
+    table = splits.make_splits(IDS, LABELS, GROUPS)
     assert len({tuple(table[f'{protocol}-{k}']) for k in ITERATIONS}) == 3
 
 
@@ -63,9 +63,9 @@ def test_the_sides_do_not_follow_the_order_of_ids() -> None:
 
 @pytest.mark.parametrize('seed', [1, 2])
 def test_the_sides_do_not_depend_on_the_order_of_the_clips(seed: int) -> None:
-    table = splits.protocols(IDS, LABELS, GROUPS)
+    table = splits.make_splits(IDS, LABELS, GROUPS)
     ids, labels, groups = shuffled(seed, IDS, LABELS, GROUPS)
-    again = splits.protocols(ids, labels, groups)
+    again = splits.make_splits(ids, labels, groups)
     assert table.keys() == again.keys()
     for protocol in table:
         expected = dict(zip(IDS, table[protocol], strict=True))
@@ -84,12 +84,12 @@ def test_a_small_label_has_one_clip_to_validate_and_one_to_test(size: int, itera
 def test_a_label_of_fewer_than_three_clips_is_refused_by_name(size: int) -> None:
     labels = ['rare'] * size + ['rock'] * (100 - size)
     with pytest.raises(UserError, match=rf"'rare' has {size} clips?;"):
-        splits.protocols(IDS, labels, [''] * 100)
+        splits.make_splits(IDS, labels, [''] * 100)
 
 
 def test_a_single_label_is_refused_by_name() -> None:
     with pytest.raises(UserError, match=r'1 label \(rock\)'):
-        splits.protocols(IDS, ['rock'] * 100, [''] * 100)
+        splits.make_splits(IDS, ['rock'] * 100, [''] * 100)
 
 
 def test_columns_of_unequal_length_are_an_error() -> None:
@@ -98,8 +98,8 @@ def test_columns_of_unequal_length_are_an_error() -> None:
 
 
 def test_group_protocols_are_there_only_where_groups_are() -> None:
-    assert list(splits.protocols(IDS, LABELS, [''] * 100)) == ['random-1', 'random-2', 'random-3']
-    assert {'group-1', 'group-2', 'group-3'} < splits.protocols(IDS, LABELS, GROUPS).keys()
+    assert list(splits.make_splits(IDS, LABELS, [''] * 100)) == ['random-1', 'random-2', 'random-3']
+    assert {'group-1', 'group-2', 'group-3'} < splits.make_splits(IDS, LABELS, GROUPS).keys()
 
 
 @pytest.mark.parametrize('iteration', ITERATIONS)
@@ -149,9 +149,9 @@ def test_a_large_group_goes_to_train_and_every_side_has_clips() -> None:
 
 def test_few_clips_in_few_groups_have_three_sides_or_no_group_protocol() -> None:
     ids, labels = [f'{k:02}' for k in range(12)], ['a', 'b'] * 6
-    six = splits.protocols(ids, labels, [f'artist {k // 2}' for k in range(12)])
+    six = splits.make_splits(ids, labels, [f'artist {k // 2}' for k in range(12)])
     assert {'train', 'validation', 'test'} == set(six['group-1'])
-    two = splits.protocols(ids, labels, [f'artist {k // 6}' for k in range(12)])
+    two = splits.make_splits(ids, labels, [f'artist {k // 6}' for k in range(12)])
     assert 'group-1' not in two
 
 
@@ -163,8 +163,8 @@ def test_fault_filtered_sides_are_the_published_ones_however_the_ids_are_written
     assert dict(zip(ids, sides, strict=True))['blues.00012'] == 'test'
     assert splits.fault_filtered([f'{id[:-6]}/{id}.wav' for id in ids]) == sides
     labels = [id[:-6] for id in ids]
-    assert splits.protocols(ids, labels, [''] * 1000)['fault_filtered'] == sides
+    assert splits.make_splits(ids, labels, [''] * 1000)['fault_filtered'] == sides
 
 
 def test_music_other_than_gtzan_has_no_fault_filtered_split() -> None:
-    assert 'fault_filtered' not in splits.protocols(IDS, LABELS, GROUPS)
+    assert 'fault_filtered' not in splits.make_splits(IDS, LABELS, GROUPS)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep import inspect, storage
-from glr_jax import config, predict
-from glr_jax.cli import UsageError, UserError
-from glr_jax.dataset import open_dataset
+from data_prep import inspect
+from glr_jax import config, predict, storage
+from glr_jax.data.dataset import open_dataset
+from glr_jax.errors import UsageError, UserError
 from tests.conftest import IDS, run
 from tests.test_runners import hashes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from glr_jax.dataset import open_dataset
+from glr_jax.data.dataset import open_dataset
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec('tensorflow') is None, reason='TensorFlow is not installed'

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.tfrecord import CorruptRecordError, RecordFile, masked_crc, write_records
+from glr_jax.data.tfrecord import CorruptRecordError, RecordFile, masked_crc, write_records
 
 FIRST, SECOND = b'first', b'123456789'
 OFFSET = 12 + len(FIRST) + 4  # where the second record begins

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from experiments import throughput
-from experiments.tasks import gflops, inside
-from glr_jax import cost
-from glr_jax.cli import UsageError, UserError
+from experiments.throughput.workloads import gflops, inside
 from glr_jax.config import ModelConfig
+from glr_jax.errors import UsageError, UserError
+from glr_jax.nn import cost
 
 SMALL = ['throughput', '--model.kernels=4,6', '--model.hidden=5', '--n_mels=12', '--repeats=1']
 
@@ -71,8 +71,8 @@ def test_a_peer_of_another_architecture_is_refused(flag: str) -> None:
 @pytest.mark.parametrize('conv', ['1d', '2d'])
 def test_the_peer_has_as_many_parameters(conv) -> None:
     pytest.importorskip('torch')
-    from experiments import peer_torch
+    from experiments.throughput import peer_torch
 
     config = ModelConfig(conv=conv, kernels=(4, 6), hidden=5)
-    model = peer_torch.Classifier(config, n_mels=12, labels=10)
+    model = peer_torch.Classifier(config, n_mels=12, num_labels=10)
     assert sum(p.numel() for p in model.parameters()) == cost.parameters(config, 12, 10)

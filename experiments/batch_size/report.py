@@ -1,0 +1,250 @@
+"""The report of `experiments.batch_size`: tables, sentences, and the figure."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.common import markdown, spread
+
+REFERENCE = 'glr'
+LOOKS = {  # colours of Okabe and Ito, told apart by the colour-blind; and markers, in print
+    'glr': ('#0072b2', 'o'),
+    'glr_layer': ('#56b4e9', 'p'),
+    'batch': ('#d55e00', 's'),
+    'batch_sync': ('#cc79a7', 'D'),
+    'group': ('#009e73', '^'),
+    'none': ('#666666', 'v'),
+}
+NAMES = {
+    'glr': 'GLR',
+    'glr_layer': 'GLR over the layer',
+    'batch': 'per-device batch norm',
+    'batch_sync': 'synchronised batch norm',
+    'group': 'group norm',
+    'none': 'no norm',
+}
+
+
+def document(results: dict[str, Any], figure_file: str) -> str:
+    """The whole report."""
+    title = f'# The batch of a device: {results["dataset"]}'
+    caption = 'Test accuracy against clips a device'
+    return f'{title}\n\n{tables(results)}\n\n![{caption}]({figure_file})\n'
+
+
+def tables(results: dict[str, Any]) -> str:
+    """The report but for title and figure."""
+    settings, batch = results['settings'], results['settings']['train']['batch_size']
+    devices = [str(batch // size) for size in _sizes(results)]
+    parts = [
+        f'{batch} clips a step, shared by {", ".join(devices)} devices; '
+        f'{settings["train"]["epochs"]} epochs, segments of {settings["data"]["frames"]} '
+        f'frames, {results["clips"]} clips; {results["hardware"]}.',
+        '## Test accuracy, per cent, by clips a device',
+        accuracy(results),
+        f'Mean ± standard deviation over iterations (split and seed). {_brackets(results)}The '
+        f'floor, an SVM on band statistics, has {spread(results["floor"])}.',
+        f'## Points ahead of {NAMES[REFERENCE]}, iteration by iteration',
+        differences(results),
+        verdict(results),
+        '## Deviation of the gradient from that of one device',
+        _of_steps(results, lambda step: f'{step["deviation"]:.1g}'),
+        '|g − g₁| / |g₁| of the whole batch, at the first step: same weights, clips and dropout.',
+        '## Milliseconds of a step',
+        _of_steps(results, lambda step: f'{1e3 * step["seconds"]:.0f}'),
+        'Medians, taken in turns at each size. Where devices are simulated, only norms of one '
+        'column compare: devices wait there for a core, and not for each other alone.',
+        '## What a device exchanges in a step',
+        exchange(results),
+    ]
+    return '\n\n'.join(part for part in parts if part)
+
+
+def accuracy(results: dict[str, Any]) -> str:
+    """A row a norm, a column a size; in brackets what another size stands for."""
+    rows = []
+    for norm in _norms(results):
+        cells = []
+        for size in _sizes(results):
+            cell = _cell(results, _accuracies(results, norm, size))
+            cells.append(cell if _is_own(results, norm, size) or not cell else f'({cell})')
+        rows.append([NAMES[norm], *cells])
+    return markdown(['', *map(str, _sizes(results))], rows)
+
+
+def differences(results: dict[str, Any]) -> str:
+    """Each norm minus GLR, paired by iteration."""
+    rows = []
+    for norm in _norms(results):
+        if norm != REFERENCE:
+            paired = [_differences(results, norm, size) for size in _sizes(results)]
+            cells = [_cell(results, steps, '+') for steps in paired]
+            rows.append([NAMES[norm], *cells])
+    return markdown(['', *map(str, _sizes(results))], rows)
+
+
+def verdict(results: dict[str, Any]) -> str:
+    """Says where batch normalisation is better than GLR, and where not."""
+    sentences = []
+    for norm in ('batch', 'batch_sync'):
+        trained = [size for size in _sizes(results) if _is_own(results, norm, size)]
+        every = norm in results['independent'] and len(trained) == 1
+        places: dict[str, list[str]] = {'ahead of': [], 'behind': [], 'level with': []}
+        for size in trained:
+            steps = list(_differences(results, norm, size).values())
+            if len(steps) > 1:
+                clear = abs(np.mean(steps)) > np.std(steps, ddof=1)
+                where = ('behind', 'ahead of')[int(np.mean(steps) > 0)] if clear else 'level with'
+                at = 'any size' if every else size
+                places[where].append(f'{at} ({spread(steps, sign="+")})')
+        found = [
+            f'{where} {NAMES[REFERENCE]} at {", ".join(sizes)}'
+            for where, sizes in places.items()
+            if sizes
+        ]
+        if found:
+            unit = '' if every else ' clips a device'
+            sentences.append(f'{NAMES[norm].capitalize()} is {"; ".join(found)}{unit}.')
+    if not sentences:
+        return ''
+    count = len(results['settings']['iterations'])
+    return ' '.join(sentences) + (
+        f' "Level" is a mean difference of less than its standard deviation (n = {count}).'
+    )
+
+
+def exchange(results: dict[str, Any]) -> str:
+    """All-reduces of a step, and the bytes in them; most devices stand for any number of them."""
+    smallest = min(_sizes(results))
+    rows = [
+        [NAMES[step['norm']], str(step['all_reduces']), f'{step["bytes"] / 1024:.1f}']
+        for step in results['steps']
+        if step['per_device'] == smallest
+    ]
+    return markdown(['', 'all-reduces', 'KiB'], rows)
+
+
+def figure(results: dict[str, Any]) -> Figure:
+    """Accuracy against clips a device, a line a norm."""
+    drawn = Figure(figsize=(7.2, 4.2), layout='constrained')
+    axes, sizes, norms = drawn.subplots(), np.asarray(_sizes(results)), _norms(results)
+    for k, norm in enumerate(norms):
+        color, marker = LOOKS[norm]
+        # Side by side, so that error bars do not lie on each other.
+        at = sizes * 1.05 ** (k - (len(norms) - 1) / 2)
+        values = [100 * np.asarray(list(_accuracies(results, norm, s).values())) for s in sizes]
+        own = np.asarray([_is_own(results, norm, size) for size in sizes])
+        have = np.asarray([len(v) > 0 for v in values])
+        mean = np.asarray([v.mean() if len(v) else np.nan for v in values])
+        error = np.asarray([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
+        style = '-' if own[have].all() else '--'
+        above = 3 if norm == REFERENCE else 2
+        axes.plot(at[have], mean[have], style, color=color, linewidth=1.6, zorder=above)
+        axes.errorbar(
+            at[own],
+            mean[own],
+            error[own],
+            fmt=marker,
+            color=color,
+            markersize=5,
+            elinewidth=1,
+            capsize=2,
+            zorder=above,
+            label=NAMES[norm],
+        )
+    axes.axhline(100 * np.mean(results['floor']), color='#666', linestyle=':', label='SVM floor')
+    axes.set_xscale('log', base=2)
+    axes.set_xticks(sizes, map(str, sizes))
+    axes.minorticks_off()
+    batch = results['settings']['train']['batch_size']
+    axes.set_xlabel(f'clips a device ({batch} a step over all devices)')
+    axes.set_ylabel('test accuracy, %')
+    axes.grid(axis='y', color='#eee')
+    axes.set_axisbelow(True)
+    axes.spines[['top', 'right']].set_visible(False)
+    (floor, *of_norms), labels = axes.get_legend_handles_labels()
+    handles, labels = [*of_norms, floor], [*labels[1:], labels[0]]
+    drawn.legend(handles, labels, frameon=False, ncols=3, fontsize=9, loc='outside upper center')
+    return drawn
+
+
+def _trained(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
+    """Accuracy of each iteration that was trained at a size."""
+    return {
+        run['iteration']: run['scores']['accuracy']
+        for run in results['runs']
+        if (run['norm'], run['per_device']) == (norm, size)
+    }
+
+
+def _is_own(results: dict[str, Any], norm: str, size: int) -> bool:
+    """Whether a size speaks for itself; another stands for it while iterations are missing."""
+    count = len(_trained(results, norm, size))
+    may_be_stood_for = norm in results['independent'] and size != max(_sizes(results))
+    return count == len(results['settings']['iterations']) or (count > 0 and not may_be_stood_for)
+
+
+def _accuracies(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
+    """As trained; where that was not done, those of the largest size may stand for it."""
+    if _is_own(results, norm, size) or norm not in results['independent']:
+        return _trained(results, norm, size)
+    return _trained(results, norm, max(_sizes(results)))
+
+
+def _differences(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
+    mine, other = (_accuracies(results, name, size) for name in (norm, REFERENCE))
+    return {k: mine[k] - other[k] for k in mine if k in other}
+
+
+def _brackets(results: dict[str, Any]) -> str:
+    cells = [(n, s) for n in _norms(results) for s in _sizes(results)]
+    missing = [c for c in cells if not _is_own(results, *c) and _accuracies(results, *c)]
+    text = ''
+    if missing:
+        text = (
+            'In brackets (dashed in the figure): not trained at this size; the gradient is the '
+            f'same to float rounding, so the runs at {max(_sizes(results))} stand for it. '
+        )
+    return text + _moved(results)
+
+
+def _moved(results: dict[str, Any]) -> str:
+    """How far accuracy moves between sizes where the gradient does not depend on them."""
+    most = {}
+    for norm in results['independent']:
+        sizes = [s for s in _sizes(results) if _is_own(results, norm, s)]
+        at = [_trained(results, norm, size) for size in sizes]
+        if len(sizes) > 1:
+            runs = zip(*(accuracies.values() for accuracies in at), strict=True)
+            most[norm] = 100 * max(max(values) - min(values) for values in runs)
+    if not most:
+        return ''
+    parts = ', '.join(f'{NAMES[norm]} {points:.1f}' for norm, points in most.items())
+    return (
+        'Where the gradient does not depend on the size, an iteration moves between sizes by float '
+        f'rounding that training amplifies, at most by so many points: {parts}. '
+    )
+
+
+def _of_steps(results: dict[str, Any], show: Callable[[dict[str, Any]], str]) -> str:
+    of = {(step['norm'], step['per_device']): show(step) for step in results['steps']}
+    sizes = _sizes(results)
+    rows = [[NAMES[norm], *(of[norm, size] for size in sizes)] for norm in _norms(results)]
+    return markdown(['', *map(str, sizes)], rows)
+
+
+def _cell(results: dict[str, Any], values: dict[int, float], sign: str = '') -> str:
+    if not values:
+        return ''
+    short = len(values) < len(results['settings']['iterations'])
+    return spread(values.values(), sign) + (f', n = {len(values)}' if short else '')
+
+
+def _norms(results: dict[str, Any]) -> Sequence[str]:
+    return results['settings']['norms']
+
+
+def _sizes(results: dict[str, Any]) -> Sequence[int]:
+    return results['settings']['per_device']

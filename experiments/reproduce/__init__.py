@@ -1,0 +1,1 @@
+"""The paper's experiment: models, splits, its tables and figures."""

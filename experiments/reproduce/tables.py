@@ -1,0 +1,206 @@
+"""The paper's Tables 4 to 9 as Markdown, each measured figure beside the paper's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments import paper
+from experiments.common import markdown, spread
+
+FLOOR = 'svm'
+BRACKETS = (
+    ' In brackets what the paper claims: for splits that it does not publish, so the comparison is '
+    'loose.'
+)
+
+
+def document(results: dict[str, Any], figures: Sequence[tuple[str, str]]) -> str:
+    """The whole report.
+
+    Args:
+      results: of `experiments.reproduce`.
+      figures: (caption, file) of each.
+    """
+    name = paper.dataset_of(results['labels'])
+    protocol = results['protocol']
+    claims = name if protocol == 'random' else None  # the paper has no other protocol
+    parts = [
+        f'# {name or results["dataset"]}, protocol `{protocol}`',
+        f'{results["clips"]} clips, {len(results["labels"])} labels, {results["epochs"]} epochs; '
+        f'{results["hardware"]}; {sum(results["seconds"].values()) / 60:.0f} minutes of training. '
+        'Accuracies are in per cent, on the test clips of each iteration.'
+        + BRACKETS
+        * (claims is not None),
+        *_setting(results),
+        '## Accuracy (Tables 4, 5 and 6)',
+        accuracy(results, claims),
+        verdict(results),
+        '## GLR and others against batch normalisation, all else equal',
+        against_batch(results),
+        '## Proposed model and literature (Table 7)',
+        literature(results, name) if name else 'Not one of the datasets of the paper.',
+        '## Precision, recall and F1 of each iteration (Tables 8 and 9)',
+        precision_recall_f1(results, claims),
+        '## Each genre, mean over the iterations',
+        genres(results),
+        '## Figures',
+        *(f'**{caption}**\n\n![{caption}]({file})' for caption, file in figures),
+    ]
+    return '\n\n'.join(parts) + '\n'
+
+
+def accuracy(results: dict[str, Any], name: str | None) -> str:
+    """Accuracy of every model in every iteration; the floor is the last column."""
+    models, iterations = _models(results), _iterations(results)
+    claimed = paper.ACCURACY.get(name or '', {})
+    rows = []
+    for iteration in iterations:
+        cells = [f'Iteration {iteration}']
+        for model in models:
+            claims = claimed.get(model, ())
+            claim = claims[iteration - 1] if iteration <= len(claims) else None
+            cells.append(_cell(_accuracies(results, model)[iteration], claim))
+        rows.append(cells)
+    mean, single = ['**mean ± std**'], ['single segments']
+    for model in models:
+        values = list(_accuracies(results, model).values())
+        mean.append(f'**{spread(values)}**' + _brackets(_claimed_mean(model, name)))
+        segments = [
+            run['scores'].get('segment_accuracy') for run in _runs(results) if run['model'] == model
+        ]
+        single.append('' if None in segments else spread(segments))
+    return markdown(['', *models], [*rows, mean, single])
+
+
+def verdict(results: dict[str, Any]) -> str:
+    """Says plainly which networks do not clear the floor."""
+    floor = np.mean(list(_accuracies(results, FLOOR).values()))
+    lines = [
+        f'The floor is an SVM on band statistics, which knows nothing of time: {100 * floor:.1f}.'
+    ]
+    for model in _models(results)[:-1]:
+        mine = np.mean(list(_accuracies(results, model).values()))
+        clears = 'clears it' if mine > floor else 'does **not** clear it'
+        lines.append(f'`{model}` {clears} ({100 * (mine - floor):+.1f} points).')
+    return ' '.join(lines)
+
+
+def against_batch(results: dict[str, Any]) -> str:
+    """Each model minus the one that has batch normalisation and is the same in all else."""
+    rows = []
+    for baseline in (run for run in _first_runs(results) if run['norm'] == 'batch'):
+        for run in _first_runs(results):
+            if run['kind'] == baseline['kind'] and run is not baseline:
+                mine = _accuracies(results, run['model'])
+                other = _accuracies(results, baseline['model'])
+                steps = [mine[k] - other[k] for k in mine]
+                name = f'{run["model"]} − {baseline["model"]}'
+                rows.append([name, str(len(steps)), spread(steps, sign='+')])
+    if not rows:
+        return 'No two of the models differ in the normalisation alone, one of them batch.'
+    return markdown(['difference', 'n', 'points, mean ± std'], rows)
+
+
+def literature(results: dict[str, Any], name: str) -> str:
+    """Table 7."""
+    rows = [[who, f'{100 * value:.2f}'] for who, value in paper.LITERATURE[name].items()]
+    rows.append(["the paper's own", f'{100 * paper.MEAN_OF_PROPOSED[name]:.2f}'])
+    for model in _models(results):
+        values = list(_accuracies(results, model).values())
+        rows.append([f'measured here: {model}', spread(values)])
+    return markdown(['method', f'{name} accuracy'], rows)
+
+
+def precision_recall_f1(results: dict[str, Any], name: str | None) -> str:
+    """Tables 8 and 9, for the proposed model or the last one trained."""
+    model = _proposed(results)
+    claims = paper.PRECISION_RECALL_F1.get(name or '', ())
+    rows = []
+    for run in _runs(results):
+        if run['model'] == model:
+            k = run['iteration'] - 1
+            claim: Sequence[float | None] = claims[k] if k < len(claims) else (None,) * 3
+            values = [run['scores'][key] for key in ('precision', 'recall', 'macro_f1')]
+            cells = [_cell(value, c) for value, c in zip(values, claim, strict=True)]
+            rows.append([f'Iteration {run["iteration"]}', *cells])
+    for name in (model, FLOOR):
+        its = [run['scores'] for run in _runs(results) if run['model'] == name]
+        means = [spread([s[key] for s in its]) for key in ('precision', 'recall', 'macro_f1')]
+        rows.append([f'{name}, mean ± std', *means])
+    return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1'], rows)
+
+
+def genres(results: dict[str, Any]) -> str:
+    """Precision, recall and F1 of each label under the proposed model, and the floor's F1."""
+    model = _proposed(results)
+    mine, floor = (
+        [run['scores']['per_class'] for run in _runs(results) if run['model'] == name]
+        for name in (model, FLOOR)
+    )
+    rows = [
+        [
+            label,
+            *(spread([s[label][key] for s in mine]) for key in ('precision', 'recall', 'f1')),
+            spread([s[label]['f1'] for s in floor]),
+        ]
+        for label in results['labels']
+    ]
+    return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1', f'F1 of {FLOOR}'], rows)
+
+
+def _setting(results: dict[str, Any]) -> list[str]:
+    if any(run['scores'].get('side') == 'validation' for run in _runs(results)):
+        return [
+            '**The protocol has no test clips here: the scores are on the validation clips that '
+            'chose the best epoch, and so too kind.**'
+        ]
+    return []
+
+
+def _runs(results: dict[str, Any]) -> list[dict[str, Any]]:
+    return results['runs']
+
+
+def _first_runs(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """One run of each network, in the order trained."""
+    runs = {run['model']: run for run in reversed(_runs(results)) if run['model'] != FLOOR}
+    return list(runs.values())[::-1]
+
+
+def _models(results: dict[str, Any]) -> list[str]:
+    """In the order trained; the floor last."""
+    networks = (run['model'] for run in _runs(results) if run['model'] != FLOOR)
+    return [*dict.fromkeys(networks), FLOOR]
+
+
+def _iterations(results: dict[str, Any]) -> list[int]:
+    return sorted({run['iteration'] for run in _runs(results)})
+
+
+def _accuracies(results: dict[str, Any], model: str) -> dict[int, float]:
+    return {
+        run['iteration']: run['scores']['accuracy']
+        for run in _runs(results)
+        if run['model'] == model
+    }
+
+
+def _proposed(results: dict[str, Any]) -> str:
+    models = _models(results)[:-1]
+    return 'proposed' if 'proposed' in models else models[-1]
+
+
+def _claimed_mean(model: str, name: str | None) -> float | None:
+    if model == 'proposed':
+        return paper.MEAN_OF_PROPOSED.get(name or '')
+    claims = paper.ACCURACY.get(name or '', {}).get(model)
+    return float(np.mean([c for c in claims if c is not None])) if claims else None
+
+
+def _cell(value: float, claim: float | None) -> str:
+    return f'{100 * value:.1f}' + _brackets(claim)
+
+
+def _brackets(claim: float | None) -> str:
+    return '' if claim is None else f' ({100 * claim:.1f})'

@@ -1,0 +1,1 @@
+"""Clips per second, beside the limit of the machine and beside PyTorch."""

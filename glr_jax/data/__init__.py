@@ -1,0 +1,1 @@
+"""Data: audio to mel spectrograms, dataset folders, batches. Knows no model."""

@@ -1,0 +1,113 @@
+"""The fields of config dataclasses: declared with help and limits, checked, to JSON and back."""
+
+import dataclasses
+import math
+import operator
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from glr_jax.errors import FieldError
+
+ConfigT = TypeVar('ConfigT')
+
+
+def option(
+    default: Any,
+    help: str,
+    minimum: float | None = None,
+    *,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """Declares a dataclass field that is a flag.
+
+    Args:
+      default: of the field.
+      help: one line for `--help`.
+      minimum: the smallest value allowed; of a tuple, for each of its values.
+      maximum: the largest value allowed.
+      above: a bound that the value must exceed.
+      below: a bound that the value must stay under.
+    """
+    limits = {'minimum': minimum, 'maximum': maximum, 'above': above, 'below': below}
+    return dataclasses.field(default=default, metadata={'help': help} | limits)
+
+
+def section(config_class: type, prefix: str | None = None) -> Any:
+    """Declares a dataclass field that is a section; its flags begin with `field.` or `prefix`."""
+    return dataclasses.field(default_factory=config_class, metadata={'prefix': prefix})
+
+
+def check_fields(config: Any) -> None:
+    """Checks the type and the limits of every field; meant as a dataclass's `__post_init__`.
+
+    Raises:
+      FieldError: a value has the wrong type, is NaN or infinite, or exceeds a limit.
+    """
+    kinds = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, kind = getattr(config, field.name), kinds[field.name]
+        is_tuple = typing.get_origin(kind) is tuple and isinstance(value, tuple)
+        if is_tuple and not value:
+            raise FieldError(field.name, '', 'needs at least one value')
+        for item in value if is_tuple else (value,):
+            reason = _fault(item, typing.get_args(kind)[0] if is_tuple else kind, field.metadata)
+            if reason:
+                raise FieldError(field.name, text_of(value), reason)
+
+
+def text_of(value: Any) -> str:
+    """A value as it is written in a flag."""
+    return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as plain JSON values, section by section."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT:
+    """The config that `to_dict` wrote, also after a round trip through JSON.
+
+    Fields that are missing get their defaults, and unknown ones are ignored: an older or a newer
+    version may have written them.
+    """
+    kinds, known = typing.get_type_hints(config_class), {}
+    for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
+        if field.name in values:
+            value, kind = values[field.name], kinds[field.name]
+            if dataclasses.is_dataclass(kind):
+                try:
+                    value = from_dict(kind, value)  # type: ignore[arg-type]
+                except FieldError as error:
+                    raise error.inside(f'{field.name}.') from None
+            elif typing.get_origin(kind) is tuple:
+                value = tuple(value)
+            known[field.name] = value
+    return config_class(**known)
+
+
+def _fault(value: Any, kind: Any, metadata: Any) -> str:
+    """Why a value does not fit its field; '' if it does."""
+    if typing.get_origin(kind) is typing.Literal:
+        choices = typing.get_args(kind)
+        return '' if value in choices else f'is not one of {", ".join(choices)}'
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return 'must be a finite number'
+    elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        return f'must be of type {kind.__name__}'
+    limits: dict[str, tuple[Callable, str]] = {
+        'minimum': (operator.ge, 'at least'),
+        'maximum': (operator.le, 'at most'),
+        'above': (operator.gt, 'greater than'),
+        'below': (operator.lt, 'less than'),
+    }
+    given = {name: metadata.get(name) for name in limits}
+    if all(b is None or limits[name][0](value, b) for name, b in given.items()):
+        return ''
+    return 'must be ' + ' and '.join(
+        f'{limits[name][1]} {bound}' for name, bound in given.items() if bound is not None
+    )

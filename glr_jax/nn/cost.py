@@ -1,0 +1,43 @@
+"""What a model costs: its parameters, and the arithmetic of a forward pass."""
+
+import math
+
+import jax
+from flax import nnx
+
+from glr_jax.config import ModelConfig
+from glr_jax.nn.model import make_classifier, partition
+from glr_jax.nn.rnn import GATES
+
+
+def parameters(config: ModelConfig, n_mels: int, num_labels: int) -> int:
+    """How many numbers are trained."""
+    return size(
+        partition(nnx.eval_shape(lambda: make_classifier(config, n_mels, num_labels, seed=0)))[1]
+    )
+
+
+def size(params: nnx.State) -> int:
+    """How many numbers they are."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def flops(config: ModelConfig, n_mels: int, num_labels: int, frames: int) -> int:
+    """Floating-point operations of a segment's forward pass, a multiply-add being two.
+
+    Products of matrices alone: norms, non-linearities and pooling are a few per cent more. A
+    train step takes about three times as many, less what the input's gradient would.
+    """
+    layers, total = config.conv_layers(), 0
+    images = config.conv == '2d' and bool(layers)
+    features, bands = (1, n_mels) if images else (n_mels, 1)
+    for kernels, pool in layers:
+        taps = config.kernel_size ** (2 if images else 1)
+        total += 2 * frames * bands * taps * features * kernels
+        frames, features = frames // pool, kernels
+        bands = bands // pool if images else 1
+    features *= bands
+    if config.kind != 'cnn':
+        total += 2 * frames * (features + config.hidden) * GATES[config.cell] * config.hidden
+        features = config.hidden
+    return total + 2 * features * num_labels * (frames if config.readout == 'local' else 1)

@@ -1,0 +1,99 @@
+"""The same batches, whether devices cut them or are sent them."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from conftest import run as prepare
+
+from experiments import gaps
+from glr_jax import train
+from glr_jax.config import DataConfig
+from glr_jax.data import batches, input_pipeline
+from glr_jax.data.dataset import Dataset, open_dataset
+from glr_jax.devices import parallel
+from glr_jax.errors import UserError
+
+SMALL = [
+    *('--data.frames=8', '--train.batch_size=8', '--train.epochs=5'),
+    *('--model.kernels=8', '--model.hidden=8', '--train.learning_rate=0.01'),
+]
+
+
+def pairs(dataset: Dataset, frames: int) -> Any:
+    """Batches of five steps over two epochs, as read and as cut on a device."""
+    clips = dataset.members('random-1', 'train')
+    read = input_pipeline.streamed(dataset, frames)
+    kept = input_pipeline.resident(dataset, clips, frames, parallel.make_mesh())
+    cut = jax.jit(kept.batch)
+    for step in range(5):
+        plan = batches.plan_batch(step, 8, clips, seed=3, part=slice(8), mixup=0.4)
+        yield read.item(plan), cut(kept.item(plan), *kept.held)
+
+
+@pytest.mark.parametrize('frames', [1, 5, 9, 40])  # clips have 6 to 13
+def test_whole_numbers_are_the_same_to_the_bit(frames: int, prepared: Path) -> None:
+    for read, cut in pairs(open_dataset(str(prepared)), frames):
+        for one, other in zip(read, cut, strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+
+
+def test_decibels_are_the_same_to_rounding(music: Path, tmp_path: Path) -> None:
+    folder = prepare(music, tmp_path / 'set', '--mel_dtype=float32')
+    for read, cut in pairs(open_dataset(str(folder)), 9):
+        assert cut.mel.dtype == np.float32
+        np.testing.assert_allclose(read.mel, cut.mel, rtol=1e-6, atol=1e-4)
+        np.testing.assert_array_equal(read.target, cut.target)
+
+
+@pytest.mark.parametrize(
+    ('where', 'free', 'expected'),
+    [('off', 1 << 40, False), ('auto', 1 << 40, True), ('auto', 30_000, False)],
+)
+def test_clips_stay_where_half_of_the_memory_will_do(
+    where: Any, free: int, expected: bool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(str(prepared))
+    monkeypatch.setattr(feeds, 'free_bytes', lambda: free)
+    found = input_pipeline.fits(DataConfig(resident=where, frames=9), dataset, np.arange(18))
+    assert found == expected
+
+
+def test_no_more_is_kept_than_was_reckoned_with(prepared: Path, monkeypatch) -> None:
+    dataset, clips = open_dataset(str(prepared)), np.arange(18)
+    held = input_pipeline.resident(dataset, clips, 9, parallel.make_mesh()).held[0].nbytes
+    config = DataConfig(frames=9, resident='on')
+    monkeypatch.setattr(feeds, 'free_bytes', lambda: held - 1)
+    with pytest.raises(UserError, match=r'--data.resident=on: .* --data.resident=off'):
+        input_pipeline.fits(config, dataset, clips)
+    monkeypatch.setattr(feeds, 'free_bytes', lambda: int(1.2 * held))
+    assert input_pipeline.fits(config, dataset, clips)
+
+
+def test_a_run_may_go_on_under_another_feed_and_is_traced(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    def losses(name: str, *flags: str) -> list[float]:
+        folder = tmp_path / name
+        train.main(['train', f'--workdir={folder}', f'--data.dir={prepared}', *SMALL, *flags])
+        return [json.loads(line)['loss'] for line in (folder / 'metrics.jsonl').open()]
+
+    streamed = losses('streamed', '--data.resident=off')
+    with monkeypatch.context() as stopping:
+        answers = iter([False, False, True])  # in the middle of the second epoch
+        stop = lambda: contextlib.nullcontext(lambda: next(answers))
+        stopping.setattr(train.processes, 'stopping', stop)
+        with pytest.raises(UserError, match='goes on'):
+            losses('other', '--data.resident=off')
+    again = losses('other', '--train.steps_per_dispatch=2', '--profile=3')
+    assert again == pytest.approx(streamed, rel=1e-6)
+    assert 'going on at step 3' in capfd.readouterr().err
+    busy, waits = gaps.gaps(str(tmp_path / 'other' / 'profile'))
+    assert 2 <= len(busy) <= 3
+    assert busy.min() > 0
+    assert len(waits) == len(busy) - 1
