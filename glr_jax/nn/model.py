@@ -120,9 +120,9 @@ class Classifier(nnx.Module):
             features, bands = kernels, bands // pool if self.images else 1
         self.blocks = nnx.List(blocks)
         features *= bands
-        self.recurrent = None
-        if config.kind != 'cnn':
-            self.recurrent = Recurrent(
+        recurrent = config.kind != 'cnn'
+        self.recurrent = (
+            Recurrent(
                 features,
                 config.hidden,
                 cell=config.cell,
@@ -130,7 +130,10 @@ class Classifier(nnx.Module):
                 implementation=config.recurrence,
                 rngs=rngs,
             )
-            features = config.hidden
+            if recurrent
+            else None
+        )
+        features = config.hidden if recurrent else features
         self.output = nnx.Linear(features, num_labels, rngs=rngs)
 
     def __call__(
