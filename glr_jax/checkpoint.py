@@ -1,7 +1,7 @@
-"""Orbax checkpoints: the latest to go on from, the best to use.
+"""Orbax checkpoints: the latest to resume from, the best to use.
 
-A checkpoint has three items: `model` (weights and statistics), `training` (the optimiser and
-totals) and `meta` (config, labels, front end), so that prediction needs nothing else.
+A checkpoint has three items: `model` (parameters and statistics), `training` (optimizer and totals)
+and `meta` (config, labels, front end), so that prediction needs nothing else.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from glr_jax.train_step import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
-    """What a checkpoint says of itself."""
+    """What a checkpoint records about its run."""
 
     config: Config
     labels: tuple[str, ...]
@@ -39,8 +39,8 @@ class Best(NamedTuple):
     Attributes:
       classifier: its structure counts, not its weights.
       state: (params, stats), the weights.
-      meta: what the checkpoint says of itself.
-      step: the training step that it was saved after.
+      meta: what the checkpoint records about its run.
+      step: the training step after which it was saved.
     """
 
     classifier: Classifier
@@ -50,14 +50,16 @@ class Best(NamedTuple):
 
 
 def make_meta(config: Config, dataset: Dataset) -> Meta:
-    """What a run on a dataset has to remember of it."""
+    """What the checkpoints of a run on a dataset record."""
     return Meta(config, dataset.labels, dataset.front_end, dataset.from_audio, dataset.n_mels)
 
 
 def check_dataset(dataset: Dataset, meta: Meta, workdir: str) -> None:
-    """Raises `UserError` for a dataset of other labels or another front end than a run's own."""
+    """Raises `UserError` if a dataset's labels or front end differ from those trained on."""
     if dataset.labels != meta.labels or dataset.n_mels != meta.n_mels:
-        raise UserError(f'{dataset.folder} has other labels or bands than {workdir} was trained on')
+        raise UserError(
+            f'{dataset.folder} has other labels or mel bands than {workdir} was trained on'
+        )
     now, then = to_dict(dataset.front_end), to_dict(meta.front_end)
     changed = [name for name in then if now[name] != then[name]]
     if changed:
@@ -69,7 +71,7 @@ def check_dataset(dataset: Dataset, meta: Meta, workdir: str) -> None:
 
 
 def open_manager(workdir: str, read_only: bool = False) -> ocp.CheckpointManager:
-    """Orbax's manager of a workdir; keeps the newest checkpoint and the best one."""
+    """Orbax's manager of a workdir; it keeps the newest checkpoint and the best one."""
     # Both best_fn and the policies are needed: the policies alone do not tell which one is best.
     newest = preservation_policy.LatestN(1)
     best = preservation_policy.BestN(
@@ -91,19 +93,19 @@ def save(
     manager: ocp.CheckpointManager,
     state: TrainState,
     meta: Meta,
-    validation: dict[str, float] | None,
+    validation: dict[str, Any] | None,
 ) -> None:
-    """Writes a checkpoint in the background; without validation scores it is never the best."""
-    arguments = ocp.args.Composite(
+    """Saves a checkpoint in the background; one without validation scores never ranks as best."""
+    items = ocp.args.Composite(
         model=ocp.args.StandardSave({'params': state.params, 'stats': state.stats}),
         training=ocp.args.StandardSave({'optimizer': state.optimizer, 'totals': state.totals}),
         meta=ocp.args.JsonSave(to_dict(meta)),
     )
-    manager.save(int(state.step), args=arguments, metrics=validation, force=True)
+    manager.save(int(state.step), args=items, metrics=validation, force=True)
 
 
 def restore_latest(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh) -> TrainState:
-    """The newest checkpoint, on this mesh whatever mesh wrote it; `state` where there is none."""
+    """The newest checkpoint, on this mesh whichever mesh saved it; `state` if there is none."""
     step = manager.latest_step()
     if step is None:
         return state
@@ -120,7 +122,7 @@ def restore_latest(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh
 
 
 def read_meta(manager: ocp.CheckpointManager, step: int) -> Meta:
-    """What the checkpoint of a step says of itself."""
+    """What the checkpoint of a step records about its run."""
     saved = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
     return from_dict(Meta, saved.meta)
 
@@ -129,7 +131,7 @@ def restore_best(workdir: str, mesh: Mesh) -> Best:
     """Restores the best checkpoint of a workdir onto the devices of a mesh.
 
     Raises:
-      UserError: there is no run there, or none of its checkpoints is finished.
+      UserError: the workdir holds no run, or no finished checkpoint.
     """
     if not os.path.isdir(os.path.join(workdir, 'checkpoints')):
         raise UserError(f'{workdir} holds no checkpoints; train first: python -m glr_jax.train')
@@ -154,5 +156,5 @@ def _abstract(tree: Any, mesh: Mesh) -> Any:
 
 
 def _rank(validation: dict[str, float]) -> float:
-    """The loss: over a hundred clips, the accuracy of one epoch among fifty is half luck."""
+    """The loss: on a hundred clips, the best accuracy among fifty epochs is half luck."""
     return -validation['loss']

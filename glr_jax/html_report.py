@@ -1,4 +1,4 @@
-"""The page of a run: its scores as HTML, with the figures inside."""
+"""The report of a run as one HTML page: scores and figures, nothing loaded from elsewhere."""
 
 import html
 import io
@@ -27,7 +27,13 @@ INK, ACCENT = '#33608c', '#d1603d'
 
 
 def page(scores: dict[str, Any], config: Config, epochs: list[dict[str, Any]]) -> str:
-    """One HTML page, its figures inside."""
+    """The page, as HTML.
+
+    Args:
+      scores: as in `metrics.json`.
+      config: of the run.
+      epochs: rows of its `metrics.jsonl`.
+    """
     model, train = config.model, config.train
     rows = ''.join(
         f'<tr><td>{html.escape(label)}</td><td>{row["precision"]:.3f}</td>'

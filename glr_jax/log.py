@@ -1,4 +1,4 @@
-"""What a run says while it trains: a line an epoch, `metrics.jsonl`, TensorBoard events."""
+"""The log of a run: one line per epoch, `metrics.jsonl`, TensorBoard events, a progress bar."""
 
 import json
 import os
@@ -11,26 +11,27 @@ import jax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from glr_jax.devices import processes
 from glr_jax.devices.processes import announce
 from glr_jax.train_step import Totals
 
 
 class Log:
-    """Progress of a run; of several processes only the first one writes and speaks.
+    """Progress of a run; only process 0 writes and prints.
 
-    Clips a second count train steps alone: compiling, validation and checkpoints are left out.
+    Clips per second count train steps only, not compilation, validation or checkpoints.
 
     Args:
-      workdir: where `metrics.jsonl` and `tensorboard/` go; what an interrupted run wrote there
-        of steps after `done` is taken away.
-      batch_size: clips a step.
-      steps: of the whole run.
-      done: steps before this start.
+      workdir: where `metrics.jsonl` and `tensorboard/` go. Rows that an interrupted run wrote for
+        steps after `done` are removed.
+      batch_size: clips per step.
+      steps: in the whole run.
+      done: before this start.
     """
 
     def __init__(self, workdir: str, *, batch_size: int, steps: int, done: int):
         self._batch_size, self._steps = batch_size, steps
-        first = jax.process_index() == 0
+        first = processes.is_first()
         self._lines = _reopen(os.path.join(workdir, 'metrics.jsonl') if first else os.devnull, done)
         self._events = SummaryWriter(
             os.path.join(workdir, 'tensorboard'),
@@ -46,7 +47,7 @@ class Log:
             disable=not first or not sys.stderr.isatty(),
         )
         self._start = self._shown = time.monotonic()
-        self._mark: float | None = None  # since when steps have been timed; None: not yet
+        self._mark: float | None = None  # start of the steps being timed; None before
         self._timed_steps, self._timed_seconds = 0, 0.0
         self._first = done + 1
 
@@ -61,9 +62,11 @@ class Log:
         self._events.close()
 
     def step(self, step: int, totals: Totals) -> None:
-        """Counts a step; once a second, waits for its result and shows it."""
+        """Counts steps up to this one; once per second, waits for the result and shows it."""
         now = time.monotonic()
-        if self._mark is None:  # the first step compiles, the first after an epoch waited
+        if (
+            self._mark is None
+        ):  # the first step compiles; the first of an epoch waited for validation
             jax.block_until_ready(totals)
             self._mark, self._marked_step = time.monotonic(), step
         elif now - self._shown > 1:
@@ -76,7 +79,7 @@ class Log:
             )
 
     def epoch(self, epoch: int, step: int, totals: Totals, validation: dict[str, Any]) -> None:
-        """Writes what an epoch came to; `totals` are of training, `validation` the scores."""
+        """Logs an epoch: the `totals` of training and the scores on the validation clips."""
         loss, correct, cases = map(float, jax.device_get(totals))
         speed, left = self._speed(step), self._left(step)
         row = {
@@ -114,18 +117,19 @@ class Log:
         return step - self._marked_step, time.monotonic() - self._mark
 
     def _speed(self, step: int) -> float:
-        """Clips a second; 0 before anything could be timed."""
+        """Clips per second; 0 before anything could be timed."""
         steps, seconds = self._running(step)
         steps, seconds = steps + self._timed_steps, seconds + self._timed_seconds
         return steps * self._batch_size / seconds if steps else 0.0
 
     def _left(self, step: int) -> float:
-        """Seconds to the end, all told: at the pace since the start."""
+        """Seconds to the end of the run at the pace since its start."""
         spent = time.monotonic() - self._start
         return spent / (step - self._first + 1) * (self._steps - step)
 
 
 def _reopen(path: str, done: int) -> Any:
+    """Opens the log to append to it, without rows for steps after `done`."""
     rows = []
     if os.path.exists(path):
         with open(path) as file:

@@ -9,10 +9,12 @@ from jaxtyping import Float, Int
 
 
 def confusion_matrix(
-    targets: Int[np.ndarray, ' clips'], decisions: Int[np.ndarray, ' clips'], labels: int
+    targets: Int[np.ndarray, ' clips'], decisions: Int[np.ndarray, ' clips'], num_labels: int
 ) -> Int[np.ndarray, 'labels labels']:
     """Counts; rows are the true labels, columns the decisions."""
-    return np.bincount(targets * labels + decisions, minlength=labels**2).reshape(labels, labels)
+    return np.bincount(targets * num_labels + decisions, minlength=num_labels**2).reshape(
+        num_labels, num_labels
+    )
 
 
 def scores(
@@ -20,10 +22,15 @@ def scores(
     decisions: Int[np.ndarray, ' clips'],
     labels: Sequence[str],
 ) -> dict[str, Any]:
-    """All that the report says of a set of clips; fractions in 0..1.
+    """The scores that a report shows for a set of clips; fractions in 0..1.
 
     `precision`, `recall` and `macro_f1` are means over the labels that have clips; a label that
-    was never decided for has precision 0. `accuracy_interval` is Wilson's at 95 %.
+    was never decided has precision 0. `accuracy_interval` is Wilson's interval at 95 %.
+
+    Args:
+      targets: true label numbers.
+      decisions: decided label numbers.
+      labels: class names.
     """
     confusion = confusion_matrix(targets, decisions, len(labels))
     correct, support, chosen = np.diag(confusion), confusion.sum(1), confusion.sum(0)

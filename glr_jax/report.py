@@ -1,4 +1,4 @@
-"""What a run leaves for people: a table, `metrics.json`, `predictions.csv`, a page of figures."""
+"""The report of a run: a table, `metrics.json`, `predictions.csv`, a page with figures."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from glr_jax.data.dataset import Dataset
 
 
 def table(scores: dict[str, Any]) -> str:
-    """The scores as text, one line a label."""
+    """The scores as text, one line per label."""
     width = max(12, *map(len, scores['labels']))
     lines = [f'{"":{width}}  precision  recall      f1  clips']
     for label, row in scores['per_class'].items():
@@ -30,7 +30,7 @@ def table(scores: dict[str, Any]) -> str:
 
 
 def headline(scores: dict[str, Any]) -> str:
-    """The score in a sentence."""
+    """The main scores in one sentence."""
     low, high = scores['accuracy_interval']
     return (
         f'accuracy {scores["accuracy"]:.3f} (95 % interval {low:.3f} to {high:.3f}) on '
@@ -40,7 +40,7 @@ def headline(scores: dict[str, Any]) -> str:
 
 
 def read(workdir: str) -> dict[str, Any]:
-    """The scores of a finished run; empty where there are none yet."""
+    """The scores of a finished run; empty if it is not finished."""
     path = os.path.join(workdir, 'report', 'metrics.json')
     if not os.path.exists(path):
         return {}
@@ -69,7 +69,7 @@ def write_predictions(
     members: Int[np.ndarray, ' clips'],
     probabilities: Float[np.ndarray, 'clips labels'],
 ) -> None:
-    """Writes `predictions.csv`: id, label, decision, and the probability of each label."""
+    """Writes `predictions.csv`: id, true label, decision, and the probability of each label."""
     with open(os.path.join(folder, 'predictions.csv'), 'w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(['id', 'label', 'decision', *dataset.labels])

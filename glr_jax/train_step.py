@@ -1,4 +1,4 @@
-"""The per-device programs: a train step, and the probabilities of segments."""
+"""The train step: the per-device program, and the state that it carries from step to step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,15 +8,17 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from glr_jax.data.batches import Batch
-from glr_jax.devices.parallel import mean_over_devices
+from glr_jax.devices.parallel import AXIS, mean_over_devices
 from glr_jax.nn.model import Classifier, partition
+
+TrainStep = Callable[['TrainState', Batch], 'TrainState']
 
 
 class Totals(NamedTuple):
-    """Sums over the cases of an epoch so far."""
+    """Sums over the cases of the epoch so far."""
 
     loss: Float[Array, '']
     correct: Float[Array, '']
@@ -24,17 +26,17 @@ class Totals(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that training carries from step to step.
+    """Everything that training carries from step to step.
 
     Attributes:
       step: steps done.
-      params: what is trained.
-      stats: what is kept but not trained: input statistics, running statistics.
+      params: trained parameters.
+      stats: statistics that are kept but not trained: of the input, of batch norm.
       optimizer: Adam's moments.
       totals: of the epoch so far.
     """
 
-    step: Array
+    step: Int[Array, '']
     params: nnx.State
     stats: nnx.State
     optimizer: optax.OptState
@@ -42,7 +44,7 @@ class TrainState(NamedTuple):
 
 
 def zero_totals() -> Totals:
-    """Totals of nothing."""
+    """Totals at the start of an epoch."""
     return Totals(*(jnp.zeros(()) for _ in Totals._fields))
 
 
@@ -57,11 +59,15 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     seed: int,
     accumulate: int = 1,
-) -> Callable[[TrainState, Batch], TrainState]:
-    """One step of one device: its share of the batch, everyone's mean gradient, Adam.
+) -> TrainStep:
+    """One step on one device: the gradient of its part, the mean over devices, the update.
 
-    The share is gone through in `accumulate` micro-batches, one after the other, whose gradients
-    are averaged before devices exchange anything.
+    Args:
+      classifier: its structure counts, not its weights.
+      optimizer: turns the mean gradient into the update.
+      seed: of dropout.
+      accumulate: micro-batches that the device's part is divided into. They are computed one after
+        the other, and their gradients are averaged before the devices exchange anything.
     """
     classifier.train()
     graph, *_ = partition(classifier)
@@ -70,8 +76,7 @@ def make_train_step(
         def loss_of(
             params: nnx.State, stats: nnx.State, micro: Batch
         ) -> tuple[Array, tuple[nnx.State, Array]]:
-            # Random numbers belong to a case, not to a device: any number of devices draws the
-            # same.
+            # Random numbers belong to a case, so any number of devices draws the same ones.
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), micro.place)
             model = nnx.merge(graph, params, stats, copy=True)  # batch norm updates stats
             logits = model(jnp.asarray(micro.mel), keys)
@@ -87,12 +92,12 @@ def make_train_step(
             return (stats, jax.tree.map(jnp.add, sums, (grads, loss, correct))), None
 
         micros = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
-        nothing = jax.tree.map(jnp.zeros_like, state.params), jnp.zeros(()), jnp.zeros(())
-        stats, sums = _in_turn(add, (state.stats, nothing), micros)
+        zeros = jax.tree.map(jnp.zeros_like, state.params), jnp.zeros(()), jnp.zeros(())
+        stats, sums = _in_sequence(add, (state.stats, zeros), micros)
         grads, loss, correct = jax.tree.map(lambda x: x / accumulate, sums)
         grads, stats, loss, correct = mean_over_devices((grads, stats, loss, correct))
         updates, moments = optimizer.update(grads, state.optimizer, state.params)
-        cases = jax.lax.axis_size('data') * len(batch.target)
+        cases = jax.lax.axis_size(AXIS) * len(batch.target)
         totals = Totals(loss * cases, correct * cases, jnp.float32(cases))
         return TrainState(
             step=state.step + 1,
@@ -106,27 +111,30 @@ def make_train_step(
 
 
 def make_train_steps(
-    train: Callable[[TrainState, Batch], TrainState], batch_of: Callable[..., Batch]
+    train_step: TrainStep, assemble: Callable[..., Batch]
 ) -> Callable[..., TrainState]:
-    """Several steps of one device, one after the other in one program.
+    """Several steps on one device, one after the other in one program: a dispatch.
 
     Args:
-      train: a step, as of `make_train_step`.
-      batch_of: (what a step is given, *what the device holds) -> the batch, as of `InputPipeline`.
+      train_step: one step.
+      assemble: (payload of one step, *what the device holds) -> batch; of an `InputPipeline`.
+
+    Returns:
+      A function of (state, payloads [batch, steps, ...], *what the device holds).
     """
 
-    def train_steps(state: TrainState, items: Any, *held: Array) -> TrainState:
-        step = lambda state, item: (train(state, batch_of(item, *held)), None)
-        in_turn = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), items)  # [batch, steps, ...]
-        return _in_turn(step, state, in_turn)
+    def train_steps(state: TrainState, payloads: Any, *held: Array) -> TrainState:
+        step = lambda state, payload: (train_step(state, assemble(payload, *held)), None)
+        by_step = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), payloads)
+        return _in_sequence(step, state, by_step)
 
     return train_steps
 
 
-def _in_turn(step: Callable[[Any, Any], tuple[Any, None]], state: Any, items: Any) -> Any:
-    """What `lax.scan` carries to the end.
+def _in_sequence(step: Callable[[Any, Any], tuple[Any, None]], state: Any, items: Any) -> Any:
+    """`lax.scan` without outputs; a single item is computed without a loop.
 
-    A single turn is no loop: XLA keeps the loop, and on a CPU computes what is in it by one thread.
+    XLA would keep the loop, and on a CPU it computes the body of a loop with one thread.
     """
     if len(jax.tree.leaves(items)[0]) == 1:
         return step(state, jax.tree.map(lambda x: x[0], items))[0]

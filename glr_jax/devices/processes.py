@@ -1,7 +1,7 @@
 """Several processes, perhaps on several machines, as one run.
 
-Every process runs the same command. They meet at a coordinator, which is process 0; from then on
-JAX sees the devices of all. Files are written by process 0 alone, checkpoints by all together.
+Every process runs the same command. They connect to a coordinator, process 0; after that JAX sees
+the devices of all processes. Process 0 writes the files; checkpoints are written by all together.
 """
 
 import contextlib
@@ -30,28 +30,27 @@ Result = TypeVar('Result')
 
 
 def start(config: ParallelConfig) -> None:
-    """Simulates devices and joins the other processes, as far as asked; before JAX has been used.
+    """Simulates devices and joins the other processes, as configured; before JAX is used.
 
     Raises:
       UsageError: `auto` finds no cluster here.
-      UserError: the others did not come in time.
+      UserError: the others did not connect in time.
     """
     set_cpu_devices(config.cpu_devices)
     if not config.coordinator:
         return
-    # gloo, which carries what CPUs say to each other, greets on stdout, which is for results.
+    # gloo, the transport between CPUs, prints a greeting on stdout, which is for results.
     sys.stdout = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
-    # JAX itself would end the process here, by a stack trace of its coordination service.
+    # After a longer wait JAX would kill the process with a stack trace.
     patience = threading.Timer(config.timeout, _give_up, [config])
     patience.start()
     try:
         _join(config)
     except ValueError as error:
         raise UsageError(
-            f'--parallel.coordinator={config.coordinator}: {error} Where JAX finds no cluster '
-            '(Slurm, TPU pod, GKE, Open MPI), give HOST:PORT, --parallel.num_processes and '
-            '--parallel.process_id'
+            f'--parallel.coordinator={config.coordinator}: {error} Outside Slurm, TPU pods, GKE '
+            'and Open MPI, give HOST:PORT, --parallel.num_processes and --parallel.process_id'
         ) from None
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
@@ -75,10 +74,10 @@ def _join(config: ParallelConfig) -> None:
 
 def _give_up(config: ParallelConfig) -> None:
     cli.status(
-        f'--parallel.coordinator={config.coordinator}: not all processes met within '
-        f'--parallel.timeout={config.timeout} s; see what the others say, and start them all'
+        f'--parallel.coordinator={config.coordinator}: not all processes connected within '
+        f'--parallel.timeout={config.timeout} s; check that all were started and what they print'
     )
-    os._exit(1)  # the main thread waits inside JAX
+    os._exit(1)  # the main thread is blocked inside JAX
 
 
 def announce(message: str) -> None:
@@ -88,14 +87,14 @@ def announce(message: str) -> None:
 
 
 def is_first() -> bool:
-    """Whether this is process 0, which speaks and writes for all."""
+    """Whether this is process 0, which prints and writes for all."""
     return jax.process_index() == 0
 
 
 def together(do: Callable[[], Result]) -> Result:
-    """Does something on every process; what is a `UserError` on one is one on all.
+    """Calls a function on every process; a `UserError` on one is raised on all.
 
-    Without it the others would wait for the failed one at the next thing that all do together.
+    Otherwise the others would wait for the failed one at the next collective operation.
     """
     if jax.process_count() == 1:
         return do()
@@ -113,7 +112,7 @@ def together(do: Callable[[], Result]) -> Result:
 
 
 def on_first(do: Callable[[], Any]) -> Any:
-    """Does something on process 0 alone and gives its result, plain JSON values, to all.
+    """Calls a function on process 0 and returns its result, plain JSON values, on all processes.
 
     Raises:
       UserError: on every process, where process 0 raised one.
@@ -125,32 +124,34 @@ def on_first(do: Callable[[], Any]) -> Any:
 
 
 def check_same(config: Config) -> None:
-    """Raises `UserError` on every process if one was given other flags than process 0."""
+    """Raises `UserError` on every process if any was started with other flags than process 0."""
     of_first = from_dict(Config, on_first(lambda: to_dict(config)))
 
     def check() -> None:
         found = differences(of_first, config, ignore=())
         if found:
-            raise UserError(f'{", ".join(found)} of process 0; give all processes the same flags')
+            raise UserError(
+                f'process 0 has {", ".join(found)}; start all processes with the same flags'
+            )
 
     together(check)
 
 
 def check_shared(folder: str) -> None:
-    """Raises `UserError` on every process if not all of them see the folder that process 0 made."""
+    """Raises `UserError` on every process if any does not see the folder that process 0 made."""
 
     def check() -> None:
         if not os.path.isdir(folder):
             raise UserError(
-                f'--workdir={folder} is not there, though process 0 has made it; '
-                'give a folder on storage that all processes share'
+                f'--workdir={folder} was created by process 0 but is not visible here; '
+                'use a folder on storage that all processes share'
             )
 
     together(check)
 
 
 def gather(array: Num[np.ndarray, '*shape']) -> Num[np.ndarray, 'processes *shape']:
-    """The arrays of all processes, equally shaped, to the bit (JAX would round float64)."""
+    """The equally shaped arrays of all processes, bit for bit (JAX would round float64)."""
     if jax.process_count() == 1:
         return array[None]
     sent = np.frombuffer(array.tobytes(), np.uint8)
@@ -160,15 +161,15 @@ def gather(array: Num[np.ndarray, '*shape']) -> Num[np.ndarray, 'processes *shap
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Callable[[], bool]]:
-    """Takes SIGTERM for a wish to stop.
+    """Treats SIGTERM as a request to stop.
 
     Yields:
-      A function, to be called once after each dispatch, whether this one is the last. A SIGTERM to
-      one process stops all of them after the same dispatch: their coordinator's threads agree on
-      it in the background, so that asking costs no communication.
+      A function that tells whether to stop, to be called once after each dispatch. SIGTERM to one
+      process stops all of them after the same dispatch: they agree on it in background threads of
+      the coordinator, so the call itself costs no communication.
     """
     if jax.distributed.is_initialized():
-        dispatch = itertools.count(1)  # of this start; steps would leave numbers out
+        dispatch = itertools.count(1)  # since this start; step numbers would have gaps
         yield lambda: multihost_utils.reached_preemption_sync_point(next(dispatch))
         return
     stop, told = threading.Event(), False
@@ -183,7 +184,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
         yield stops_here
     finally:
         signal.signal(signal.SIGTERM, before)
-        if stop.is_set() and not told:  # it came after the last step: not for us, but not lost
+        if stop.is_set() and not told:  # it came after the last step: pass it on
             signal.raise_signal(signal.SIGTERM)
 
 
