@@ -71,9 +71,15 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT:
     """The config that `to_dict` wrote, also after a round trip through JSON.
 
-    Fields that are missing get their defaults, and unknown ones are ignored: an older or a newer
-    version may have written them.
+    Missing fields get their defaults and unknown ones are ignored, as another version may have
+    written them.
+
+    Raises:
+      TypeError: the values are not an object.
+      FieldError: a value has the wrong type or exceeds a limit.
     """
+    if not isinstance(values, dict):
+        raise TypeError(f'expected an object, not {values!r}')
     kinds, known = typing.get_type_hints(config_class), {}
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
         if field.name in values:

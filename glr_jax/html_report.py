@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from glr_jax.config import Config
-from glr_jax.report import headline
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
@@ -26,11 +25,14 @@ svg { max-width: 100%; height: auto; } code { font-size: .92em; }
 INK, ACCENT = '#33608c', '#d1603d'
 
 
-def page(scores: dict[str, Any], config: Config, epochs: list[dict[str, Any]]) -> str:
+def page(
+    scores: dict[str, Any], headline: str, config: Config, epochs: list[dict[str, Any]]
+) -> str:
     """The page, as HTML.
 
     Args:
       scores: as in `metrics.json`.
+      headline: the main scores in one sentence.
       config: of the run.
       epochs: rows of its `metrics.jsonl`.
     """
@@ -49,7 +51,7 @@ def page(scores: dict[str, Any], config: Config, epochs: list[dict[str, Any]]) -
 <p class="muted">{html.escape(model.kind)} with {html.escape(model.norm)}, {model.conv} convolution,
 {model.cell} cell; {train.epochs} epochs at batch {train.batch_size}; best checkpoint: step
 {scores['step']}; data: <code>{html.escape(scores['dataset'])}</code></p>
-<p><strong>{html.escape(headline(scores))}</strong></p>
+<p><strong>{html.escape(headline)}</strong></p>
 <h2>Labels</h2>
 <table><thead><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>clips</th></tr></thead>
 <tbody>{rows}<tr><td><em>mean</em></td><td>{scores['precision']:.3f}</td>

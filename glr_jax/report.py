@@ -56,7 +56,7 @@ def write(folder: str, scores: dict[str, Any], config: Config, log: str) -> None
 
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, 'index.html'), 'w', encoding='utf-8') as file:
-        file.write(page(scores, config, _read_log(log)))
+        file.write(page(scores, headline(scores), config, _read_log(log)))
     path = os.path.join(folder, 'metrics.json')
     with storage.to_write(path) as partial, open(partial, 'w') as file:
         json.dump(scores, file, indent=2)

@@ -1,48 +1,136 @@
-"""The programs of a command are compiled once a machine, not once a start."""
+"""A command restarts itself for huge pages, and compiles its programs once per machine."""
 
 import os
+import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SAY = 'import os, sys; print(os.environ.get("GLIBC_TUNABLES"), os.getpid(), *sys.argv[1:])'
+COMMAND = f"""
+from glr_jax.devices import startup
+
+if __name__ == '__main__':
+    startup.restart_with_huge_pages()
+{SAY}
+"""
+STEPS = """
+import resource
+
+import jax
+import jax.numpy as jnp
+
+x = jnp.ones((64, 1 << 20))  # 256 MB
+step = jax.jit(lambda x: jnp.sqrt(x) + jnp.flip(x))
+faults = []
+for _ in range(3):
+    step(x).block_until_ready()
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[-1] - faults[-2])
+"""
 TRAIN_STEP = """
 import numpy as np
 import optax
-from glr_jax import compiled, parallel, programs
-from glr_jax.batches import Batch
+from glr_jax import train_step
 from glr_jax.config import ModelConfig
-from glr_jax.model import make_classifier
+from glr_jax.data.batches import Batch
+from glr_jax.devices import parallel, startup
+from glr_jax.nn.model import make_classifier
 
-compiled.keep()
+startup.enable_compilation_cache()
 mesh = parallel.make_mesh()
-classifier = make_classifier(ModelConfig(kernels=(64, 64), hidden=8), n_mels=6, num_labels=3, seed=0)
-program = programs.make_train_step(classifier, optax.adam(0.1), seed=0)
+config = ModelConfig(kernels=(64, 64), hidden=8)
+classifier = make_classifier(config, n_mels=6, num_labels=3, seed=0)
+program = train_step.make_train_step(classifier, optax.adam(0.1), seed=0)
 step = parallel.on_every_device(program, mesh, result='replicated')
-state = parallel.replicate(programs.init_state(classifier, optax.adam(0.1)), mesh)
+state = parallel.replicate(train_step.init_state(classifier, optax.adam(0.1)), mesh)
 mel = np.arange(2 * 64 * 6, dtype=np.uint8).reshape(2, 64, 6)
-print(float(step(state, Batch(mel, np.eye(3, dtype=np.float32)[:2], np.arange(2))).totals.loss))
+batch = Batch(mel, np.eye(3, dtype=np.float32)[:2], np.arange(2, dtype=np.int32))
+print(float(step(state, parallel.shard_batch(batch, mesh)).totals.loss))
 """
 SMALL = """
 import jax
-from glr_jax import compiled
+from glr_jax.devices import startup
 
-compiled.keep()
+startup.enable_compilation_cache()
 print(jax.jit(lambda x: 2 * x)(2.0))
 """
+linux = pytest.mark.skipif(sys.platform != 'linux', reason='huge pages are requested on Linux')
 
 
-def start(program: str, **environment: str) -> str:
-    """What a start of the program says on stdout; it has to be silent on stderr."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(('JAX_', 'XDG_'))}
-    done = subprocess.run(
-        [sys.executable, '-c', program],
-        env=kept | {'JAX_PLATFORMS': 'cpu'} | environment,
-        capture_output=True,
+def start(folder: Path, *arguments: str, **environment: str) -> str:
+    """What Python prints, started with these arguments in a folder; it must not warn."""
+    unset = ('JAX_', 'XDG_', 'GLIBC_TUNABLES')
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(unset)}
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=kept | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=600,
     )
-    assert (done.returncode, done.stderr) == (0, '')
-    return done.stdout
+    said, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, '')
+    return said.replace(str(process.pid), 'PID').strip()
+
+
+def write_command(folder: Path, init: str, program: str) -> None:
+    """Makes a package `command`, for `python -m command`."""
+    (folder / 'command').mkdir()
+    (folder / 'command' / '__init__.py').write_text(init)
+    (folder / 'command' / '__main__.py').write_text(program)
+
+
+@linux
+def test_a_command_restarts_as_the_same_process_with_the_same_arguments(tmp_path: Path) -> None:
+    write_command(tmp_path, '', COMMAND)
+    wanted = 'glibc.malloc.hugetlb=1 PID --a=b c d'
+    assert start(tmp_path, '-X', 'utf8', '-m', 'command', '--a=b', 'c d') == wanted
+
+
+def test_a_setting_of_the_user_is_kept(tmp_path: Path) -> None:
+    write_command(tmp_path, '', COMMAND)
+    assert start(tmp_path, '-m', 'command', GLIBC_TUNABLES='') == 'PID'
+
+
+@pytest.mark.parametrize('package', ['glr_jax', 'experiments'])
+def test_the_command_of_somebody_else_that_imports_ours_runs_once(
+    package: str, tmp_path: Path
+) -> None:
+    init = f'import {package}; print("imported")'
+    write_command(tmp_path, init, SAY)
+    assert start(tmp_path, '-m', 'command') == 'imported\nNone PID'
+    assert start(tmp_path, '-c', f'import {package}; {SAY}') == 'None PID'
+
+
+@linux
+@pytest.mark.parametrize('module', ['glr_jax.predict', 'experiments.gaps'])
+def test_commands_of_ours_restart(module: str, tmp_path: Path) -> None:
+    trap = 'import os\ndef execv(path, arguments):\n    print("restarted", *arguments[1:], flush=True)\n'
+    trap += '    os._exit(0)\nos.execv = execv\n'
+    (tmp_path / 'sitecustomize.py').write_text(trap)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    said = start(tmp_path, '-m', module, 'x', PYTHONPATH=path)
+    assert said == f'restarted -m {module} x'
+
+
+def has_huge_pages() -> bool:
+    """Whether Linux grants huge pages on request, and glibc can request them."""
+    path = Path('/sys/kernel/mm/transparent_hugepage/enabled')
+    name, version = platform.libc_ver()
+    known = name == 'glibc' and tuple(map(int, re.findall(r'\d+', version))) >= (2, 35)
+    return known and path.exists() and '[madvise]' in path.read_text()
+
+
+@pytest.mark.skipif(not has_huge_pages(), reason='this Linux or glibc has no such pages')
+def test_a_step_touches_few_pages(tmp_path: Path) -> None:
+    huge = start(tmp_path, '-c', STEPS, GLIBC_TUNABLES='glibc.malloc.hugetlb=1')
+    assert 20 * int(huge) < int(start(tmp_path, '-c', STEPS))
 
 
 def programs_in(folder: Path) -> dict[str, int]:
@@ -50,19 +138,19 @@ def programs_in(folder: Path) -> dict[str, int]:
     return {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.name.endswith('-cache')}
 
 
-def test_a_second_start_writes_no_program(tmp_path: Path) -> None:
-    first = start(TRAIN_STEP, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+def test_a_second_start_compiles_no_program(tmp_path: Path) -> None:
+    first = start(tmp_path, '-c', TRAIN_STEP, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
     written = programs_in(tmp_path)
     assert any('train_step' in name for name in written)
-    assert start(TRAIN_STEP, JAX_COMPILATION_CACHE_DIR=str(tmp_path)) == first
+    assert start(tmp_path, '-c', TRAIN_STEP, JAX_COMPILATION_CACHE_DIR=str(tmp_path)) == first
     assert programs_in(tmp_path) == written
 
 
-def test_by_default_programs_are_in_the_cache_folder_of_the_user(tmp_path: Path) -> None:
-    assert start(SMALL, XDG_CACHE_HOME=str(tmp_path)) == '4.0\n'
+def test_by_default_programs_go_to_the_cache_folder_of_the_user(tmp_path: Path) -> None:
+    assert start(tmp_path, '-c', SMALL, XDG_CACHE_HOME=str(tmp_path)) == '4.0'
     assert programs_in(tmp_path / 'glr_jax')
 
 
-def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:
+def test_a_read_only_cache_folder_is_no_reason_to_stop(tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
-    assert start(SMALL, XDG_CACHE_HOME=str(tmp_path / 'file')) == '4.0\n'
+    assert start(tmp_path, '-c', SMALL, XDG_CACHE_HOME=str(tmp_path / 'file')) == '4.0'

@@ -1,0 +1,127 @@
+"""Command lines: flags, flagfiles, help, and one line for what is wrong."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from glr_jax import cli, fields
+from glr_jax.config import Config, ModelConfig
+from glr_jax.errors import UsageError
+
+
+def parse(*arguments: str) -> Config:
+    return cli.parse(Config, ['train', *arguments], 'usage: train')
+
+
+def test_no_flags_give_the_defaults() -> None:
+    assert parse() == Config()
+
+
+def test_a_flag_reaches_its_section() -> None:
+    found = parse('--model.norm=batch', '--model.kernels=8,16,32', '--train.learning_rate=0.1')
+    assert found.model == dataclasses.replace(ModelConfig(), norm='batch', kernels=(8, 16, 32))
+    assert found.train.learning_rate == 0.1
+
+
+def test_a_config_survives_json() -> None:
+    run = parse('--model.kernels=8,16', '--workdir=w', '--parallel.mapper=pmap')
+    assert fields.from_dict(Config, json.loads(json.dumps(fields.to_dict(run)))) == run
+
+
+def test_flags_may_follow_arguments() -> None:
+    found = cli.parse_with_arguments(Config, ['predict', 'a.mp3', '--seed=3', 'b.mp3'], '')
+    assert found == (Config(seed=3), ['a.mp3', 'b.mp3'])
+
+
+@pytest.mark.parametrize(
+    ('argument', 'words'),
+    [
+        ('--model.nrom=glr', 'model.nrom'),
+        ('--model.norm=glrr', 'glr|glr_layer|batch'),
+        ('--train.epochs=0', '--train.epochs=0 must be at least 1'),
+        ('--train.epochs=many', 'train.epochs'),
+        ('--model.kernels=8,0', '--model.kernels=8,0 must be at least 1'),
+        ('--model.kernels=8,x', 'model.kernels'),
+        ('--model.kernels=', 'model.kernels'),
+        ('--model.dropout=1', '--model.dropout=1.0 must be at least 0 and less than 1'),
+        ('--train.learning_rate=nan', '--train.learning_rate=nan must be a finite number'),
+        ('--train.mixup=inf', '--train.mixup=inf must be a finite number'),
+        ('--seed=-1', '--seed=-1 must be at least 0 and at most 2147483647'),
+        ('--seed=4294967296', '--seed'),
+        ('--flagfile=/nowhere/x.flags', '/nowhere/x.flags'),
+        ('--seed', 'seed'),
+        ('stray', "unexpected argument 'stray'"),
+    ],
+)
+def test_a_wrong_flag_is_named_in_one_line(argument: str, words: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse(argument)
+    assert words in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+def test_flags_after_a_flagfile_override_it(tmp_path: Path) -> None:
+    flagfile = tmp_path / 'x.flags'
+    flagfile.write_text('# a comment\n\n--seed=5\n--model.cell=gru\n')
+    found = parse(f'--flagfile={flagfile}', '--seed=7')
+    assert (found.seed, found.model.cell) == (7, 'gru')
+    found = parse('--seed=7', '--flagfile', str(flagfile))
+    assert (found.seed, found.model.cell) == (5, 'gru')
+
+
+def test_a_flagfile_in_a_flagfile_is_relative_to_it_and_then_to_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'deep').mkdir()
+    (tmp_path / 'deep' / 'outer.flags').write_text('--flagfile=inner.flags\n--model.hidden=8')
+    (tmp_path / 'inner.flags').write_text('--seed=1')
+    monkeypatch.chdir(tmp_path)
+    assert parse('--flagfile=deep/outer.flags') == Config(seed=1, model=ModelConfig(hidden=8))
+    (tmp_path / 'deep' / 'inner.flags').write_text('--seed=2')
+    assert parse('--flagfile=deep/outer.flags').seed == 2
+
+
+def test_a_flagfile_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / 'x.flags').write_bytes(b'\xef\xbb\xbf--seed=5\r\n')
+    assert parse(f'--flagfile={tmp_path}/x.flags').seed == 5
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        (b'--flagfile=x.flags', 'includes itself'),
+        (b'seed=5', "has a line that is not a flag: 'seed=5'"),
+        (b'--seed=5\xff', 'is not text'),
+    ],
+)
+def test_a_wrong_flagfile_is_named(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / 'x.flags').write_bytes(content)
+    with pytest.raises(UsageError, match=words) as error:
+        parse(f'--flagfile={tmp_path}/x.flags')
+    assert 'x.flags' in str(error.value)
+
+
+def test_help_lists_every_flag_with_its_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('COLUMNS', '80')
+    with pytest.raises(SystemExit) as stop:
+        parse('--help')
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for flag in ('--workdir', '--data.split', '--model.norm', '--parallel.mapper', '[random-1]'):
+        assert flag in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize('length', range(18, 30))
+def test_help_never_runs_a_flag_into_its_text(
+    length: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = 'f' * length
+    made = dataclasses.make_dataclass('Made', [(name, int, fields.option(0, 'its text'))])
+    with pytest.raises(SystemExit):
+        cli.parse(made, ['x', '--help'], 'usage: x')
+    assert f'--{name}its' not in capsys.readouterr().out.replace('\n', '')
