@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# One run by N processes on this machine: launch/local.sh N --flag=value ...
-# Needs nothing but the project, and costs the memory of N processes. It is for CPUs, and for trying
-# out; the GPUs or TPU cores of one machine need only one process. Ctrl-C and SIGTERM keep a
-# checkpoint, and the same command goes on from it.
+# One run with N processes on this machine: launch/local.sh N --flag=value ...
+# Needs only the project and costs the memory of N processes. It is meant for CPUs and for trying
+# things out; one process drives all GPUs or TPU cores of a machine. Ctrl-C and SIGTERM save a
+# checkpoint, and the same command resumes from it.
+# PYTHON=.venv/bin/python launch/local.sh ... chooses the interpreter. Without PYTHON it is python,
+# or python3 if there is no python.
 set -euo pipefail
 
 if [[ ! ${1:-} =~ ^[1-9][0-9]*$ ]]; then
@@ -11,17 +13,22 @@ if [[ ! ${1:-} =~ ^[1-9][0-9]*$ ]]; then
 fi
 count=$1
 shift
-port=$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
+python=${PYTHON:-$(command -v python || command -v python3)} || {
+  echo 'launch/local.sh: no python found; set PYTHON=/path/to/python' >&2
+  exit 2
+}
+port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
 
 pids=()
 trap 'kill -TERM "${pids[@]}" 2>/dev/null' TERM INT
 for ((id = 0; id < count; id++)); do
-  python -m glr_jax.train "$@" --parallel.coordinator="127.0.0.1:$port" \
+  "$python" -m glr_jax.train "$@" --parallel.coordinator="127.0.0.1:$port" \
     --parallel.num_processes="$count" --parallel.process_id="$id" &
   pids+=("$!")
 done
 
-# The first failure is the run's; what still runs ten seconds later waits for the failed process.
+# The exit code is that of the first process to fail. A process that still runs ten seconds later is
+# waiting for the failed one.
 code=0
 while ((${#pids[@]})); do
   for id in "${!pids[@]}"; do

@@ -3,10 +3,11 @@
 #   launch/tpu_pod.sh [--dry-run] NAME ZONE TYPE SHARE --flag=value ...
 #   launch/tpu_pod.sh my-run us-west4-a v5litepod-16 10.0.0.2:/share \
 #     --data.dir=/mnt/share/data/mine --workdir=/mnt/share/runs/mine
-# Needs gcloud, logged in to a project with TPU quota, and an NFS export (Filestore, say), which all
-# hosts mount on /mnt/share: dataset and --workdir go there. Costs a spot slice of TYPE from the time
-# it is granted until the run is done; then it is deleted. If the slice is preempted, another is
-# asked for and the run goes on. --dry-run prints the commands instead.
+# Needs gcloud, logged in to a project with TPU quota, and an NFS export (such as Filestore) SHARE.
+# All hosts mount it at /mnt/share, where dataset and --workdir belong. Costs a spot slice of TYPE
+# from the time it is granted until the run is done; then the slice is deleted. If it is preempted,
+# the script requests another, and the run resumes. --dry-run only prints the commands. RUNTIME in
+# the environment sets the runtime version of the TPU VM.
 set -euo pipefail
 
 dry_run=
@@ -76,7 +77,7 @@ trap delete EXIT
 flags=$(printf '%q ' "$@")
 create
 until granted && install && train; do
-  # What failed on a slice that is still there would fail again.
+  # A command that failed on a slice that is still active would fail again.
   [[ $(state) == ACTIVE ]] && exit 1
   delete
   create
