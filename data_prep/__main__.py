@@ -115,7 +115,7 @@ def _part(text: str) -> range | None:
 def _archives(prep: Preparation) -> list[Archive]:
     if not prep.input:
         raise UsageError('--input=FOLDER is needed: where --download puts the archives')
-    storage.check_here(prep.input, '--input')
+    storage.check_local(prep.input, '--input')
     match prep.source:
         case 'gtzan':
             return [download.GTZAN]

@@ -201,7 +201,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        storage.check_here(self.workdir, '--workdir')
+        storage.check_local(self.workdir, '--workdir')
         pooled = math.prod(self.model.pools())
         if self.data.frames < pooled:
             raise UsageError(

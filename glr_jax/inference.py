@@ -10,8 +10,8 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Int, Num
 
-from glr_jax.data.batches import segments
 from glr_jax.data.dataset import Dataset
+from glr_jax.data.segments import segments
 from glr_jax.devices import parallel, processes
 from glr_jax.nn.model import Classifier, partition
 

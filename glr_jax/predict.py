@@ -41,9 +41,9 @@ from jaxtyping import Float, Num
 
 from glr_jax import inference, storage
 from glr_jax.cli import status
-from glr_jax.data import batches
 from glr_jax.data.audio import audio_files
 from glr_jax.data.mel import FrontEnd, mel_of_file
+from glr_jax.data.segments import segment_starts
 from glr_jax.errors import ClipError, UsageError, UserError
 from glr_jax.evaluate import restore
 
@@ -131,7 +131,7 @@ def tag(
             failed(path)
             continue
         waiting.append((path, mel))
-        segments += len(batches.segment_starts(len(mel), frames))
+        segments += len(segment_starts(len(mel), frames))
         if segments >= batch_size:
             yield from _decide(apply, waiting, frames, batch_size)
             waiting, segments = [], 0

@@ -1,7 +1,7 @@
-"""Files wherever they are: on this machine, or at gs://, s3://, ... through fsspec.
+"""Files on this machine, or at an address such as gs://bucket/file through fsspec.
 
-What is not here is copied to a temporary file before it is read, and written as one before it is
-sent off; so libraries that want a real file have one.
+A remote file is copied to a temporary file before it is read, and written to one before it is
+uploaded, so that libraries which need a real file get one.
 """
 
 import contextlib
@@ -17,54 +17,53 @@ from glr_jax.errors import UsageError, UserError
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is an address, as `gs://bucket/folder`."""
+    """Whether a path is an address such as `gs://bucket/folder`."""
     return re.match(r'[a-z][a-z0-9+.-]*://', path) is not None
 
 
-def check_here(path: str, flag: str) -> None:
-    """Raises `UsageError` for an address where only a folder of this machine will do."""
+def check_local(path: str, flag: str) -> None:
+    """Raises `UsageError` if the value of a flag that needs a local folder is an address."""
     if is_remote(path):
         raise UsageError(
-            f'{flag}={path}: this has to be a folder of this machine, or of a file system that it '
-            'mounts'
+            f'{flag}={path}: this must be a local folder, or one on a mounted file system'
         )
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder is there."""
+    """Whether a file or folder exists."""
     if not is_remote(path):
         return os.path.exists(path)
-    with _reached(path) as system:
+    with _file_system(path) as system:
         system.invalidate_cache(path.rpartition('/')[0])  # others may have written since
         return system.exists(path)
 
 
 def is_folder(path: str) -> bool:
-    """Whether it is a folder; where there are none, whether any name begins with it."""
+    """Whether a path is a folder; in an object store, whether it is a prefix of any object."""
     if not is_remote(path):
         return os.path.isdir(path)
-    with _reached(path) as system:
+    with _file_system(path) as system:
         return system.isdir(path)
 
 
 def entries(folder: str) -> dict[str, bool]:
-    """{name: whether it is a folder} of what is in a folder."""
+    """The entries of a folder: {name: whether it is a folder}."""
     if not is_remote(folder):
         with os.scandir(folder) as found:
             return {entry.name: entry.is_dir() for entry in found}
-    with _reached(folder) as system:
+    with _file_system(folder) as system:
         return {
             name: entry['type'] == 'directory'
             for entry in system.ls(folder, detail=True, refresh=True)
-            if (name := _below(entry['name'], folder, system))
+            if (name := _relative(entry['name'], folder, system))
         }
 
 
 def files_below(folder: str) -> Iterator[str]:
-    """Files at any depth, in order, without those whose name or folder begins with a dot."""
+    """All files below a folder, sorted; skips files and folders whose name begins with a dot."""
     if is_remote(folder):
-        with _reached(folder) as system:
-            names = sorted(_below(path, folder, system) for path in system.find(folder))
+        with _file_system(folder) as system:
+            names = sorted(_relative(path, folder, system) for path in system.find(folder))
         for name in names:
             if name and not any(part.startswith('.') for part in name.split('/')):
                 yield os.path.join(folder, name)
@@ -77,10 +76,10 @@ def files_below(folder: str) -> Iterator[str]:
 
 
 def stamp(path: str) -> str:
-    """Changes when the file does; '' where there is none."""
+    """A text that changes when the file changes; '' if there is no such file."""
     try:
         if is_remote(path):
-            with _reached(path) as system:
+            with _file_system(path) as system:
                 return system.ukey(path)
         info = os.stat(path)
     except OSError:
@@ -89,15 +88,15 @@ def stamp(path: str) -> str:
 
 
 def make_folder(path: str) -> None:
-    """Makes a folder, and those above it, where there are folders."""
+    """Creates a folder and its parents; object stores have no folders to create."""
     if not is_remote(path):
         os.makedirs(path, exist_ok=True)
 
 
 def remove(path: str) -> None:
-    """Removes a file, if it is there, or a folder with all that is in it."""
+    """Removes a file, or a folder and everything in it; does nothing if neither exists."""
     if is_remote(path):
-        with contextlib.suppress(FileNotFoundError), _reached(path) as system:
+        with contextlib.suppress(FileNotFoundError), _file_system(path) as system:
             system.rm(path, recursive=True)
     elif os.path.isdir(path):
         shutil.rmtree(path)
@@ -108,7 +107,7 @@ def remove(path: str) -> None:
 
 @contextlib.contextmanager
 def to_read(path: str) -> Iterator[str]:
-    """The name of a file here with the content, for as long as it is read.
+    """Gives the path of a local file with the same content, for the length of a `with` block.
 
     Raises:
       OSError: an address cannot be reached or read.
@@ -118,19 +117,22 @@ def to_read(path: str) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory() as scratch:
         local = os.path.join(scratch, 'copy' + os.path.splitext(path)[1])
-        with _reached(path) as system:
+        with _file_system(path) as system:
             system.get_file(path, local)
         yield local
 
 
 @contextlib.contextmanager
 def to_write(path: str) -> Iterator[str]:
-    """The name of a file to write; it gets to `path` whole or not at all, whatever happens."""
+    """Gives the path of a local file to write in a `with` block.
+
+    It becomes `path` when the block ends. If the block fails, `path` stays as it was.
+    """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as scratch:
             local = os.path.join(scratch, 'new')
             yield local
-            with _reached(path) as system:
+            with _file_system(path) as system:
                 system.put_file(local, path)
         return
     partial = f'{path}.partial-{os.getpid()}'
@@ -145,22 +147,24 @@ def to_write(path: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _reached(path: str) -> Iterator[Any]:
-    """The file system of an address; what goes wrong with it, by any library, is an `OSError`."""
+def _file_system(path: str) -> Iterator[Any]:
+    """The fsspec file system of an address; whatever fails in it is raised as an `OSError`."""
     scheme = path.partition('://')[0]
     try:
         import fsspec
 
         yield fsspec.filesystem(scheme)
     except ImportError as error:
-        raise UserError(f"{path}: {error} (pip install -e '.[gs]' or '.[s3]')") from None
+        raise UserError(
+            f"{path}: {error}; install it with: pip install -e '.[gs]' (or '.[s3]')"
+        ) from None
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
-    except Exception as error:  # of aiohttp, botocore, google.auth, ...
+    except Exception as error:  # from aiohttp, botocore, google.auth, ...
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise OSError(errno.EIO, reason, path) from error
 
 
-def _below(path: str, folder: str, system: Any) -> str:
-    """What is left of a path after the folder's; file systems list paths without their scheme."""
+def _relative(path: str, folder: str, system: Any) -> str:
+    """A path relative to a folder; file systems list paths without their scheme."""
     return system._strip_protocol(path)[len(system._strip_protocol(folder)) :].strip('/')

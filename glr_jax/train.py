@@ -143,7 +143,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
         plans = [
             batches.plan_batch(step, batch_size, clips, seed, part, mixup) for step in dispatch
         ]
-        payloads = batches.stack([pipeline.payload(plan) for plan in plans])
+        payloads = input_pipeline.stack([pipeline.payload(plan) for plan in plans])
         return dispatch.stop, parallel.shard_batch(payloads, mesh, mapper)
 
     # Loop: one dispatch at a time; after each epoch validation, a line of log, a checkpoint.
@@ -154,7 +154,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
         Trace(config.workdir, config.profile) as trace,
         Log(config.workdir, batch_size=batch_size, steps=steps, done=done) as log,
     ):
-        for step, payloads in batches.prefetch(send, dispatches):
+        for step, payloads in input_pipeline.prefetch(send, dispatches):
             state = train_steps(state, payloads, *pipeline.held)
             stops = stops_here()
             log.step(step, state.totals)

@@ -190,7 +190,7 @@ def measure_feeds(choice: Throughput) -> list[Row]:
             plan = batches.plan_batch(step, size, clips, seed=0, part=slice(size), mixup=0.4)
             return parallel.shard_batch(feed.payload(plan), mesh)
 
-        sent = lambda: batches.prefetch(send, range(count))
+        sent = lambda: input_pipeline.prefetch(send, range(count))
         return lambda: [jax.block_until_ready(batch(item, *feed.held)) for item in sent()]
 
     source = np.ones(COPIED // 4, np.float32)

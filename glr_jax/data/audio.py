@@ -1,4 +1,4 @@
-"""Audio files: which files are audio, and their samples as mono."""
+"""Audio files: which files are audio, and how their samples are read."""
 
 import contextlib
 import os
@@ -12,25 +12,29 @@ from jaxtyping import Float
 from glr_jax import storage
 from glr_jax.errors import ClipError
 
-# libsndfile opens aiff and caf too, and 'raw' would take any file at all for audio.
+# 'raw' is left out: libsndfile would read any file as raw audio. The others have several suffixes.
 AUDIO_SUFFIXES = {f'.{name.lower()}' for name in soundfile.available_formats()} - {'.raw'} | {
     *('.aif', '.aifc', '.oga', '.opus')
 }
 
 
 def audio_files(folder: str) -> Iterator[str]:
-    """Files below a folder whose suffix libsndfile knows, sorted; hidden ones are left out."""
+    """All files below a folder with a suffix that libsndfile reads, sorted; skips hidden ones."""
     for path in storage.files_below(folder):
         if os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES:
             yield path
 
 
 def load_audio(path: str, sample_rate: int) -> Float[np.ndarray, ' samples']:
-    """Reads a file of any format, channel count and rate that libsndfile knows, as mono.
+    """Reads an audio file as mono at a given sample rate.
 
     Args:
-      path: wav, flac, ogg, mp3, au, aiff, ...
+      path: any format that libsndfile reads (wav, flac, ogg, mp3, au, aiff, ...), with any number
+        of channels and any sample rate.
       sample_rate: the rate to resample to, in Hz.
+
+    Returns:
+      float32, the mean of the channels.
 
     Raises:
       ClipError: the file cannot be read, is empty, or holds NaN or infinite samples.
@@ -41,12 +45,12 @@ def load_audio(path: str, sample_rate: int) -> Float[np.ndarray, ' samples']:
             open(local, 'rb') as file,
             _quiet_decoder(),
         ):
-            # By a name libsndfile takes the word of a suffix: any bytes at all named .au are audio.
-            # An mp3 alone needs its name, since tags and junk may come before the first frame.
+            # Given a path, libsndfile trusts the suffix: any bytes in a file named .au are audio.
+            # Only an mp3 needs its path, since tags and junk may precede the first frame.
             source = os.fsencode(local) if local.lower().endswith('.mp3') else file
             with soundfile.SoundFile(source) as audio:
                 rate, mono = audio.samplerate, _read_mono(audio)
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless .raw
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: .raw, which has no header
         raise ClipError('cannot be decoded as audio') from None
     except OSError as error:
         raise ClipError(f'cannot be read: {error.strerror}') from None
@@ -61,7 +65,7 @@ def load_audio(path: str, sample_rate: int) -> Float[np.ndarray, ' samples']:
 
 @contextlib.contextmanager
 def _quiet_decoder() -> Iterator[None]:
-    """Drops what libmpg123 prints of a damaged mp3: the clip's own fate says it better."""
+    """Hides what libmpg123 prints about a damaged mp3; the clip's error says it better."""
     stderr = os.dup(2)
     try:
         with open(os.devnull, 'w') as nowhere:
@@ -73,12 +77,12 @@ def _quiet_decoder() -> Iterator[None]:
 
 
 def _read_mono(audio: soundfile.SoundFile) -> Float[np.ndarray, ' samples']:
-    """The mean of the channels, read piece by piece: an hour of eight channels is large.
+    """The mean of the channels, read in pieces: an hour of eight channels would fill the memory.
 
-    A product with a vector, since NumPy's mean over so short an axis takes as long as decoding.
+    Uses a matrix product, since NumPy's mean over so short an axis takes as long as decoding.
     """
-    share = np.full(audio.channels, 1 / audio.channels, np.float32)
+    average = np.full(audio.channels, 1 / audio.channels, np.float32)
     pieces = [np.zeros(0, np.float32)]
     while len(piece := audio.read(1 << 20, dtype='float32', always_2d=True)):
-        pieces.append(piece @ share)
+        pieces.append(piece @ average)
     return np.concatenate(pieces)

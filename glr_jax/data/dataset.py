@@ -1,4 +1,4 @@
-"""A dataset folder opened for reading: who is in a split, and the mel of any clip at any time."""
+"""An open dataset folder: which clips each split has, and the spectrogram of any clip."""
 
 import dataclasses
 import os
@@ -21,15 +21,15 @@ class Dataset:
     """Clips, numbered in the order of the records.
 
     Attributes:
-      folder: where it is.
-      ids: one a clip.
-      labels: class names.
+      folder: where the dataset is.
+      ids: one per clip.
+      labels: the class names, in order.
       targets: the number of each clip's label.
-      splits: {split: side of each clip}.
-      front_end: how mels were made, or at least how they are stored.
-      from_audio: whether `front_end` made them; otherwise audio cannot be tagged later.
-      n_mels: bands.
-      mel_dtype: of a stored spectrogram.
+      splits: {split: side of each clip, '' if it is on none}.
+      front_end: how spectrograms are stored and, if `from_audio`, how they were computed.
+      from_audio: whether `front_end` computed them; if not, a model cannot tag audio later.
+      n_mels: mel bands.
+      mel_dtype: type of the stored spectrograms.
     """
 
     folder: str
@@ -47,8 +47,12 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def mel(self, clip: int) -> Num[np.ndarray, 'frames mels']:
-        """The stored spectrogram of a clip, its checksum verified."""
+    def mel(self, clip: int | np.integer) -> Num[np.ndarray, 'frames mels']:
+        """The stored spectrogram of a clip, after its checksum is verified.
+
+        Raises:
+          UserError: the record is damaged, or is not the clip in this row of splits.csv.
+        """
         file = int(np.searchsorted(self._starts, clip, side='right')) - 1
         try:
             data = self._files[file][clip - self._starts[file]]
@@ -58,12 +62,12 @@ class Dataset:
         if id != self.ids[clip]:
             raise UserError(
                 f'{self.folder}/splits.csv does not match the records: row {clip + 1} is '
-                f'{self.ids[clip]!r}, the record {id!r}; keep its row order'
+                f'{self.ids[clip]!r}, but the record is {id!r}; keep the rows in their order'
             )
         return mel
 
     def stored_bytes(self, clips: Int[np.ndarray, ' some']) -> Int[np.ndarray, ' some']:
-        """The size of clips' records: their spectrograms, and little more. Nothing is read."""
+        """The size of each clip's record, little more than its spectrogram; reads nothing."""
         return np.concatenate([np.diff(file.offsets) for file in self._files])[clips]
 
     def members(self, split: str, side: str) -> Int[np.ndarray, ' members']:
@@ -74,40 +78,44 @@ class Dataset:
         """
         if split not in self.splits:
             raise UserError(
-                f'--data.split={split} is not in {self.folder}; there are {", ".join(self.splits)}'
+                f'--data.split={split} is not in {self.folder}/splits.csv; choose one of '
+                f'{", ".join(self.splits)}'
             )
         return np.flatnonzero(np.asarray(self.splits[split]) == side)
 
     def held_out(self, split: str) -> str:
-        """The side that the report is on: test, or validation where a protocol has no test."""
+        """The side to report scores on: test, or validation if the split has no test clips."""
         return SIDES[2] if len(self.members(split, SIDES[2])) else SIDES[1]
 
 
 def open_dataset(folder: str) -> Dataset:
-    """Opens a dataset folder; reads no more than its tables and the records' headers.
+    """Opens a dataset folder; reads only its tables and the records' headers.
 
     Raises:
-      UserError: the folder is not there, is unfinished, or is damaged.
+      UserError: the folder was not found, is unfinished, or is damaged.
     """
     table_path = os.path.join(folder, 'splits.csv')
     written_last = os.path.join(folder, 'front_end.json')
     if not storage.exists(written_last) or not storage.exists(table_path):
-        state = 'is not a finished dataset' if storage.is_folder(folder) else 'is not there'
+        state = 'is not a finished dataset' if storage.is_folder(folder) else 'was not found'
         raise UserError(
-            f'{folder} {state}; make it by: python -m data_prep --out={folder} --source=...'
+            f'{folder} {state}; create it with: python -m data_prep --out={folder} --source=...'
         )
     features, paths = records.read_metadata(folder)
     if not paths:
-        raise UserError(f'{folder} was not made by this version of data_prep; prepare it again')
+        raise UserError(f'{folder} was written by another version of data_prep; prepare it again')
     try:
-        with ThreadPoolExecutor() as pool:  # shards that are not here take a while to come
+        with ThreadPoolExecutor() as pool:  # remote shards take a while to fetch
             files = list(pool.map(RecordFile, paths))
     except (CorruptRecordError, OSError) as error:
         raise UserError(f'{error}; prepare the dataset again') from None
     rows = records.read_table(table_path)
     counts = [len(file) for file in files]
     if sum(counts) != len(rows):
-        raise UserError(f'{folder} has {sum(counts)} records, but {len(rows)} rows in splits.csv')
+        raise UserError(
+            f'{folder} has {sum(counts)} records, but {len(rows)} rows in splits.csv; '
+            'prepare the dataset again'
+        )
     front_end, from_audio = records.read_front_end(folder)
     labels = tuple(features['label'].names)
     number = {label: k for k, label in enumerate(labels)}
@@ -130,9 +138,14 @@ def open_dataset(folder: str) -> Dataset:
 def band_statistics(
     dataset: Dataset, clips: Int[np.ndarray, ' clips'], at_most: int = 4096
 ) -> tuple[Float[np.ndarray, ' mels'], Float[np.ndarray, ' mels']]:
-    """Mean and deviation of each mel band over the training clips, or evenly drawn ones of many.
+    """Mean and standard deviation of each mel band over clips.
 
-    A band that hardly varies (above an mp3's low-pass, say) is given a deviation of 1.
+    A band that hardly varies (above the low-pass filter of an mp3, say) has a deviation of 1.
+
+    Args:
+      dataset: where the clips are.
+      clips: the training clips.
+      at_most: if there are more clips than this, use an evenly spaced selection.
     """
     chosen = clips[:: -(-len(clips) // at_most)]
     frames, total, squares = 0, np.zeros(dataset.n_mels), np.zeros(dataset.n_mels)

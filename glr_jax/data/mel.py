@@ -1,4 +1,4 @@
-"""Audio to log-mel spectrograms: librosa's front end, in decibels below the clip's peak."""
+"""Audio to log-mel spectrograms with librosa, in decibels below the clip's peak."""
 
 import dataclasses
 import functools
@@ -17,17 +17,22 @@ from glr_jax.fields import check_fields, option
 
 @dataclasses.dataclass(frozen=True)
 class FrontEnd:
-    """What turns samples into a mel spectrogram; kept with the dataset and the checkpoint."""
+    """How samples become a mel spectrogram; stored with the dataset and with each checkpoint."""
 
-    sample_rate: int = option(22050, 'Hz; every clip is resampled to it', minimum=1)
-    n_fft: int = option(2048, 'samples in a window', minimum=2)
-    hop_length: int = option(512, 'samples between two frames', minimum=1)
-    n_mels: int = option(128, 'mel bands', minimum=1)
-    htk: bool = option(False, 'mel scale of the paper (Eq. 2) instead of Slaney')
-    ref: float = option(0.0, "power that is 0 dB; 0: each clip's own peak", minimum=0.0)
-    top_db: float = option(80.0, 'dB below 0 at which the spectrogram is floored', 1.0)
+    sample_rate: int = option(
+        22050, 'Hz; every clip is resampled to this rate', minimum=1, maximum=768_000
+    )
+    n_fft: int = option(2048, 'window length in samples', minimum=2)
+    hop_length: int = option(512, 'samples from one frame to the next', minimum=1)
+    n_mels: int = option(128, 'number of mel bands', minimum=1)
+    htk: bool = option(False, 'use the HTK mel scale, as the paper does (Eq. 2), not Slaney')
+    ref: float = option(0.0, "the power at 0 dB; 0 = each clip's own peak", minimum=0)
+    top_db: float = option(
+        80.0, 'values below -top_db dB are raised to -top_db dB', minimum=1, maximum=400
+    )
     mel_dtype: Literal['uint8', 'float32'] = option(
-        'uint8', 'how dB are stored: uint8 spans -top_db..0 and no more, float32 has them all'
+        'uint8',
+        'how dB are stored: uint8: in 256 levels from -top_db to 0; float32: as they are',
     )
 
     def __post_init__(self) -> None:
@@ -35,14 +40,14 @@ class FrontEnd:
 
 
 def check(front_end: FrontEnd) -> None:
-    """Raises `UsageError` for values that do not go together."""
+    """Raises `UsageError` if the window is so short that mel bands would be empty."""
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # librosa's, of empty filters
+        warnings.simplefilter('ignore')  # librosa warns of empty filters too
         empty = int((~_mel_filters(front_end).any(1)).sum())
     if empty:
         raise UsageError(
             f'--n_fft={front_end.n_fft} is too short for --n_mels={front_end.n_mels}: {empty} of '
-            'the bands would have no frequency in them; raise the one or lower the other'
+            'the bands would be empty; give a larger --n_fft or a smaller --n_mels'
         )
 
 
@@ -53,34 +58,35 @@ def log_mel(
 
     Args:
       samples: mono, at `front_end.sample_rate`.
-      front_end: window, hop and mel scale.
+      front_end: window, hop, mel scale and range of dB.
 
     Returns:
-      float32 from -top_db up, 0 being the clip's peak or the power `ref`.
+      float32, at least -top_db; 0 dB is the clip's peak or the power `ref`. There are
       `1 + samples // hop_length` frames.
 
     Raises:
-      ClipError: the clip is shorter than a window, or silent (no peak to refer to).
+      ClipError: the clip is silent, shorter than one window, or has samples above 1e9.
     """
     if len(samples) < front_end.n_fft:
         raise ClipError(f'is shorter than one window ({len(samples)} of {front_end.n_fft} samples)')
     if np.abs(samples).max() > 1e9:
-        raise ClipError('has samples too large to square in float32')
+        raise ClipError('has samples too large for float32 (above 1e9)')
     padded = np.pad(samples, front_end.n_fft // 2)
-    power = np.concatenate([_mel_power(part, front_end) for part in _parts(padded, front_end)], 1)
+    powers = [_mel_power(piece, front_end) for piece in _pieces(padded, front_end)]
+    power = np.concatenate(powers, 1)
     peak = power.max()
-    if peak <= 1e-10:  # power_to_db's own floor
+    if peak <= 1e-10:  # librosa's floor in power_to_db
         raise ClipError('is silent')
     decibels = librosa.power_to_db(power, ref=front_end.ref or peak, top_db=None)
     return np.maximum(decibels, -front_end.top_db).T
 
 
-def _parts(
+def _pieces(
     padded: Float[np.ndarray, ' samples'], front_end: FrontEnd, frames: int = 2048
-) -> Iterator[Float[np.ndarray, ' samples']]:
-    """Stretches of so many frames, so that the memory of an hour's transform is that of a minute's.
+) -> Iterator[Float[np.ndarray, ' piece_samples']]:
+    """The samples of a few thousand frames at a time, so that long clips need little memory.
 
-    30 s are one stretch.
+    A clip of 30 s is one piece.
     """
     count = 1 + (len(padded) - front_end.n_fft) // front_end.hop_length
     for start in range(0, count, frames):
@@ -110,7 +116,7 @@ def _mel_filters(front_end: FrontEnd) -> Float[np.ndarray, 'mels bins']:
 def encode(
     decibels: Float[np.ndarray, 'frames mels'], front_end: FrontEnd
 ) -> Num[np.ndarray, 'frames mels']:
-    """DB as they are stored: float32, or uint8 where 0..255 spans -top_db..0 dB."""
+    """Decibels to stored values: float32, or uint8 with 0..255 for -top_db..0 dB."""
     if front_end.mel_dtype == 'float32':
         return decibels.astype(np.float32)
     scaled = (decibels + front_end.top_db) * (255 / front_end.top_db)
@@ -120,7 +126,7 @@ def encode(
 def decode(
     mel: UInt8[np.ndarray, 'frames mels'] | Float[np.ndarray, 'frames mels'], front_end: FrontEnd
 ) -> Float[np.ndarray, 'frames mels']:
-    """Stored values back to dB; at top_db 80 within 0.16 dB of what `encode` was given."""
+    """Stored values to decibels; with uint8 and a top_db of 80 they are exact to 0.16 dB."""
     if front_end.mel_dtype == 'float32':
         return mel
     return mel.astype(np.float32) * (front_end.top_db / 255) - front_end.top_db
@@ -129,10 +135,14 @@ def decode(
 def mel_of_samples(
     samples: Float[np.ndarray, ' samples'], front_end: FrontEnd
 ) -> Num[np.ndarray, 'frames mels']:
-    """Samples to the stored mel spectrogram."""
+    """Samples to a mel spectrogram as it is stored."""
     return encode(log_mel(samples, front_end), front_end)
 
 
 def mel_of_file(path: str, front_end: FrontEnd) -> Num[np.ndarray, 'frames mels']:
-    """An audio file to the stored mel spectrogram; raises `ClipError` as its parts do."""
+    """An audio file to a mel spectrogram as it is stored.
+
+    Raises:
+      ClipError: as in `load_audio` and `log_mel`.
+    """
     return mel_of_samples(load_audio(path, front_end.sample_rate), front_end)

@@ -1,4 +1,4 @@
-"""The TFRecord file format without TensorFlow: framed records, each with its checksums.
+"""The TFRecord file format without TensorFlow: framed records with checksums.
 
 A record is: length (uint64), masked CRC-32C of the length (uint32), data, masked CRC-32C of the
 data (uint32), little-endian. https://www.tensorflow.org/tutorials/load_data/tfrecord
@@ -19,17 +19,17 @@ _FOOTER = struct.Struct('<I')
 
 
 class CorruptRecordError(Exception):
-    """A record whose checksum is wrong or that ends early; the message names file and offset."""
+    """A record has a wrong checksum or ends early; the message names the file and the offset."""
 
 
 def masked_crc(data: bytes) -> int:
-    """CRC-32C, rotated and offset as TFRecord wants it."""
+    """CRC-32C, rotated and offset as TFRecord requires."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def write_records(path: str, records: Iterable[bytes]) -> None:
-    """Writes a file that is either whole or not there, whatever happens on the way."""
+    """Writes a TFRecord file; if anything fails, `path` stays as it was."""
     with storage.to_write(path) as local, open(local, 'wb') as file:
         for data in records:
             length = struct.pack('<Q', len(data))
@@ -38,18 +38,18 @@ def write_records(path: str, records: Iterable[bytes]) -> None:
 
 
 class RecordFile:
-    """Random access to the records of one file; many threads may read at once.
+    """Random access to the records of a file; several threads may read at once.
 
     Args:
       path: an uncompressed TFRecord file.
 
     Raises:
-      CorruptRecordError: a header is wrong or the file ends within a record.
+      CorruptRecordError: a header is wrong, or the file ends within a record.
     """
 
     def __init__(self, path: str):
         self.path = path
-        with storage.to_read(path) as local:  # a copy of one that is not here goes with its file
+        with storage.to_read(path) as local:  # an open copy can still be read once it is deleted
             self._descriptor = os.open(local, os.O_RDONLY)
         try:
             self.offsets = self._scan()
@@ -60,8 +60,8 @@ class RecordFile:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, index: int) -> bytes:
-        """The data of a record, its checksum verified."""
+    def __getitem__(self, index: int | np.integer) -> bytes:
+        """The data of a record, after its checksum is verified."""
         start, end = int(self.offsets[index]), int(self.offsets[index + 1])
         frame = os.pread(self._descriptor, end - start, start)
         data = frame[_HEADER.size : -_FOOTER.size]
@@ -73,8 +73,8 @@ class RecordFile:
         """Closes the file."""
         os.close(self._descriptor)
 
-    def _scan(self) -> Int64[np.ndarray, ' records+1']:
-        """Where each record begins, and where the last one ends: headers only are read."""
+    def _scan(self) -> Int64[np.ndarray, ' offsets']:
+        """Where each record begins, and the end of the last one; reads only the headers."""
         size, offset, offsets = os.fstat(self._descriptor).st_size, 0, [0]
         while offset < size:
             header = os.pread(self._descriptor, _HEADER.size, offset)

@@ -1,0 +1,60 @@
+"""Segments: the pieces of a clip that the model sees, each `frames` frames long.
+
+Training takes one random crop per clip; evaluation takes segments that cover the clip.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Num
+
+
+def crop(
+    mel: Num[np.ndarray, 'length mels'], frames: int, start: float
+) -> Num[np.ndarray, 'frames mels']:
+    """One segment of a clip; a clip that is too short is repeated.
+
+    Args:
+      mel: a spectrogram of any length.
+      frames: frames per segment.
+      start: where the segment begins, from 0 (first possible frame) to just under 1 (last).
+    """
+    mel = lengthen(mel, frames)
+    first = int(first_frame(start, len(mel), frames))
+    return mel[first : first + frames]
+
+
+def first_frame(start: Any, length: Any, frames: int) -> Any:
+    """The first frame of a crop, or of several; clips must have at least `frames` frames.
+
+    Computed on the host in float64: float32 could not reach every frame of a long clip.
+    """
+    return np.asarray(start * (length - frames + 1)).astype(np.int64)
+
+
+def segments(
+    mel: Num[np.ndarray, 'length mels'], frames: int
+) -> Num[np.ndarray, 'segments frames mels']:
+    """Evenly spaced segments that cover a clip; the clip's decision is the mean over them.
+
+    A clip of 30 s has 1292 frames, which is two of the paper's segments of 640. The first segment
+    begins and the last one ends with the clip, so segments may overlap or leave small gaps.
+    """
+    mel = lengthen(mel, frames)
+    return np.stack([mel[start : start + frames] for start in segment_starts(len(mel), frames)])
+
+
+def segment_starts(length: int, frames: int) -> Int[np.ndarray, ' segments']:
+    """The first frame of each segment of a clip; a clip shorter than a segment has one."""
+    length = max(length, frames)
+    count = max(1, round(length / frames))
+    return np.linspace(0, length - frames, count).round().astype(int)
+
+
+def lengthen(
+    mel: Num[np.ndarray, 'length mels'], frames: int
+) -> Num[np.ndarray, 'at_least_frames mels']:
+    """The clip, repeated until it has `frames` frames if it has fewer."""
+    if len(mel) >= frames:
+        return mel
+    return np.pad(mel, ((0, frames - len(mel)), (0, 0)), mode='wrap')
