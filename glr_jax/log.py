@@ -4,7 +4,6 @@ import json
 import os
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -54,9 +53,7 @@ class Log:
     def __enter__(self) -> 'Log':
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.close()
         self._lines.close()
         self._events.close()

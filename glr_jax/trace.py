@@ -1,7 +1,6 @@
 """A profiler trace of some steps, for xprof or ui.perfetto.dev."""
 
 import os
-from types import TracebackType
 
 import jax
 
@@ -28,9 +27,7 @@ class Trace:
     def __enter__(self) -> 'Trace':
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._first is not None and self._steps:  # the run was shorter
             self._stop()
 

@@ -1,10 +1,20 @@
-"""Eight simulated devices for every test, and a small dataset of noise that several read."""
+"""Eight simulated devices, checked shapes and types, and small datasets and a run to share."""
 
 import os
+import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'  # tests leave the user's own cache alone
+if 'PYTEST_XDIST_WORKER' not in os.environ:  # all workers and commands compile a program once
+    _CACHE = tempfile.TemporaryDirectory(prefix='glr_jax-tests-')
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
+    os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
+from jaxtyping import install_import_hook
+
+# Every annotated shape and type is checked at every call.
+install_import_hook(['glr_jax', 'data_prep', 'experiments'], 'typechecker.checked')
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +23,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.__main__ import main
+from data_prep.__main__ import main as prepare
+from glr_jax import train
+from glr_jax.data.dataset import Dataset
+from glr_jax.data.mel import FrontEnd
 
 jax.config.update('jax_num_cpu_devices', 8)
 
@@ -21,6 +34,11 @@ PathLike = TypeVar('PathLike', Path, str)
 LABELS = ('hiss', 'hum', 'rain')
 IDS = [f'{label}/{k}.wav' for label in LABELS for k in range(8)]
 RANDOM = ['random-1', 'random-2', 'random-3']
+PITCHES = {'high': 3000, 'low': 200, 'middle': 900}  # Hz
+SMALL_RUN = [
+    *('--data.frames=32', '--train.batch_size=8', '--train.epochs=6'),
+    *('--model.kernels=16,16', '--model.hidden=16', '--train.learning_rate=0.01'),
+]
 
 
 def write_music(folder: Path) -> Path:
@@ -33,10 +51,50 @@ def write_music(folder: Path) -> Path:
     return folder
 
 
+def write_tone(
+    path: Path, hertz: float, seconds: float, rate: int = 22050, channels: int = 1
+) -> None:
+    """A clip whose label can be told by its pitch."""
+    time_axis = np.arange(int(rate * seconds)) / rate
+    noise = np.random.default_rng(int(hertz)).standard_normal((len(time_axis), channels))
+    wave = 0.5 * np.sin(2 * np.pi * hertz * time_axis)[:, None] + 0.02 * noise
+    soundfile.write(path, wave, rate)
+
+
 def run(music: Path | str, out: PathLike, *flags: str) -> PathLike:
+    """Prepares a dataset in this process."""
     command = ['data_prep', f'--input={music}', f'--out={out}', '--clips_per_shard=5']
-    main([*command, '--num_workers=1', *flags])
+    prepare([*command, '--num_workers=1', *flags])
     return out
+
+
+class MadeDataset(Dataset):
+    """A dataset of spectrograms in memory."""
+
+    mels: Sequence[np.ndarray]
+
+    def mel(self, clip: int) -> np.ndarray:
+        return self.mels[clip]
+
+
+def make_dataset(
+    labels: Sequence[str], targets: Sequence[int], mels: Sequence[np.ndarray] = ()
+) -> Dataset:
+    made = MadeDataset(
+        folder='made',
+        ids=[f'clip {k}' for k in range(len(targets))],
+        labels=tuple(labels),
+        targets=np.asarray(targets, np.int32),
+        splits={},
+        front_end=FrontEnd(),
+        from_audio=True,
+        n_mels=2,
+        mel_dtype=np.dtype('uint8'),
+        _files=[],
+        _starts=np.zeros(1, np.int64),
+    )
+    object.__setattr__(made, 'mels', mels)
+    return made
 
 
 @pytest.fixture(scope='session')
@@ -46,5 +104,30 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='session')
 def prepared(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once, to be read only."""
+    """A dataset of noise; to be read only."""
     return run(music, tmp_path_factory.mktemp('data') / 'set')
+
+
+@pytest.fixture(scope='session')
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three labels told apart by their pitch, ten clips each; to be read only."""
+    folder = tmp_path_factory.mktemp('tones')
+    for label, hertz in PITCHES.items():
+        (folder / label).mkdir()
+        for k in range(10):
+            write_tone(folder / label / f'{k}.wav', hertz * (1 + 0.02 * k), 1.0 + 0.1 * k)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def tones_dataset(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their dataset; to be read only."""
+    return run(tones, tmp_path_factory.mktemp('data') / 'tones', '--clips_per_shard=32')
+
+
+@pytest.fixture(scope='session')
+def tones_run(tones_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on it; to be read only."""
+    folder = tmp_path_factory.mktemp('runs') / 'tones'
+    train.main(['train', f'--workdir={folder}', f'--data.dir={tones_dataset}', *SMALL_RUN])
+    return folder

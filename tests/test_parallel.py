@@ -30,7 +30,7 @@ def batch_of(step: int, size: int = 16) -> Batch:
 def train(
     devices: int, mapper: parallel.Mapper = 'shard_map', accumulate: int = 1, **model: Any
 ) -> Any:
-    """Parameters after four steps on so many devices, and loss and accuracy after each."""
+    """Parameters after four steps on some devices, and loss and accuracy after each."""
     mesh = parallel.make_mesh(jax.devices()[:devices])
     classifier = make_classifier(ModelConfig(**CONFIG, **model), n_mels=6, num_labels=3, seed=0)
     classifier.deviation[...] = 50 + classifier.deviation[...]
@@ -39,14 +39,14 @@ def train(
     state = parallel.replicate(train_step.init_state(classifier, OPTIMIZER), mesh)
     curve = []
     for k in range(4):
-        state = step(state, batch_of(k))
+        state = step(state, parallel.shard_batch(batch_of(k), mesh, mapper))
         loss, correct, cases = jax.device_get(state.totals)
         curve.append((loss / cases, correct / cases))
     return jax.device_get(nnx.to_pure_dict(state.params)), curve
 
 
 @pytest.mark.parametrize('mapper', ['shard_map', 'pmap'])
-def test_a_step_takes_the_memory_of_the_state_before_it(mapper) -> None:
+def test_a_step_reuses_the_memory_of_the_old_state(mapper) -> None:
     mesh = parallel.make_mesh(jax.devices()[:2])
     classifier = make_classifier(ModelConfig(**CONFIG), n_mels=6, num_labels=3, seed=0)
     program = train_step.make_train_step(classifier, optax.adam(0.1), seed=0)
@@ -55,9 +55,10 @@ def test_a_step_takes_the_memory_of_the_state_before_it(mapper) -> None:
     pointers = lambda tree: {
         x.addressable_data(0).unsafe_buffer_pointer() for x in jax.tree.leaves(tree)
     }
-    before = step(state, batch_of(0))
+    batches = [parallel.shard_batch(batch_of(k), mesh, mapper) for k in range(2)]
+    before = step(state, batches[0])
     was_at = pointers(before)
-    after = step(before, batch_of(1))
+    after = step(before, batches[1])
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
     assert pointers(after) == was_at
 
@@ -75,18 +76,20 @@ def differences(one: Any, other: Any) -> float:
         ('pmap', 2, 4),
     ],
 )
-def test_devices_micro_batches_and_mapper_do_not_matter(mapper, accumulate, devices) -> None:
+def test_devices_micro_batches_and_mapper_do_not_change_results(
+    mapper, accumulate, devices
+) -> None:
     assert differences(train(1), train(devices, mapper, accumulate)) < 1e-5
 
 
 def test_batch_norm_normalises_over_a_micro_batch() -> None:
     assert differences(train(1, norm='batch'), train(1, accumulate=4, norm='batch')) > 1e-3
-    # Micro-batches in time are batches in space, but for the running statistics.
+    # Micro-batches one after the other normalise like devices side by side.
     parts, devices = train(1, accumulate=4, norm='batch'), train(4, norm='batch')
     assert differences(parts, devices) < 1e-5
 
 
-def test_synchronised_batch_norm_does_not_either_but_per_device_batch_norm_does() -> None:
+def test_devices_change_per_device_batch_norm_but_not_the_synchronised_one() -> None:
     assert differences(train(1, norm='batch_sync'), train(4, norm='batch_sync')) < 1e-5
     assert differences(train(1, norm='batch'), train(4, norm='batch')) > 1e-3
 
@@ -97,7 +100,7 @@ def test_training_changes_the_parameters_and_dropout_is_on() -> None:
 
 
 def all_reduces(norm: str, accumulate: int) -> tuple[int, int]:
-    """How many a train step does once, and how many for every micro-batch."""
+    """How many a train step does once, and how many per micro-batch."""
     mesh = parallel.make_mesh()
     classifier = make_classifier(ModelConfig(**CONFIG, norm=norm), n_mels=6, num_labels=3, seed=0)
     program = train_step.make_train_step(classifier, OPTIMIZER, seed=0, accumulate=accumulate)
@@ -111,11 +114,11 @@ def all_reduces(norm: str, accumulate: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize('accumulate', [1, 4])
-def test_one_all_reduce_a_step_for_glr(accumulate: int) -> None:
+def test_glr_needs_one_all_reduce_per_step(accumulate: int) -> None:
     assert all_reduces('glr', accumulate) == (1, 0)
 
 
-def test_synchronised_batch_norm_needs_more_for_every_layer_and_micro_batch() -> None:
+def test_synchronised_batch_norm_needs_more_per_layer_and_micro_batch() -> None:
     layers = 2  # after the convolution, and on the inputs of the recurrence
     assert all_reduces('batch_sync', 1) == (1 + 2 * layers, 0)  # forward and backward
     assert all_reduces('batch_sync', 4) == (1, 2 * layers)
@@ -123,13 +126,12 @@ def test_synchronised_batch_norm_needs_more_for_every_layer_and_micro_batch() ->
 
 @pytest.mark.parametrize('mapper', ['shard_map', 'pmap'])
 def test_sharded_results_come_back_in_order(mapper) -> None:
-    program = lambda state, x: state * x
-    double = parallel.on_every_device(
-        program, parallel.make_mesh(), mapper=mapper, result='sharded'
-    )
-    np.testing.assert_array_equal(double(np.float32(2), np.arange(16)), 2 * np.arange(16))
+    program, mesh = lambda state, x: state * x, parallel.make_mesh()
+    double = parallel.on_every_device(program, mesh, mapper=mapper, result='sharded')
+    x = parallel.shard_batch(np.arange(16), mesh, mapper)
+    np.testing.assert_array_equal(double(np.float32(2), x), 2 * np.arange(16))
 
 
-def test_a_batch_that_cannot_be_shared_is_refused_by_its_flag() -> None:
+def test_a_batch_that_cannot_be_divided_is_refused_by_its_flag() -> None:
     with pytest.raises(UserError, match=r'--train.batch_size=12 .* multiple of 8'):
         parallel.process_slice(12, parallel.make_mesh())

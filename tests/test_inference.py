@@ -1,0 +1,67 @@
+"""Clips of any length to probabilities: every clip counts once, whatever the batch."""
+
+import itertools
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from conftest import make_dataset
+
+from glr_jax import inference
+
+FRAMES = 8
+# Clips whose first value is their label's number, of several lengths.
+MELS = [np.full((length, 2), k % 3, np.uint8) for k, length in enumerate((3, 8, 9, 20, 33, 8, 70))]
+
+
+def apply(mel: np.ndarray) -> np.ndarray:
+    """A classifier that reads the label off the segment, with probability 0.8."""
+    return 0.1 + 0.7 * np.eye(3)[mel[:, 0, 0].astype(int)]
+
+
+@pytest.mark.parametrize('batch_size', [1, 3, 8, 100])
+def test_every_clip_counts_once_whatever_the_batch(batch_size: int) -> None:
+    seen = []
+
+    def counting(mel: np.ndarray) -> np.ndarray:
+        seen.append(len(mel))
+        return apply(mel)
+
+    found = inference.decide(counting, iter(MELS), frames=FRAMES, batch_size=batch_size)
+    segments = [1, 1, 1, 2, 4, 1, 9]
+    assert np.bincount(found.owner).tolist() == segments
+    assert len(set(seen)) == 1  # the last batch is padded: one program is compiled
+    assert seen[0] % jax.local_device_count() == 0
+    assert found.clips.argmax(1).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    np.testing.assert_allclose(found.clips.sum(1), 1)
+
+
+def test_a_clip_is_the_mean_of_its_segments() -> None:
+    values = itertools.count()
+    rising = lambda mel: np.asarray([[next(values), 1.0] for _ in mel])
+    found = inference.decide(rising, [np.zeros((32, 2), np.uint8)], frames=FRAMES, batch_size=8)
+    np.testing.assert_array_equal(found.segments[:, 0], [0, 1, 2, 3])
+    np.testing.assert_array_equal(found.clips, [[1.5, 1.0]])
+
+
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_processes_share_the_clips_and_all_get_all_results(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_dataset('abc', [0, 1, 2, 0, 1, 2, 1], MELS)  # the last is decided wrongly
+    monkeypatch.setattr(jax, 'process_count', lambda: count)
+    sent: list[list[np.ndarray]] = [[] for _ in range(count)]
+
+    def run(process: int, gather: Any) -> Any:
+        monkeypatch.setattr(jax, 'process_index', lambda: process)
+        monkeypatch.setattr(inference.processes, 'gather', gather)
+        members = np.arange(len(MELS))
+        return inference.decide_members(apply, dataset, members, frames=FRAMES, batch_size=8)
+
+    for process in range(count):  # what each would send
+        run(process, lambda x, process=process: sent[process].append(x) or np.stack([x] * count))
+    received = iter(np.stack([each[k] for each in sent]) for k in range(2))
+    probabilities, segment_accuracy = run(0, lambda x: next(received))
+    assert probabilities.argmax(1).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert segment_accuracy == pytest.approx(10 / 19)

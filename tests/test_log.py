@@ -1,0 +1,86 @@
+"""The log and the trace of a run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from glr_jax.log import Log
+from glr_jax.trace import Trace
+from glr_jax.train_step import Totals
+
+VALIDATION = {'loss': 0.5, 'accuracy': 0.75, 'macro_f1': 0.7}
+TOTALS = Totals(jnp.float32(6.0), jnp.float32(3.0), jnp.float32(4.0))
+
+
+def epoch(log: Log, number: int) -> None:
+    """Four steps and what follows them."""
+    for step in range(4 * number - 3, 4 * number + 1):
+        log.step(step, TOTALS)
+    log.epoch(number, 4 * number, TOTALS, VALIDATION)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+
+
+def test_each_epoch_is_a_row_a_line_and_a_few_events(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Log(str(tmp_path), batch_size=1, steps=8, done=0) as log:
+        epoch(log, 1)
+        epoch(log, 2)
+    first, second = rows(tmp_path)
+    assert (first['epoch'], first['step'], second['step']) == (1, 4, 8)
+    assert (first['loss'], first['accuracy']) == (1.5, 0.75)
+    assert (first['validation_loss'], first['validation_macro_f1']) == (0.5, 0.7)
+    assert second['clips_per_second'] > 0
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.split()[:2] for line in lines] == [['epoch', '1'], ['epoch', '2']]
+    assert 'loss 1.500' in lines[0]
+    assert len(list((tmp_path / 'tensorboard').iterdir())) == 1
+
+
+def test_rows_of_steps_that_were_not_saved_are_removed_on_resuming(tmp_path: Path) -> None:
+    with Log(str(tmp_path), batch_size=1, steps=8, done=0) as log:
+        epoch(log, 1)
+        epoch(log, 2)
+    with open(tmp_path / 'metrics.jsonl', 'a') as file:
+        file.write('{"epoch": 3, "st')  # cut off by a power failure
+    with Log(str(tmp_path), batch_size=1, steps=8, done=4):
+        assert [row['step'] for row in rows(tmp_path)] == [4]
+
+
+def test_other_processes_write_and_print_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, 'process_index', lambda: 1)
+    with Log(str(tmp_path), batch_size=1, steps=4, done=0) as log:
+        epoch(log, 1)
+    assert capfd.readouterr().err == ''
+    assert not [path for path in tmp_path.rglob('*') if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ('wanted', 'dispatches', 'traced'),
+    [(0, [1, 2, 3], []), (2, [1, 2, 3, 4], ['start', 'stop']), (9, [1, 2], ['start', 'stop'])],
+)
+def test_a_trace_starts_after_the_first_dispatch_and_always_stops(
+    wanted: int,
+    dispatches: list[int],
+    traced: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+    monkeypatch.setattr(jax.profiler, 'start_trace', lambda *_, **__: calls.append('start'))
+    monkeypatch.setattr(jax.profiler, 'stop_trace', lambda: calls.append('stop'))
+    with Trace(str(tmp_path), wanted) as trace:
+        trace.step(dispatches[0], TOTALS)
+        assert calls == traced[:1]
+        for step in dispatches[1:]:
+            trace.step(step, TOTALS)
+    assert calls == traced
