@@ -1,4 +1,4 @@
-"""What a model costs: its parameters, and the arithmetic of a forward pass."""
+"""What a model costs: its number of parameters, and the arithmetic of a forward pass."""
 
 import math
 
@@ -11,22 +11,21 @@ from glr_jax.nn.rnn import GATES
 
 
 def parameters(config: ModelConfig, n_mels: int, num_labels: int) -> int:
-    """How many numbers are trained."""
-    return size(
-        partition(nnx.eval_shape(lambda: make_classifier(config, n_mels, num_labels, seed=0)))[1]
-    )
+    """The number of trained parameters of a classifier; computes no weights."""
+    abstract = nnx.eval_shape(lambda: make_classifier(config, n_mels, num_labels, seed=0))
+    return size(partition(abstract)[1])
 
 
 def size(params: nnx.State) -> int:
-    """How many numbers they are."""
+    """The number of values in all arrays together."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
 def flops(config: ModelConfig, n_mels: int, num_labels: int, frames: int) -> int:
-    """Floating-point operations of a segment's forward pass, a multiply-add being two.
+    """Floating-point operations in the forward pass of one segment; a multiply-add counts as two.
 
-    Products of matrices alone: norms, non-linearities and pooling are a few per cent more. A
-    train step takes about three times as many, less what the input's gradient would.
+    Counts matrix products only: norms, non-linearities and pooling add a few per cent. A train
+    step takes about three times as many, less those of the input's gradient, which is not needed.
     """
     layers, total = config.conv_layers(), 0
     images = config.conv == '2d' and bool(layers)

@@ -1,4 +1,4 @@
-"""Global Layer Regularization: the normalisation itself, a pure function."""
+"""Global Layer Regularization (GLR): the normalisation itself, as a pure function."""
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -15,29 +15,32 @@ def glr(
     axis: int | tuple[int, ...] = -1,
     epsilon: float = EPSILON,
 ) -> Float[Array, 'batch *positions features']:
-    """Normalises the summed inputs of each training case by its own mean and deviation.
+    """Normalises the summed inputs of each training case by their own mean and deviation.
 
     Eq. 7-8 of the paper: `mean = sum(a) / H` and `sigma = sqrt(sum((a - mean)^2) / H)` over the
-    `H` units of a layer, the same for every unit and different for every case; then each unit
-    has its own adaptive gain and bias. The non-linearity comes after.
+    `H` units of a layer. All units of a layer share these statistics; every training case has its
+    own. Each unit then has its own adaptive gain and bias. The non-linearity comes after.
+
+    Over the features (`axis=-1`) this is the formula of layer normalisation (Ba et al., 2016). GLR
+    applies it at each position before the non-linearity, and inside the recurrence at each step.
 
     Args:
-      a: summed inputs. Statistics are taken in float32 whatever the type.
-      gain: one a unit; initially 1.
-      bias: one a unit; initially 0.
-      axis: what a layer is. -1, the features at each position; or every axis but the first, all
-        units of the layer. The first axis is the training case and is never reduced.
+      a: summed inputs. The statistics are computed in float32, whatever the type.
+      gain: one per unit; initially 1.
+      bias: one per unit; initially 0.
+      axis: what counts as a layer. -1: the features at each position. Every axis but the first:
+        all units of the layer. The first axis is the training case and is never reduced.
       epsilon: added to the variance.
 
     Returns:
-      The shape and type of `a`.
+      The normalised inputs, with the shape and type of `a`.
 
     Raises:
-      ValueError: `axis` has the first axis in it, which would mix training cases.
+      ValueError: `axis` includes the first axis, which would mix training cases.
     """
     axes = (axis,) if isinstance(axis, int) else axis
     if any(k % a.ndim == 0 for k in axes):
-        raise ValueError(f'axis {axis} would mix the training cases of the first axis')
+        raise ValueError(f'axis {axis} includes the first axis, so it would mix training cases')
     wide = a.astype(jnp.float32)
     centred = wide - jnp.mean(wide, axes, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axes, keepdims=True)

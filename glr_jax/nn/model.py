@@ -1,10 +1,10 @@
-"""The classifier: convolutions, a recurrent layer, softmax; and its baselines, CNN and RNN.
+"""The classifier (convolutions, a recurrent layer, logits) and its CNN and RNN variants.
 
     mel [B, T, F] -> standardise -> (conv -> norm -> ReLU -> max-pool) x n -> recurrence -> logits
 
-The norm is passed into the blocks. Baselines leave out the convolutions or the recurrence. Blocks
-compute in the type of their input; everything before the first block and after the recurrence, the
-parameters, and the statistics of norms are float32.
+The norm is passed into the blocks. The CNN leaves out the recurrence, the RNN the convolutions.
+Blocks compute in the type of their input. Everything before the first block and after the
+recurrence is float32, and so are the parameters and the norms' statistics.
 """
 
 import math
@@ -23,26 +23,44 @@ from glr_jax.nn.rnn import GATES, recur
 
 
 class InputStatistic(nnx.Variable):
-    """Mean or standard deviation of each mel band over the training clips; kept, not trained."""
+    """Mean or standard deviation of each mel band over the training clips; saved, not trained."""
 
 
 class ConvBlock(nnx.Module):
-    """Convolution, norm, ReLU, max-pool."""
+    """Convolution, norm, ReLU, max-pool.
+
+    Args:
+      shape: of the kernel: one size per axis of positions, then features and kernels.
+      pool: max-pool size.
+      norm: the normalisation of the summed inputs.
+      rngs: source of the initial weights.
+    """
 
     def __init__(self, shape: Sequence[int], *, pool: int, norm: Norm, rngs: nnx.Rngs):
         self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), tuple(shape)))
         self.norm = norm.layer(shape[-1])
         self.pool = pool
 
-    def __call__(self, x: Array) -> Array:
-        """[batch, time, (frequency,) features] to [batch, pooled..., kernels]."""
+    def __call__(
+        self, x: Float[Array, 'batch *positions features']
+    ) -> Float[Array, 'batch *pooled kernels']:
+        """Applies the block; positions are time, or time and frequency."""
         summed = conv(x, self.kernel[...].astype(x.dtype))
-        # The ReLU of the maximum is the maximum of the ReLUs, for fewer values.
+        # max_pool(relu(...)) is the same, but this way the ReLU has fewer values to compute.
         return jax.nn.relu(max_pool(self.norm(summed).astype(x.dtype), self.pool))
 
 
 class Recurrent(nnx.Module):
-    """A recurrent layer with the norm on the summed inputs of every step (Eq. 5)."""
+    """A recurrent layer that normalises the summed inputs at every step (Eq. 5).
+
+    Args:
+      features: number of inputs.
+      hidden: number of units.
+      cell: simple, gru or lstm.
+      norm: the normalisation; one that cannot go inside a recurrence normalises its inputs.
+      implementation: auto, scan or fused, as in `rnn.recur`.
+      rngs: source of the initial weights.
+    """
 
     def __init__(
         self,
@@ -64,11 +82,11 @@ class Recurrent(nnx.Module):
             self.input_norm = norm.layer(gates * hidden)
         else:
             self.gain = nnx.Param(jnp.ones((gates, hidden)))
-            remember = 1.0 if cell == 'lstm' else 0.0  # an LSTM starts with its forget gate open
+            remember = 1.0 if cell == 'lstm' else 0.0  # bias 1 keeps an LSTM's forget gate open
             self.bias = nnx.Param(jnp.zeros((gates, hidden)).at[1:2].set(remember))
 
     def __call__(self, x: Float[Array, 'batch time features']) -> Float[Array, 'batch time hidden']:
-        """The hidden state at every step."""
+        """Returns the hidden state at every step."""
         summed = x @ self.input_kernel[...].astype(x.dtype)
         gain = bias = None
         if self.step_norm is None:
@@ -88,12 +106,12 @@ class Recurrent(nnx.Module):
 
 
 class Classifier(nnx.Module):
-    """Mel spectrograms to the logits of each label.
+    """Maps mel spectrograms to one logit per label.
 
     Args:
-      config: architecture.
-      n_mels: bands of the spectrograms.
-      num_labels: number of classes.
+      config: the architecture.
+      n_mels: mel bands of the spectrograms.
+      num_labels: number of labels.
       norm: the normalisation in every block.
       rngs: source of the initial weights.
 
@@ -110,7 +128,7 @@ class Classifier(nnx.Module):
         layers = config.conv_layers()
         self.images = config.conv == '2d' and bool(layers)
         if self.images and n_mels < math.prod(pool for _, pool in layers):
-            raise ValueError(f'pooling leaves none of {n_mels} mel bands')
+            raise ValueError(f'pooling leaves none of the {n_mels} mel bands')
         features, bands = (1, n_mels) if self.images else (n_mels, 1)
         blocks = []
         for kernels, pool in layers:
@@ -139,11 +157,14 @@ class Classifier(nnx.Module):
     def __call__(
         self, mel: Num[Array, 'batch time mels'], keys: Key[Array, ' batch'] | None = None
     ) -> Float[Array, 'batch labels']:
-        """Logits.
+        """Computes the logits of a batch.
 
         Args:
-          mel: as stored in the dataset.
-          keys: one per case, for dropout; None switches dropout off.
+          mel: spectrograms as stored in the dataset, not yet standardised.
+          keys: one random key per case, for dropout; None switches dropout off.
+
+        Returns:
+          The logits; with the readout `local`, the logarithms of the mean probabilities.
         """
         x = (mel.astype(jnp.float32) - self.mean[...]) / self.deviation[...]
         x = (x[..., None] if self.images else x).astype(self.dtype)
@@ -158,7 +179,7 @@ class Classifier(nnx.Module):
                 return self.output(dropout(x[:, -1], self.dropout, keys))
             case 'mean':
                 return self.output(dropout(x.mean(1), self.dropout, keys))
-            case 'local':  # Eq. 6, O_t = softmax(V h_t), then the mean over time
+            case 'local':  # Eq. 6: O_t = softmax(V h_t), then the mean over time
                 local = jax.nn.log_softmax(self.output(dropout(x, self.dropout, keys)))
                 return jax.nn.logsumexp(local, axis=1) - jnp.log(local.shape[1])
 
@@ -166,9 +187,15 @@ class Classifier(nnx.Module):
 def dropout(
     x: Float[Array, 'batch *rest'], rate: float, keys: Key[Array, ' batch'] | None
 ) -> Float[Array, 'batch *rest']:
-    """Drops units at a rate.
+    """Zeroes units at random and scales up the others.
 
-    Each case draws from its own key, so the other cases and the devices do not matter.
+    Each case draws from its own key, so its result depends neither on the rest of the batch nor on
+    the number of devices.
+
+    Args:
+      x: any units, one row per case.
+      rate: the probability that a unit is dropped.
+      keys: one random key per case; None switches dropout off.
     """
     if keys is None or rate == 0:
         return x
@@ -177,11 +204,11 @@ def dropout(
 
 
 def partition(classifier: Classifier) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-    """Structure, trained parameters, and statistics that are kept but not trained."""
+    """Splits a classifier into its structure, trained parameters, and untrained statistics."""
     return nnx.split(classifier, nnx.Param, ...)  # type: ignore[return-value]
 
 
 def make_classifier(config: ModelConfig, n_mels: int, num_labels: int, seed: int) -> Classifier:
-    """The classifier of a config, its weights drawn from a seed."""
+    """The classifier that a config describes, with weights drawn from a seed."""
     norm = make_norm(config.norm, axis_name='data')
     return Classifier(config, n_mels=n_mels, num_labels=num_labels, norm=norm, rngs=nnx.Rngs(seed))

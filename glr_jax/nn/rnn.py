@@ -1,4 +1,4 @@
-"""Recurrence with the norm inside: three cells, and the choice of how they are computed."""
+"""Recurrence with the norm inside: three cells, and the choice of how to compute them."""
 
 import functools
 from collections.abc import Callable
@@ -14,63 +14,68 @@ from glr_jax.nn import fused_rnn
 from glr_jax.nn.glr import glr
 
 GATES: dict[CellName, int] = {'simple': 1, 'gru': 3, 'lstm': 4}
-# (summed inputs, gain, bias) -> input of the non-linearity, as in norms.py
-StepNorm = Callable[[Array, Array, Array], Array]
-# (summed inputs [batch, gates, hidden], which gates) -> inputs of the non-linearities
-GateNorm = Callable[[Array, slice], Array]
+State = Float[Array, 'batch hidden']
+PerUnit = Float[Array, ' hidden']
+GateInputs = Float[Array, 'batch gates hidden']
+HiddenKernel = Float[Array, 'hidden gates hidden']
+# (summed inputs, gain, bias) -> inputs of the non-linearity, as in norms.py
+StepNorm = Callable[[State, PerUnit, PerUnit], State]
+# (summed inputs, which gates they belong to) -> inputs of the non-linearities
+GateNorm = Callable[[GateInputs, slice], GateInputs]
 
 
 def recur(
     cell: CellName,
     x: Float[Array, 'batch time gates hidden'],
-    hidden_kernel: Float[Array, 'hidden gates hidden'],
+    hidden_kernel: HiddenKernel,
     gain: Float[Array, 'gates hidden'] | None = None,
     bias: Float[Array, 'gates hidden'] | None = None,
     *,
     norm: StepNorm | None = None,
     implementation: Recurrence = 'auto',
 ) -> Float[Array, 'batch time hidden']:
-    """Runs a cell over time from a state of zeros.
+    """Runs a cell over time, starting from a state of zeros.
 
-    The one place that chooses how a recurrence is computed, for the platform that it is compiled
-    for: `lax.scan`, or on a GPU one kernel for all steps where there is one.
+    The one place that chooses how a recurrence is computed, separately for each platform that JAX
+    compiles for: `lax.scan`, or one fused kernel for all steps.
 
     Args:
       cell: simple (Eq. 5), gru or lstm.
       x: the inputs times the input kernel.
       hidden_kernel: multiplies the previous hidden state.
-      gain: of the norm.
-      bias: of the norm.
-      norm: normalises the summed inputs of each gate; None: they stay as they are.
-      implementation: auto, scan or fused; results are the same.
+      gain: the norm's gain.
+      bias: the norm's bias.
+      norm: normalises the summed inputs of each gate; None: they are used as they are.
+      implementation: scan; fused; or auto: fused on a GPU where possible, else scan. Results are
+        the same.
 
     Returns:
       The hidden state at every step.
 
     Raises:
-      ValueError: `implementation` is 'fused', but there is no kernel for this cell and norm.
+      ValueError: `implementation` is 'fused', but this cell, norm or size has no fused kernel.
     """
     if norm is None or gain is None or bias is None:
         gate_norm: GateNorm = lambda a, gates: a
-        glr_parameters: tuple[Array, ...] = ()
+        norm_parameters: tuple[PerUnit, ...] = ()
     else:
         over_gates = jax.vmap(norm, in_axes=(1, 0, 0), out_axes=1)
         gate_norm = lambda a, gates: over_gates(a, gain[gates], bias[gates])
-        glr_parameters = gain[0], bias[0]
+        norm_parameters = gain[0], bias[0]
     scanned = functools.partial(scan, cell, norm=gate_norm)
     fusible = cell == 'simple' and norm is glr and x.shape[-1] <= MAX_FUSED_HIDDEN
 
     def fused(x: Array, hidden_kernel: Array, target: fused_rnn.Target | None = None) -> Array:
-        return fused_rnn.recur(x[:, :, 0], hidden_kernel[:, 0], *glr_parameters, target=target)
+        return fused_rnn.recur(x[:, :, 0], hidden_kernel[:, 0], *norm_parameters, target=target)
 
     if implementation == 'fused':
         if not fusible:
             raise ValueError(
-                'there is a fused kernel only for the simple cell with GLR and at most '
-                f'{MAX_FUSED_HIDDEN} units'
+                'only the simple cell with GLR and at most '
+                f"{MAX_FUSED_HIDDEN} units has a fused kernel; use implementation='auto'"
             )
         return fused(x, hidden_kernel)
-    # A TPU's kernel compiles too, but whether it beats the scan has not been measured.
+    # The kernel compiles for TPUs too, but nobody has measured whether it beats the scan there.
     branches = {'cpu': functools.partial(scanned, unroll=1)}
     if fusible and implementation == 'auto' and fused_rnn.compiles_for(jax.local_devices()):
         branches['cuda'] = functools.partial(fused, target=fused_rnn.CUDA)
@@ -80,7 +85,7 @@ def recur(
 def scan(
     cell: CellName,
     x: Float[Array, 'batch time gates hidden'],
-    hidden_kernel: Float[Array, 'hidden gates hidden'],
+    hidden_kernel: HiddenKernel,
     norm: GateNorm,
     *,
     unroll: int = 8,
@@ -92,13 +97,16 @@ def scan(
       x: the inputs times the input kernel.
       hidden_kernel: multiplies the previous hidden state.
       norm: normalises the summed inputs of some gates.
-      unroll: steps per turn of the loop. By the compiler's estimate, 8 save a TPU a fifth of the
-        time. A CPU gains nothing and takes longer to compile.
+      unroll: steps per iteration of the loop. By the compiler's estimate, 8 saves a fifth of the
+        time on a TPU. A CPU gains nothing and takes longer to compile.
+
+    Returns:
+      The hidden state at every step.
     """
     step, carries = {'simple': (_simple, 1), 'gru': (_gru, 1), 'lstm': (_lstm, 2)}[cell]
     zeros = jnp.zeros((x.shape[0], x.shape[-1]), x.dtype)
 
-    def advance(carry: tuple[Array, ...], x_t: Array) -> tuple[tuple[Array, ...], Array]:
+    def advance(carry: tuple[State, ...], x_t: GateInputs) -> tuple[tuple[State, ...], State]:
         carry = step(carry, x_t, hidden_kernel, norm)
         return carry, carry[0]
 
@@ -106,18 +114,18 @@ def scan(
     return jnp.swapaxes(hidden, 0, 1)
 
 
-def _times(h: Array, kernel: Array) -> Array:
+def _times(h: State, kernel: HiddenKernel) -> GateInputs:
     return jnp.einsum('bh,hgk->bgk', h, kernel)
 
 
-def _simple(carry: Any, x: Array, kernel: Array, norm: GateNorm) -> tuple[Array]:
+def _simple(carry: Any, x: GateInputs, kernel: HiddenKernel, norm: GateNorm) -> tuple[State]:
     """Eq. 5: h = tanh(norm(U x + W h))."""
     (h,) = carry
     return (jnp.tanh(norm(x + _times(h, kernel), slice(None)))[:, 0],)
 
 
-def _gru(carry: Any, x: Array, kernel: Array, norm: GateNorm) -> tuple[Array]:
-    """Cho et al. (2014); each gate's whole summed input is normalised, hence r * h before W."""
+def _gru(carry: Any, x: GateInputs, kernel: HiddenKernel, norm: GateNorm) -> tuple[State]:
+    """Cho et al. (2014); each gate's whole summed input is normalised, so r * h comes before W."""
     (h,) = carry
     first, last = slice(0, 2), slice(2, 3)
     gates = jax.nn.sigmoid(norm(x[:, first] + _times(h, kernel[:, first]), first))
@@ -126,7 +134,7 @@ def _gru(carry: Any, x: Array, kernel: Array, norm: GateNorm) -> tuple[Array]:
     return ((1 - update) * proposal + update * h,)
 
 
-def _lstm(carry: Any, x: Array, kernel: Array, norm: GateNorm) -> tuple[Array, Array]:
+def _lstm(carry: Any, x: GateInputs, kernel: HiddenKernel, norm: GateNorm) -> tuple[State, State]:
     """Hochreiter & Schmidhuber (1997) with a forget gate; gates i, f, g, o."""
     h, c = carry
     a = norm(x + _times(h, kernel), slice(None))
