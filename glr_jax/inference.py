@@ -59,7 +59,7 @@ def on_local_devices(classifier: Classifier) -> Callable[[ModelState], Apply]:
 
 def decide(
     apply: Apply,
-    mels: Iterable[Num[np.ndarray, 'length mels']],
+    mels: Iterable[Num[np.ndarray, '_ mels']],
     *,
     frames: int,
     batch_size: int,

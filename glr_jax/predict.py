@@ -121,7 +121,7 @@ def tag(
       batch_size: segments per batch.
       failed: called with each file that cannot be read.
     """
-    waiting: list[tuple[str, Num[np.ndarray, 'length mels']]] = []
+    waiting: list[tuple[str, Num[np.ndarray, '_ mels']]] = []
     segments = 0
     for path in files:
         try:

@@ -1,4 +1,7 @@
+"""The classifier against the NumPy reference, and what its output may depend on."""
+
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -9,7 +12,8 @@ import pytest
 from flax import nnx
 
 from glr_jax.config import ModelConfig
-from glr_jax.nn.model import Classifier, dropout, make_classifier
+from glr_jax.errors import UsageError
+from glr_jax.nn.model import Classifier, dropout, make_classifier, partition
 from tests import reference
 
 N_MELS, FRAMES, LABELS = 10, 14, 3
@@ -18,20 +22,62 @@ NORMS = ('glr', 'glr_layer', 'batch', 'group', 'none')
 
 
 def small(**changes: Any) -> Classifier:
-    """A small classifier with weights, gains, biases and input statistics all drawn at random."""
-    model = make_classifier(dataclasses.replace(SMALL, **changes), N_MELS, LABELS, seed=0)
-    rng = np.random.default_rng(1)
-    for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-        noise = 0.2 * rng.standard_normal(leaf.shape)
-        leaf[...] = leaf[...] + jnp.asarray(noise, jnp.float32) * (path[-1] != 'hidden_kernel')
-    model.mean[...] = jnp.linspace(100, 120, N_MELS)
-    model.deviation[...] = jnp.linspace(40, 60, N_MELS)
+    """A small classifier in training mode, with all parameters and statistics drawn at random."""
+    config = dataclasses.replace(SMALL, **changes)
+    # Its own initial weights would take seconds to compile.
+    model = nnx.eval_shape(lambda: make_classifier(config, N_MELS, LABELS, seed=0))
     model.train()
-    return model
+    graph, state = nnx.split(model)
+    rng = np.random.default_rng(1)
+    for path, leaf in nnx.to_flat_state(state):
+        leaf.set_value(jnp.asarray(draw(path, leaf.shape, rng), jnp.float32))
+    return nnx.merge(graph, state)
+
+
+def draw(path: tuple, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Random values of a parameter or statistic, of a size that suits it."""
+    noise = rng.standard_normal(shape)
+    match path[-1]:
+        case 'mean' | 'deviation' if len(path) == 1:  # of the inputs
+            return 110 + 5 * noise if path[-1] == 'mean' else 50 + 5 * noise
+        case 'kernel' | 'input_kernel':
+            return noise * np.sqrt(2 / np.prod(shape[:-1]))
+        case 'hidden_kernel':
+            return noise / np.sqrt(shape[0])
+        case 'gain' | 'scale' | 'var':
+            return 1 + 0.2 * noise
+        case 'bias' | 'mean':
+            return 0.2 * noise
+    raise ValueError(path)
 
 
 def mels(batch: int = 4, seed: int = 2) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (batch, FRAMES, N_MELS), np.uint8)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def apply(graph: nnx.GraphDef, state: nnx.State, mel: jax.Array) -> jax.Array:
+    return nnx.merge(graph, state)(mel)
+
+
+def logits_of(model: Classifier, mel: np.ndarray) -> jax.Array:
+    return apply(*nnx.split(model), jnp.asarray(mel))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def differentiate(
+    graph: nnx.GraphDef, params: nnx.State, rest: nnx.State, mel: jax.Array, target: jax.Array
+) -> tuple[jax.Array, nnx.State, jax.Array, nnx.State]:
+    """Loss, gradients, logits, and the statistics that are updated."""
+
+    def loss_of(params: nnx.State) -> tuple[jax.Array, tuple[jax.Array, nnx.State]]:
+        model = nnx.merge(graph, params, rest, copy=True)
+        logits = model(mel)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, target).mean()
+        return loss, (logits, partition(model)[2])
+
+    (loss, (logits, stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+    return loss, grads, logits, stats
 
 
 def as_reference(params: Any) -> dict[str, Any]:
@@ -83,12 +129,12 @@ def test_logits_equal_the_reference(norm: str, cell: str, conv: str) -> None:
         norm=norm,
         cell=cell,
     )
-    assert relative_error(model(jnp.asarray(mels())), expected) < 1e-5
+    assert relative_error(logits_of(model, mels()), expected) < 1e-5
 
 
 @pytest.mark.parametrize('kind', ['crnn', 'cnn', 'rnn'])
 @pytest.mark.parametrize('readout', ['mean', 'last', 'local'])
-def test_baselines_and_readouts_equal_the_reference(kind: str, readout: str) -> None:
+def test_kinds_and_readouts_equal_the_reference(kind: str, readout: str) -> None:
     model = small(kind=kind, readout=readout)
     expected = reference.forward(
         as_reference(nnx.state(model, nnx.Param)),
@@ -96,7 +142,7 @@ def test_baselines_and_readouts_equal_the_reference(kind: str, readout: str) -> 
         norm='glr',
         readout=readout,
     )
-    assert relative_error(model(jnp.asarray(mels())), expected) < 1e-5
+    assert relative_error(logits_of(model, mels()), expected) < 1e-5
 
 
 @pytest.mark.parametrize('norm', NORMS)
@@ -106,13 +152,8 @@ def test_baselines_and_readouts_equal_the_reference(kind: str, readout: str) -> 
 def test_loss_and_gradients_equal_the_reference(norm: str, changes: dict[str, str]) -> None:
     model = small(norm=norm, **changes)
     mel, target = mels(), np.array([0, 2, 1, 2])
-    graph, params, rest = nnx.split(model, nnx.Param, ...)
-
-    def loss_of(params: nnx.State) -> jax.Array:
-        logits = nnx.merge(graph, params, rest, copy=True)(jnp.asarray(mel))
-        return optax.softmax_cross_entropy_with_integer_labels(logits, target).mean()
-
-    loss, grads = jax.value_and_grad(loss_of)(params)
+    graph, params, rest = partition(model)
+    loss, grads, *_ = differentiate(graph, params, rest, jnp.asarray(mel), jnp.asarray(target))
     options = {key: value for key, value in changes.items() if key != 'conv'}
     expected_loss = lambda p: reference.loss(
         p, standardised(model, mel), target, norm=norm, **options
@@ -136,48 +177,37 @@ def test_loss_and_gradients_equal_the_reference(norm: str, changes: dict[str, st
         ('none', {'kind': 'cnn', 'readout': 'local'}),
     ],
 )
-def test_bfloat16_rounds_layers_but_neither_logits_nor_gradients(norm: str, changes: dict) -> None:
-    exact = jax.jit(lambda: small(norm=norm, **changes)(jnp.asarray(mels())))()
-
-    @jax.jit
-    def run() -> tuple[jax.Array, nnx.State, nnx.State]:
-        model = small(norm=norm, dtype='bfloat16', **changes)
-        graph, params, rest = nnx.split(model, nnx.Param, ...)
-
-        def loss_of(params: nnx.State) -> tuple[jax.Array, tuple[jax.Array, nnx.State]]:
-            model = nnx.merge(graph, params, rest, copy=True)
-            logits = model(jnp.asarray(mels()))
-            loss = optax.softmax_cross_entropy_with_integer_labels(logits, np.arange(4) % LABELS)
-            return loss.mean(), (logits, nnx.state(model))
-
-        grads, (logits, state) = jax.grad(loss_of, has_aux=True)(params)
-        return logits, grads, state
-
-    logits, grads, state = run()
+def test_bfloat16_rounds_layers_but_logits_and_gradients_stay_float32(
+    norm: str, changes: dict
+) -> None:
+    exact = logits_of(small(norm=norm, **changes), mels())
+    model = small(norm=norm, dtype='bfloat16', **changes)
+    results = differentiate(*partition(model), jnp.asarray(mels()), jnp.arange(4) % LABELS)
+    _, _, logits, _ = results
     assert 1e-5 < relative_error(logits, np.asarray(exact)) < 0.05
-    leaves = [logits, *jax.tree.leaves(grads), *jax.tree.leaves(state)]
-    assert all(leaf.dtype == jnp.float32 and jnp.isfinite(leaf).all() for leaf in leaves)
+    leaves = jax.tree.leaves(results)
+    assert all(leaf.dtype == jnp.float32 and np.isfinite(leaf).all() for leaf in leaves)
 
 
 @pytest.mark.parametrize('norm', ['glr', 'glr_layer', 'group', 'none'])
 @pytest.mark.parametrize('conv', ['1d', '2d'])
-def test_logits_of_a_clip_do_not_depend_on_its_batch_mates(norm: str, conv: str) -> None:
+def test_logits_of_a_clip_do_not_depend_on_the_rest_of_the_batch(norm: str, conv: str) -> None:
     model = small(norm=norm, conv=conv)
-    together = model(jnp.asarray(mels()))
-    alone = jnp.concatenate([model(jnp.asarray(mels()[k : k + 1])) for k in range(4)])
+    together = logits_of(model, mels())
+    alone = np.concatenate([logits_of(model, mels()[k : k + 1]) for k in range(4)])
     np.testing.assert_allclose(together, alone, atol=2e-6)
 
 
-def test_under_batch_norm_they_do_in_training_and_do_not_in_evaluation() -> None:
+def test_batch_norm_mixes_clips_in_training_but_not_in_evaluation() -> None:
     model = small(norm='batch')
-    together, alone = model(jnp.asarray(mels())), model(jnp.asarray(mels()[:1]))
+    together, alone = logits_of(model, mels()), logits_of(model, mels()[:1])
     assert np.abs(together[:1] - alone).max() > 1e-2
     model.eval()
-    together, alone = model(jnp.asarray(mels())), model(jnp.asarray(mels()[:1]))
+    together, alone = logits_of(model, mels()), logits_of(model, mels()[:1])
     np.testing.assert_allclose(together[:1], alone, atol=2e-6)
 
 
-def test_dropout_of_a_case_depends_on_its_key_alone() -> None:
+def test_dropout_of_a_case_depends_only_on_its_key() -> None:
     x = jnp.ones((6, 50))
     keys = jax.random.split(jax.random.key(0), 6)
     dropped = dropout(x, 0.4, keys)
@@ -186,3 +216,12 @@ def test_dropout_of_a_case_depends_on_its_key_alone() -> None:
     assert 0.3 < np.mean(dropped == 0) < 0.5
     assert not np.array_equal(dropped[0], dropped[1])
     np.testing.assert_array_equal(dropout(x, 0.4, None), x)
+
+
+def test_pooling_away_all_mel_bands_is_an_error() -> None:
+    config = ModelConfig(conv='2d', kernels=(8, 8), pool=(4, 4))
+    config.check_bands(16)
+    with pytest.raises(UsageError, match=r'--model\.pool reduces the mel bands 16-fold'):
+        config.check_bands(15)
+    with pytest.raises(ValueError, match='pooling leaves none of the 15 mel bands'):
+        nnx.eval_shape(lambda: make_classifier(config, n_mels=15, num_labels=3, seed=0))
