@@ -1,1 +1,1 @@
-"""Audio files to log-mel TFRecords, offline."""
+"""Offline preparation: audio files to log-mel spectrograms in TFRecords."""

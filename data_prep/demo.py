@@ -1,8 +1,8 @@
-"""Music made here, from a seed: eight styles that a listener tells apart, the built-in data.
+"""The built-in demo music: synthesised clips in eight styles that a listener can tell apart.
 
-What a style (`styles.py`) does not say is drawn at random: tempo, key, tuning, instruments,
-register, levels, room, equaliser and noise. So no band's energy gives the style away; how the music
-moves does.
+Whatever a style (`styles.py`) leaves open is drawn at random: tempo, key, tuning, instruments,
+register, levels, room, equaliser and noise. So the energy in a frequency band does not give a style
+away; the way the music moves does.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ Signal = Float[np.ndarray, ' samples']
 
 
 class _Beat(NamedTuple):
-    """A sign of a pattern in its place."""
+    """A symbol of a rhythm pattern, placed in time; the chords are its bar's and the next bar's."""
 
     sign: str
     onset: float
@@ -31,7 +31,7 @@ class _Beat(NamedTuple):
 
 
 class _Note(NamedTuple):
-    """What an instrument plays; pitch is a MIDI number."""
+    """A note for an instrument; the pitch is a MIDI number."""
 
     onset: float
     seconds: float
@@ -39,21 +39,21 @@ class _Note(NamedTuple):
 
 
 def synthesise(style: str, seed: int, sample_rate: int = 22050) -> Signal:
-    """Makes a clip: the same samples for the same style, seed and rate.
+    """Synthesises a clip; the same style, seed and sample rate always give the same samples.
 
     Args:
-      style: one of `STYLES`.
-      seed: of the clip, 0 or more.
+      style: a key of `STYLES`.
+      seed: at least 0; each seed gives another clip.
       sample_rate: in Hz.
 
     Returns:
       float32 mono in -1..1, 10 to 15 s long.
 
     Raises:
-      ValueError: there is no such style.
+      ValueError: the style is unknown.
     """
     if style not in STYLES:
-        raise ValueError(f'no style {style!r}; there are {", ".join(STYLES)}')
+        raise ValueError(f'unknown style {style!r}; choose one of {", ".join(STYLES)}')
     rng = np.random.default_rng([list(STYLES).index(style), seed])
     table = _borrow(STYLES[style], rng)
     seconds = rng.uniform(10, 15)
@@ -82,7 +82,7 @@ def synthesise(style: str, seed: int, sample_rate: int = 22050) -> Signal:
 
 
 def _borrow(style: Style, rng: np.random.Generator) -> Style:
-    """Now and then a style takes one thing from its neighbour, as musicians do."""
+    """Now and then takes one trait from the neighbouring style, as musicians do."""
     field = rng.choice(['bass', 'chords', 'drums', 'instruments'])
     if rng.random() > 0.12:
         return style
@@ -92,7 +92,7 @@ def _borrow(style: Style, rng: np.random.Generator) -> Style:
 def _harmony(
     progressions: Sequence[str], key: int, bars: int, rng: np.random.Generator
 ) -> list[tuple[int, ...]]:
-    """A chord a bar, and one more to lead to, from anywhere in a progression; root first."""
+    """One chord per bar and one more to lead to, from anywhere in a progression; roots first."""
     symbols = str(rng.choice(progressions)).split()
     start = rng.integers(len(symbols))
     chords = []
@@ -106,7 +106,7 @@ def _harmony(
 def _rhythm(
     patterns: Sequence[str], chords: Sequence[tuple[int, ...]], bar: float, rng: np.random.Generator
 ) -> Iterator[_Beat]:
-    """Reads a pattern a bar, mostly the clip's favourite."""
+    """Reads one pattern per bar, mostly the clip's favourite."""
     favourite = str(rng.choice(patterns))
     for number, (chord, following) in enumerate(itertools.pairwise(chords)):
         pattern = favourite if rng.random() < 0.6 else str(rng.choice(patterns))
@@ -123,7 +123,7 @@ def _accompany(beats: Iterable[_Beat], lowest: int) -> Iterator[_Note]:
         bottom = _raise(root, lowest)
         match beat.sign:
             case 'x':
-                # Folded into one octave, chords move little from one to the next.
+                # Folded into one octave, so that the tones move little from chord to chord.
                 pitches = [_raise(tone, lowest) + (tone - root) // 12 * 12 for tone in beat.chord]
             case '>':
                 pitches = [_raise(beat.following[0] - 1, lowest)]
@@ -138,7 +138,7 @@ def _accompany(beats: Iterable[_Beat], lowest: int) -> Iterator[_Note]:
 def _improvise(
     beats: Iterable[_Beat], lowest: int, scale: set[int], rng: np.random.Generator
 ) -> Iterator[_Note]:
-    """A melody that wanders over the scale and meets the chord where the chord changes."""
+    """A melody that wanders over the scale and lands on a chord tone when the chord changes."""
     ladder = [pitch for pitch in range(lowest, lowest + 20) if pitch % 12 in scale]
     place, chord = len(ladder) // 2, None
     for beat in beats:
@@ -164,7 +164,7 @@ def _play(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Signal:
-    """Every pitch is rendered once, as long as its longest note; shorter ones are cut from it."""
+    """Plays notes; each pitch is rendered once, and its shorter notes are cut from the longest."""
     notes = [n._replace(seconds=n.seconds * touch[1]) for n in notes]
     release = np.linspace(1, 0, int(0.025 * sample_rate), dtype=np.float32)
     longest: dict[int, float] = {}
@@ -193,7 +193,7 @@ def _play(
 
 
 def _tone(timbre: Timbre, pitch: float, size: int, sample_rate: int) -> Signal:
-    """A note by table look-up: a bright wave that fades into a mellow one."""
+    """A note by wavetable synthesis: a bright waveform that fades into a mellow one."""
     frequency = 440 * 2 ** ((pitch - 69) / 12)
     partial = np.arange(1, 201)
     amplitude = partial**-timbre.slope * np.where(partial % 2, 1, timbre.even)
@@ -236,20 +236,20 @@ def _strike(
     return part
 
 
-def _add(part: Signal, sound: Signal, start: int) -> None:
-    """Mixes a sound into a part, in place; what lies beyond its end is left out."""
+def _add(part: Signal, sound: Float[np.ndarray, ' sound_samples'], start: int) -> None:
+    """Mixes a sound into a part, in place; cuts it off at the end of the part."""
     room = part[start : start + len(sound)]
     room += sound[: len(room)]
 
 
 def _level(part: Signal, rng: np.random.Generator) -> Signal:
-    """Sets a part's loudness, whatever its instrument's is."""
+    """Scales a part to a random loudness, however loud its instrument is."""
     loudness = np.sqrt(np.mean(part**2)) or 1
     return part * np.float32(10 ** (rng.uniform(-8, 0) / 20) / loudness)
 
 
 def _record(mix: Signal, sample_rate: int, rng: np.random.Generator) -> Signal:
-    """A room, an equaliser and a noise floor, all in one pass through the spectrum."""
+    """Adds a room, an equaliser and a noise floor, in one pass through the spectrum."""
     echo = rng.standard_normal(sample_rate // 2, np.float32)
     echo *= np.exp(np.arange(len(echo)) / (-rng.uniform(0.03, 0.12) * sample_rate))
     echo *= rng.uniform(0.05, 0.25) / np.linalg.norm(echo)

@@ -1,4 +1,4 @@
-"""Fetches the archives of GTZAN and FMA: checked, resumed where it broke off, unpacked."""
+"""Downloads GTZAN and FMA: resumes where it broke off, verifies checksums, unpacks."""
 
 import hashlib
 import http.client
@@ -17,17 +17,17 @@ from glr_jax.cli import status
 from glr_jax.errors import UserError
 
 CHUNK = 1 << 20
-TIMEOUT = 60  # seconds without a byte
+TIMEOUT = 60  # seconds without any data
 
 
 class Archive(NamedTuple):
-    """A file to fetch.
+    """A file to download.
 
     Attributes:
-      url: of a .zip or .tar.gz.
-      algorithm: of its checksum: sha1, sha256.
-      checksum: in hexadecimal, as its publisher states it.
-      makes: the folder that comes out of it.
+      url: the address of a .zip or .tar.gz file.
+      algorithm: the checksum's: sha1, sha256.
+      checksum: in hexadecimal, as published.
+      makes: the folder that it unpacks to.
     """
 
     url: str
@@ -47,7 +47,7 @@ FMA = {
     'large': _fma('fma_large', '497109f4dd721066b5ce5e5f250ec604dc78939e'),
     'full': _fma('fma_full', '0f0ace23fbe9ba30ecb7e95f763e435ea802b8ab'),
 }
-GTZAN = Archive(  # its own site is gone
+GTZAN = Archive(  # the original site is gone
     'https://web.archive.org/web/20220328223413id_/http://opihi.cs.uvic.ca/sound/genres.tar.gz',
     'sha256',
     '24347e0223d2ba798e0a558c4c172d9d4a19c00bb7963fe055d183dadb4ef2c6',
@@ -56,19 +56,20 @@ GTZAN = Archive(  # its own site is gone
 
 
 def fetch(archives: Sequence[Archive], folder: str) -> None:
-    """Makes sure that what comes out of some archives is in a folder.
+    """Downloads archives and unpacks them in a folder.
 
-    An archive is removed when it has been unpacked; one whose folder is there is not fetched.
+    An archive whose unpacked folder exists is not downloaded again. Archives are removed once they
+    are unpacked.
 
     Raises:
-      UserError: there is no network, the download broke off, the checksum is another, or the
+      UserError: there is no network, the download broke off, the checksum is wrong, or the
         archive is damaged or would write outside the folder.
     """
     os.makedirs(folder, exist_ok=True)
     for archive in archives:
         target = os.path.join(folder, archive.makes)
         if os.path.isdir(target):
-            status(f'{target} is there')
+            status(f'{target} exists already')
             continue
         path = os.path.join(folder, os.path.basename(archive.url))
         if not os.path.exists(path):
@@ -79,14 +80,14 @@ def fetch(archives: Sequence[Archive], folder: str) -> None:
 
 
 def _download(archive: Archive, path: str) -> None:
-    """Into `path.partial`, from where an earlier attempt ended; renamed once it is checked."""
+    """Downloads to `path.partial`, resuming an earlier attempt; renames it once it is verified."""
     partial = path + '.partial'
     have = os.path.getsize(partial) if os.path.exists(partial) else 0
     request = urllib.request.Request(archive.url, headers={'Range': f'bytes={have}-'})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-                have = 0  # the server sends the whole
+                have = 0  # the server sends the whole file
             length = response.headers.get('Content-Length')
             total = have + int(length) if length else None
             with (
@@ -105,32 +106,34 @@ def _download(archive: Archive, path: str) -> None:
                     bar.update(len(chunk))
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise UserError(f'{archive.url} answers {error.code} {error.reason}') from None
-        total = have  # all of it was there
+            raise UserError(
+                f'{archive.url}: the server answers {error.code} {error.reason}'
+            ) from None
+        total = have  # the earlier attempt had all of it
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
-            f'{archive.url} cannot be fetched: {error}; what has come so far is kept, and the same '
-            'command goes on from there'
+            f'{archive.url} cannot be downloaded: {error}; run the same command again to resume'
         ) from None
     size = os.path.getsize(partial)
     if total is not None and size < total:
         raise UserError(
-            f'{archive.url} broke off after {size:,} of {total:,} bytes; the same command goes on '
-            'from there'
+            f'{archive.url} broke off after {size:,} of {total:,} bytes; run the same command '
+            'again to resume'
         )
     with open(partial, 'rb') as file:
         checksum = hashlib.file_digest(file, archive.algorithm).hexdigest()
     if checksum != archive.checksum:
         os.remove(partial)
         raise UserError(
-            f'{archive.url} has the {archive.algorithm} {checksum}, not {archive.checksum}: it is '
-            'not what was published, and has been removed; try again, or fetch it yourself'
+            f'{archive.url} has the {archive.algorithm} checksum {checksum}, but '
+            f'{archive.checksum} was published; the file was removed: try again, or download it by '
+            'other means'
         )
     os.replace(partial, path)
 
 
 def _unpack(path: str, folder: str, makes: str) -> None:
-    """Unpacks beside the target first, so that a target that is there is whole."""
+    """Unpacks to a temporary folder and renames it, so that the final folder is never partial."""
     beside = os.path.join(folder, f'.unpacking-{makes}')
     shutil.rmtree(beside, ignore_errors=True)
     try:
@@ -147,7 +150,7 @@ def _unpack(path: str, folder: str, makes: str) -> None:
     except tarfile.FilterError as error:
         raise UserError(f'{path} would write outside its folder: {error}') from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, FileNotFoundError) as error:
-        raise UserError(f'{path} is damaged ({error}); remove it and fetch it again') from None
+        raise UserError(f'{path} is damaged ({error}); remove it and download it again') from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

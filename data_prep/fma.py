@@ -1,16 +1,16 @@
-"""FMA in its own layout: `fma_small/000/000002.mp3` and `fma_metadata/tracks.csv`."""
+"""FMA as published: `fma_small/000/000002.mp3` and `fma_metadata/tracks.csv`."""
 
 import csv
 import os
-from typing import Literal
+from typing import Literal, get_args
 
 from data_prep.sources import Clip, audio_clip, check_folder
 from glr_jax import storage
 from glr_jax.cli import status
 from glr_jax.errors import UserError
 
-SUBSETS = ('small', 'medium', 'large', 'full')  # each is part of the next
-Subset = Literal['small', 'medium', 'large', 'full']
+Subset = Literal['small', 'medium', 'large', 'full']  # each contains those before it
+SUBSETS = get_args(Subset)
 COLUMNS = {
     'artist': ('artist', 'id'),
     'side': ('set', 'split'),
@@ -20,21 +20,22 @@ COLUMNS = {
 
 
 def fma_clips(folder: str, subset: Subset = 'small') -> list[Clip]:
-    """The tracks of a subset; label `genre_top`, group `artist.id`, FMA's split as `official`.
+    """The tracks of a subset of FMA.
 
-    Tracks without a top genre, most of those in `large` and `full`, are left out. A file that is
-    not there becomes a clip all the same, which will be skipped and named.
+    The label is `genre_top`, the group is `artist.id`, and FMA's split becomes `official`. Tracks
+    without a top genre, which are most of `large` and `full`, are left out. A missing file still
+    becomes a clip, which will be skipped and named.
 
     Args:
-      folder: holds `fma_SUBSET/` and `fma_metadata/` as the archives unpack.
-      subset: of `set.subset`.
+      folder: holds `fma_SUBSET/` and `fma_metadata/`, as unpacked from the archives.
+      subset: the value of `set.subset` in `tracks.csv`.
 
     Raises:
-      UserError: the folder, its audio or its `tracks.csv` is not there or is not FMA's.
+      UserError: the folder, its audio or its `tracks.csv` was not found or is not FMA's.
     """
     check_folder(folder)
-    audio = _first_there([os.path.join(folder, f'fma_{subset}')], f'unpack fma_{subset}.zip there')
-    table = _first_there(
+    audio = _first_found([os.path.join(folder, f'fma_{subset}')], f'unpack fma_{subset}.zip there')
+    table = _first_found(
         [os.path.join(folder, name) for name in ('fma_metadata/tracks.csv', 'tracks.csv')],
         'unpack fma_metadata.zip there',
     )
@@ -42,9 +43,9 @@ def fma_clips(folder: str, subset: Subset = 'small') -> list[Clip]:
     tracks = [track for track in _read_tracks(table) if track['subset'] in wanted]
     named = [track for track in tracks if track['genre']]
     if not named:
-        raise UserError(f'{table} has no tracks of the subset {subset} with a genre_top')
+        raise UserError(f'{table} has no tracks with a genre_top in the subset {subset}')
     if len(named) < len(tracks):
-        status(f'{len(tracks) - len(named)} of {len(tracks)} tracks have no genre_top: left out')
+        status(f'{len(tracks) - len(named)} of {len(tracks)} tracks have no genre_top; left out')
     return [
         audio_clip(
             track['id'],
@@ -58,7 +59,7 @@ def fma_clips(folder: str, subset: Subset = 'small') -> list[Clip]:
 
 
 def _read_tracks(path: str) -> list[dict[str, str]]:
-    """Rows below the three header rows; the id as the files have it, of six digits."""
+    """The rows below the three header rows; ids get six digits, as in the names of the files."""
     try:
         with storage.to_read(path) as local, open(local, newline='', encoding='utf-8') as file:
             rows = csv.reader(file)
@@ -71,12 +72,12 @@ def _read_tracks(path: str) -> list[dict[str, str]]:
             ]
     except (ValueError, IndexError, StopIteration, csv.Error) as error:
         raise UserError(
-            f"{path} is not FMA's tracks.csv with its three header rows: {error}"
+            f"{path} is not FMA's tracks.csv, which has three header rows: {error}"
         ) from None
 
 
-def _first_there(paths: list[str], remedy: str) -> str:
+def _first_found(paths: list[str], remedy: str) -> str:
     for path in paths:
         if storage.exists(path):
             return path
-    raise UserError(f'{paths[0]} is not there; {remedy}')
+    raise UserError(f'{paths[0]} was not found; {remedy}')

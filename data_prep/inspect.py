@@ -1,14 +1,44 @@
-"""Looks a dataset folder over: `python -m data_prep.inspect data/mine`."""
+"""Checks and summarises a dataset folder: `python -m data_prep.inspect data/mine`."""
 
 import dataclasses
+
+from glr_jax import cli
+from glr_jax.devices import startup
+from glr_jax.fields import check_fields, option
+
+USAGE = """
+usage: python -m data_prep.inspect FOLDER [--page=FILE.png]
+
+Reads every record of a dataset and verifies its checksums. Prints the number and the lengths of
+the clips of each label, the number of clips on each side of each split, how many groups are on
+more than one side, and why clips were skipped.
+"""
+PICTURES = 4  # per label
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """The flags of this command."""
+
+    page: str = option('', f'image file to draw {PICTURES} spectrograms per label in')
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(Inspection, USAGE)
+    startup.restart_with_huge_pages()
+
 import os
 import re
 from collections import Counter, defaultdict
 
 import numpy as np
+from jaxtyping import Int
 from matplotlib.figure import Figure
 
-from glr_jax import cli, storage
+from glr_jax import storage
 from glr_jax.cli import status
 from glr_jax.data import records
 from glr_jax.data.dataset import Dataset, open_dataset
@@ -16,47 +46,36 @@ from glr_jax.data.mel import decode
 from glr_jax.data.records import SIDES
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
 from glr_jax.errors import UsageError, UserError
-from glr_jax.fields import option
-
-USAGE = """
-usage: python -m data_prep.inspect FOLDER [--page=FILE.png]
-
-Reads every record of a dataset and checks its sums; prints clips and lengths of each label, the
-sides of each protocol, groups that lie on more than one side, and why clips were skipped.
-"""
-PICTURES = 4  # of each label
-
-
-@dataclasses.dataclass(frozen=True)
-class Inspection:
-    """What the command line says."""
-
-    page: str = option('', f'a picture to write: {PICTURES} spectrograms of each label')
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     inspection, folders = cli.parse_with_arguments(Inspection, argv, USAGE)
     if len(folders) != 1:
-        raise UsageError('one dataset FOLDER is needed')
+        raise UsageError('give one dataset FOLDER (see --help)')
     (folder,) = folders
     if not storage.exists(os.path.join(folder, 'front_end.json')):
         open_dataset(folder)  # says what is missing
     faults = find_faults(folder)
     if faults:
         print('\n'.join(faults))
-        raise UserError(f'{folder} has {len(faults)} fault(s); prepare it again')
+        many = 's' * (len(faults) > 1)
+        raise UserError(f'{folder} has {len(faults)} fault{many}; prepare it again')
     dataset = open_dataset(folder)
     lengths = np.asarray([len(dataset.mel(clip)) for clip in range(len(dataset))])
-    sections = [labels(dataset, lengths), protocols(dataset), skipped(folder)]
-    print('\n\n'.join([*filter(None, sections), f'all {len(dataset)} records are sound']))
+    tables = [label_table(dataset, lengths), split_table(dataset), skipped_table(folder)]
+    print('\n\n'.join([*filter(None, tables), f'all {len(dataset)} records are intact']))
     if inspection.page:
         draw(dataset, inspection.page)
-        status(f'written: {inspection.page}')
+        status(f'wrote {inspection.page}')
 
 
 def find_faults(folder: str) -> list[str]:
-    """Every damaged record, by file and offset; of a damaged header, the first in its file."""
+    """Names every damaged record by file and offset; after a damaged header, no more of its file.
+
+    Args:
+      folder: a dataset folder with its metadata.
+    """
     faults = []
     for path in records.read_metadata(folder)[1]:
         try:
@@ -73,8 +92,13 @@ def find_faults(folder: str) -> list[str]:
     return faults
 
 
-def labels(dataset: Dataset, lengths: np.ndarray) -> str:
-    """Clips of each label, and how long they are."""
+def label_table(dataset: Dataset, lengths: Int[np.ndarray, ' clips']) -> str:
+    """The number of clips of each label and their lengths.
+
+    Args:
+      dataset: an open dataset.
+      lengths: frames of each clip.
+    """
     seconds = lengths.astype(float)
     unit = 'frames'
     if dataset.from_audio:
@@ -89,42 +113,43 @@ def labels(dataset: Dataset, lengths: np.ndarray) -> str:
     return '\n'.join(lines)
 
 
-def protocols(dataset: Dataset) -> str:
-    """How many clips are on each side of each protocol, and how many groups on more than one."""
+def split_table(dataset: Dataset) -> str:
+    """The number of clips on each side of each split, and of groups on more than one side."""
     rows = records.read_table(os.path.join(dataset.folder, 'splits.csv'))
     groups = [row['group'] for row in rows]
     header = ''.join(f'{side:>11}' for side in (*SIDES, 'none'))
-    lines = [f'{"protocol":24}{header}   groups on two sides']
+    lines = [f'{"split":24}{header}   groups on several sides']
     for name, sides in dataset.splits.items():
         counts = Counter(sides)
-        where = defaultdict(set)
+        sides_of = defaultdict(set)
         for group, side in zip(groups, sides, strict=True):
             if group and side:
-                where[group].add(side)
-        split = sum(len(sides) > 1 for sides in where.values())
+                sides_of[group].add(side)
+        several = sum(len(found) > 1 for found in sides_of.values())
         cells = ''.join(f'{counts[side]:11}' for side in (*SIDES, ''))
-        lines.append(f'{name:24}{cells}   {f"{split} of {len(where)}" if where else "no groups"}')
+        leaks = f'{several} of {len(sides_of)}' if sides_of else 'no groups'
+        lines.append(f'{name:24}{cells}   {leaks}')
     return '\n'.join(lines)
 
 
-def skipped(folder: str) -> str:
-    """The reasons of `skipped.csv`, the most frequent first, each with one of its clips."""
-    first: dict[str, str] = {}
+def skipped_table(folder: str) -> str:
+    """The reasons in `skipped.csv`, the most frequent first, each with an example."""
+    example: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for row in records.read_table(os.path.join(folder, 'skipped.csv')):
-        reason = re.sub('content of .*;', 'content of another;', row['reason'])
+        reason = re.sub('^duplicate of .*;', 'duplicate of another clip;', row['reason'])
         counts[reason] += 1
-        first.setdefault(reason, row['id'])
-    lines = [f'{count:7}  {reason}, as {first[reason]}' for reason, count in counts.most_common()]
-    return '\n'.join(['in skipped.csv', *lines]) if lines else ''
+        example.setdefault(reason, row['id'])
+    lines = [f'{n:7}  {reason}, e.g. {example[reason]}' for reason, n in counts.most_common()]
+    return '\n'.join(['clips in skipped.csv', *lines]) if lines else ''
 
 
 def draw(dataset: Dataset, path: str) -> None:
-    """A picture of some clips of each label, low frequencies at the bottom."""
-    names = dataset.labels
-    figure = Figure(figsize=(2.6 * PICTURES, 1.5 * len(names)), layout='constrained')
-    axes = figure.subplots(len(names), PICTURES, squeeze=False)
-    for number, (label, row) in enumerate(zip(names, axes, strict=True)):
+    """Draws spectrograms of some clips of each label, low frequencies at the bottom."""
+    labels = dataset.labels
+    figure = Figure(figsize=(2.6 * PICTURES, 1.5 * len(labels)), layout='constrained')
+    axes = figure.subplots(len(labels), PICTURES, squeeze=False)
+    for number, (label, row) in enumerate(zip(labels, axes, strict=True)):
         clips = np.flatnonzero(dataset.targets == number)
         chosen = clips[np.linspace(0, len(clips) - 1, PICTURES).astype(int)]
         for clip, ax in zip(chosen, row, strict=True):

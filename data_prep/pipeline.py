@@ -1,4 +1,4 @@
-"""Clips to a dataset folder: the shards that are missing, then tables and metadata."""
+"""Clips to a dataset folder: first the missing shards, then tables and metadata."""
 
 import itertools
 import os
@@ -21,7 +21,13 @@ _LAST_WRITTEN = ('splits.csv', 'dataset_info.json', 'front_end.json')
 
 
 class Summary(NamedTuple):
-    """What a dataset came to: clips written per label, clips skipped, copies among the written."""
+    """What was prepared.
+
+    Attributes:
+      written: number of clips per label.
+      skipped: number of clips that could not be used.
+      copies: how many of the written clips are left out of splits as exact duplicates.
+    """
 
     written: Counter[str]
     skipped: int
@@ -37,28 +43,28 @@ def prepare(
     clips_per_shard: int = 32,
     max_skipped: float = 0.05,
     keep_copies: bool = False,
-    part: range | None = None,
+    shard_range: range | None = None,
 ) -> Summary | None:
-    """Writes the dataset folder, or some of its shards.
+    """Writes a dataset folder, or some of its shards.
 
     Args:
       clips: in any order; they are stored sorted by id.
-      out: the folder to make; an unfinished one of the same clips is gone on with.
-      front_end: how samples become mels, and how mels are stored.
-      runner: what writes the shards.
-      clips_per_shard: clips in a TFRecord file.
-      max_skipped: fraction of clips that may be skipped before the run counts as failed.
-      keep_copies: whether clips of the very same content take part in random and group splits,
-        where they may come to lie on two sides.
-      part: write these shards alone, and leave the rest to others; None: write what is missing
-        and finish the dataset.
+      out: the folder to write; if it is unfinished, only its missing shards are written.
+      front_end: how spectrograms are computed and stored.
+      runner: runs the shard jobs.
+      clips_per_shard: clips per TFRecord file.
+      max_skipped: fail if more than this fraction of the clips is skipped.
+      keep_copies: whether to keep exact duplicates in random and group splits, where they may be
+        on different sides.
+      shard_range: write only these shards; None = write all that are missing and finish the
+        dataset.
 
     Returns:
-      What it came to; None for a part.
+      The summary of a finished dataset; None if `shard_range` is given.
 
     Raises:
-      UserError: an id twice, a label with fewer than three clips, too many clips skipped, or
-        `out` holds something else.
+      UserError: two clips have one id, a label has fewer than three clips, too many clips are
+        skipped, or `out` is not a dataset folder.
     """
     clips = sorted(clips, key=lambda clip: clip.id)
     for one, two in itertools.pairwise(clips):
@@ -68,17 +74,20 @@ def prepare(
     _claim(out)
     n_mels = clips[0].n_mels or front_end.n_mels
     jobs = _jobs(clips, out, front_end, n_mels, clips_per_shard)
-    if part is not None:
-        if part.stop > len(jobs):
-            raise UserError(f'there are {len(jobs)} shards, so no {part.start}:{part.stop}')
-        _run(jobs[part.start : part.stop], runner)
+    if shard_range is not None:
+        start, stop = shard_range.start, shard_range.stop
+        if stop > len(jobs):
+            raise UserError(
+                f'--shard_range={start}:{stop} is too large: there are only {len(jobs)} shards'
+            )
+        _run(jobs[start:stop], runner)
         return None
     _remove_strays(out, jobs)
     shards = _run(jobs, runner)
 
     copies = {} if keep_copies else _copies(shards)
     skipped = _write_skipped(out, clips, shards, copies)
-    if skipped and not len(skipped) <= max_skipped * len(clips):
+    if len(skipped) > max_skipped * len(clips):
         raise UserError(
             f'{len(skipped)} of {len(clips)} clips were skipped, more than --max_skipped='
             f'{max_skipped:g}; the first: {": ".join(skipped[0][1:])} '
@@ -86,7 +95,7 @@ def prepare(
         )
     written = {id for shard in shards for id in shard.ids}
     kept = [clip for clip in clips if clip.id in written]
-    splits.check_labels([clip.label for clip in kept], names=jobs[0].labels)
+    splits.check_labels([clip.label for clip in kept], labels=jobs[0].labels)
     records.write_table(os.path.join(out, 'splits.csv'), *_split_table(kept, copies))
     records.write_metadata(
         out,
@@ -116,7 +125,7 @@ def _jobs(
 
 
 def _remove_strays(out: str, jobs: Sequence[ShardJob]) -> None:
-    """Removes shards of an earlier run with more clips, or cut off while writing."""
+    """Removes partial shards, and shards that other flags or other clips left behind."""
     wanted = {job.path for job in jobs}
     for name in storage.entries(out):
         path = os.path.join(out, name)
@@ -135,7 +144,7 @@ def _run(jobs: Sequence[ShardJob], runner: Runner) -> list[Shard]:
 
 
 def _copies(shards: Sequence[Shard]) -> dict[str, str]:
-    """{id of a clip: id of an earlier one with the same spectrogram}."""
+    """{id of a clip: id of the first clip with the same spectrogram}, exact duplicates only."""
     first: dict[str, str] = {}
     copies = {}
     for shard in shards:
@@ -148,9 +157,9 @@ def _copies(shards: Sequence[Shard]) -> dict[str, str]:
 def _write_skipped(
     out: str, clips: Sequence[Clip], shards: Sequence[Shard], copies: Mapping[str, str]
 ) -> list[list[str]]:
-    """Writes `skipped.csv`: clips that failed, which are returned, and copies of others."""
+    """Writes `skipped.csv`: clips that failed, and duplicates; returns those that failed."""
     skipped = sorted(row for shard in shards for row in shard.skipped)
-    reason = 'has the content of {}; on no side but a published one'
+    reason = 'duplicate of {}; left out of random and group splits'
     left_out = [
         [clip.id, clip.path, reason.format(copies[clip.id])] for clip in clips if clip.id in copies
     ]
@@ -162,11 +171,11 @@ def _write_skipped(
 def _split_table(
     clips: Sequence[Clip], copies: Collection[str]
 ) -> tuple[list[str], list[list[str]]]:
-    ids, labels, groups = ([getattr(c, f) for c in clips] for f in ('id', 'label', 'group'))
-    columns = splits.make_splits(ids, labels, groups, left_out=copies)
+    ids, clip_labels, groups = ([getattr(c, f) for c in clips] for f in ('id', 'label', 'group'))
+    columns = splits.make_splits(ids, clip_labels, groups, left_out=copies)
     for name in sorted({name for clip in clips for name in clip.splits}):
         columns[name] = [clip.splits.get(name, '') for clip in clips]
-    rows = zip(ids, labels, groups, *columns.values(), strict=True)
+    rows = zip(ids, clip_labels, groups, *columns.values(), strict=True)
     return ['id', 'label', 'group', *columns], [list(row) for row in rows]
 
 
@@ -175,13 +184,13 @@ def _notes(out: str) -> str:
 
 
 def _claim(out: str) -> None:
-    """Makes the folder, or takes one that an earlier run of ours began or finished."""
+    """Creates the folder, or takes over one that data_prep began or finished."""
     finished = all(storage.exists(os.path.join(out, name)) for name in _LAST_WRITTEN)
-    ours = storage.is_folder(_notes(out)) or finished
+    ours = finished or storage.is_folder(_notes(out))
     if storage.exists(out) and not ours and (not storage.is_folder(out) or storage.entries(out)):
-        raise UserError(f'{out} is there and is not a dataset of ours; give another --out')
+        raise UserError(f'{out} exists and was not created by data_prep; choose another --out')
     storage.make_folder(_notes(out))
     with storage.to_write(os.path.join(_notes(out), 'begun')) as local, open(local, 'w'):
-        pass  # an object store has no empty folders
-    for name in _LAST_WRITTEN:  # until it is whole, it is no dataset
+        pass  # object stores have no empty folders
+    for name in _LAST_WRITTEN:  # without these files, the folder counts as unfinished
         storage.remove(os.path.join(out, name))

@@ -1,6 +1,7 @@
-"""What writes the shards: this process, a pool of them, or Apache Beam.
+"""Runners write the shards: in this process, in a pool of processes, or on Apache Beam.
 
-Which clip is in which shard does not depend on it, nor does a single byte of the result.
+A runner takes shard jobs and returns the finished shards in the same order. All runners write the
+same bytes.
 """
 
 import concurrent.futures
@@ -14,7 +15,6 @@ from threadpoolctl import threadpool_limits
 from data_prep.shards import Shard, ShardJob, write_shard
 from glr_jax.errors import UserError
 
-# Jobs to what became of them, in order.
 Runner = Callable[[Sequence[ShardJob]], Iterable[Shard]]
 
 
@@ -24,7 +24,7 @@ def serially(jobs: Sequence[ShardJob]) -> Iterable[Shard]:
 
 
 def on_pool(num_workers: int) -> Runner:
-    """Runs jobs on so many processes."""
+    """Runs jobs in a pool of processes."""
 
     def run(jobs: Sequence[ShardJob]) -> Iterator[Shard]:
         context = multiprocessing.get_context('forkserver')
@@ -36,25 +36,25 @@ def on_pool(num_workers: int) -> Runner:
                 yield from pool.map(write_shard, jobs)
         except BrokenProcessPool:
             raise UserError(
-                'a worker was killed, most likely for want of memory; the same command with a '
-                f'smaller --num_workers than {num_workers} goes on from here'
+                'a worker was killed, probably because memory ran out; run the same command with '
+                f'--num_workers below {num_workers} to resume'
             ) from None
 
     return run
 
 
 def one_blas_thread() -> None:
-    """A worker a core is enough: BLAS threads on top would only wait for each other."""
+    """Limits BLAS to one thread: with a worker per core, more would wait for each other."""
     threadpool_limits(1, user_api='blas')
 
 
 def on_beam(options: Sequence[str]) -> Runner:
-    """Runs jobs on Apache Beam: Dataflow, Flink, Spark, or its DirectRunner on this machine.
+    """Runs jobs on Apache Beam: Dataflow, Flink, Spark, or DirectRunner on this machine.
 
     The workers and this process must see the same files.
 
     Args:
-      options: Beam's own, as `--runner=FlinkRunner`.
+      options: options for Beam, e.g. `--runner=FlinkRunner`.
     """
 
     def run(jobs: Sequence[ShardJob]) -> Iterable[Shard]:
@@ -67,16 +67,16 @@ def on_beam(options: Sequence[str]) -> Runner:
             (
                 pipeline
                 | beam.Create(jobs)
-                | beam.Reshuffle()  # or one worker would get them all
+                | beam.Reshuffle()  # without it, one worker would get all jobs
                 | beam.Map(write_shard)
             )
-        return map(write_shard, jobs)  # reads the notes that the workers left
+        return map(write_shard, jobs)  # finds every shard written and reads its note
 
     return run
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, as far as the system tells."""
+    """The number of cores that this process may use."""
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

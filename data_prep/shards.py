@@ -1,6 +1,6 @@
-"""One shard of a dataset: what is to be written, and the writing.
+"""Shards: jobs that say what to write to a TFRecord file, and the function that writes it.
 
-A finished shard leaves a small note beside it, so that it is not written twice.
+Each finished shard has a note, a small JSON file, so that it is not written again on resuming.
 """
 
 import dataclasses
@@ -19,7 +19,16 @@ from glr_jax.fields import to_dict
 
 @dataclasses.dataclass(frozen=True)
 class ShardJob:
-    """One shard to write."""
+    """A shard to write.
+
+    Attributes:
+      path: where to write the TFRecord file.
+      note: where to write its note.
+      clips: the clips to write, in order.
+      labels: the class names of the dataset, in order.
+      n_mels: mel bands of every spectrogram.
+      front_end: how the spectrograms are computed and stored.
+    """
 
     path: str
     note: str
@@ -29,7 +38,7 @@ class ShardJob:
     front_end: FrontEnd
 
     def fingerprint(self) -> str:
-        """Tells whether a note was left by this very job, of these very files."""
+        """A checksum of the job and its files; a note with another one is out of date."""
         clips = [[c.id, c.label, c.group, c.path, c.stamp] for c in self.clips]
         content = [clips, self.labels, self.n_mels, to_dict(self.front_end)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -37,14 +46,14 @@ class ShardJob:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """What became of a job.
+    """A finished shard.
 
     Attributes:
-      fingerprint: of the job.
-      ids: of the clips written, in order.
-      digests: of their spectrograms.
-      skipped: `[id, path, reason]` of those that could not be.
-      num_bytes: of all records.
+      fingerprint: the job's.
+      ids: the ids of the clips that were written, in order.
+      digests: the checksums of their spectrograms.
+      skipped: `[id, path, reason]` of each clip that was not.
+      num_bytes: size of all records.
     """
 
     fingerprint: str
@@ -55,7 +64,7 @@ class Shard:
 
 
 def write_shard(job: ShardJob) -> Shard:
-    """Writes one shard, unless an earlier run did; a clip that fails is skipped with a reason."""
+    """Writes a shard unless it is up to date; clips that fail are skipped with a reason."""
     if storage.exists(job.note) and storage.exists(job.path):
         with storage.to_read(job.note) as local, open(local) as file:
             done = Shard(**json.load(file))
@@ -72,7 +81,7 @@ def write_shard(job: ShardJob) -> Shard:
             try:
                 mel = clip.mel(job.front_end)
             except (ClipError, MemoryError) as error:
-                skipped.append([clip.id, clip.path, str(error) or 'is too large for memory'])
+                skipped.append([clip.id, clip.path, str(error) or 'does not fit into memory'])
                 continue
             example = {'id': clip.id, 'label': clip.label, 'group': clip.group, 'mel': mel}
             data = records.serialize(features, example)

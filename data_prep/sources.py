@@ -1,4 +1,4 @@
-"""Where clips come from: every source is a function from its input to a list of clips."""
+"""Sources of clips: each is a function from its input to a list of clips."""
 
 import csv
 import dataclasses
@@ -27,14 +27,17 @@ DEMO_CLIPS_PER_STYLE = 30
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One piece of music; `mel` makes its stored spectrogram or raises `ClipError`.
+    """A piece of music.
 
     Attributes:
-      path: where it is, for people.
-      group: its artist, or ''.
-      stamp: changes when the file does.
-      n_mels: bands of a ready-made spectrogram; 0: the clip is audio.
-      splits: sides that the source itself defines, by protocol.
+      id: unique in the dataset.
+      label: the class name.
+      mel: computes the spectrogram as it is stored, or raises `ClipError`.
+      path: where the clip came from, to be shown to people.
+      group: the artist, or ''; a group split keeps a group on one side.
+      stamp: a text that changes when the file changes.
+      n_mels: mel bands of a ready-made spectrogram; 0 = the clip is audio.
+      splits: {split: side} for splits that the source defines.
     """
 
     id: str
@@ -48,7 +51,7 @@ class Clip:
 
 
 def demo_clips() -> list[Clip]:
-    """Synthesised music in several styles: the same on every machine, nothing downloaded."""
+    """Synthesised music in several styles, the same on every machine; downloads nothing."""
     return [
         Clip(
             id=f'{style}.{seed:03d}',
@@ -62,13 +65,13 @@ def demo_clips() -> list[Clip]:
 
 
 def folder_clips(folder: str) -> list[Clip]:
-    """Every audio file below `folder/LABEL/`, whatever its depth; the label is the sub-folder.
+    """The audio files below `folder/LABEL/`, at any depth; the sub-folder's name is the label.
 
-    A `metadata.csv` in the folder says instead which files there are: `path` and, as far as it has
-    those columns, `label`, `group` (or `artist`) and `split`.
+    If the folder has a `metadata.csv`, only the files in it count. It has a column `path` and,
+    optionally, `label`, `group` (or `artist`) and `split`.
 
     Raises:
-      UserError: the folder is not there, has no sub-folders, or no audio files in them.
+      UserError: the folder was not found, has no sub-folders, or has no audio files in them.
     """
     check_folder(folder)
     if storage.exists(os.path.join(folder, 'metadata.csv')):
@@ -76,7 +79,7 @@ def folder_clips(folder: str) -> list[Clip]:
     entries = storage.entries(folder).items()
     labels = sorted(name for name, is_folder in entries if is_folder and name[0] != '.')
     if not labels:
-        raise UserError(f'{folder} has no sub-folders; each label is a sub-folder of audio files')
+        raise UserError(f'{folder} has no sub-folders; put the audio files of each label in one')
     clips = []
     for label in labels:
         for path in audio_files(os.path.join(folder, label)):
@@ -95,11 +98,9 @@ def _listed_clips(folder: str, table: str) -> list[Clip]:
         ):
             rows = list(csv.DictReader(file, restval='', strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f'{table} is no table of comma-separated values in UTF-8: {error}'
-        ) from None
+        raise UserError(f'{table} is not a CSV file in UTF-8: {error}') from None
     if not rows or 'path' not in rows[0]:
-        raise UserError(f'{table} has no rows, or no column named path')
+        raise UserError(f'{table} has no rows or no column named path')
     clips = []
     for number, row in enumerate(rows, 2):
         name = os.path.normpath(row['path'])
@@ -119,19 +120,19 @@ def _listed_clips(folder: str, table: str) -> list[Clip]:
 
 
 def gtzan_clips(folder: str) -> list[Clip]:
-    """GTZAN's own layout, `genres/GENRE/GENRE.00000.wav` (or au, flac, mp3); id `GENRE.00000`.
+    """GTZAN as published: `genres/GENRE/GENRE.00000.wav` (or au, flac, mp3); id `GENRE.00000`.
 
     Raises:
-      UserError: the ten genre folders are not there.
+      UserError: one of the ten genre folders was not found.
     """
     check_folder(folder)
     candidates = [os.path.join(folder, name) for name in ('', 'genres', 'genres_original')]
     roots = [root for root in candidates if storage.is_folder(os.path.join(root, GTZAN_GENRES[0]))]
     if not roots:
-        raise UserError(f'{folder} is not GTZAN: it has no folder {GTZAN_GENRES[0]}, ...')
+        raise UserError(f'{folder} is not GTZAN: the folder {GTZAN_GENRES[0]} was not found')
     missing = [g for g in GTZAN_GENRES if not storage.is_folder(os.path.join(roots[0], g))]
     if missing:
-        raise UserError(f'{roots[0]} is not GTZAN: missing the folder(s) {", ".join(missing)}')
+        raise UserError(f'{roots[0]} is not GTZAN: missing folders: {", ".join(missing)}')
     return [
         audio_clip(os.path.splitext(os.path.basename(path))[0], genre, path)
         for genre in GTZAN_GENRES
@@ -140,20 +141,18 @@ def gtzan_clips(folder: str) -> list[Clip]:
 
 
 def arrays_clips(path: str) -> list[Clip]:
-    """Ready-made spectrograms: an .npz with `mel`, `label`, `id`, optional `group`, `split`.
+    """Ready-made spectrograms: an .npz with `mel`, `label`, `id`; optional `group` and `split`.
 
-    `mel` is [clips, frames, bands], uint8 (0..255 spans -80..0 dB) or float (dB below the peak,
-    -80..0). `group` may be called `artist`. `split` holds train, validation or test and becomes
-    the protocol `official`.
+    `mel` is [clips, frames, bands]: uint8 with 0..255 for -80..0 dB, or float with -80..0 dB
+    below the peak. `group` may be called `artist`. `split` holds train, validation or test and
+    becomes the split `official`.
 
     Raises:
-      UserError: not an .npz, or an array is missing or of the wrong length or content.
+      UserError: the file is not an .npz, or an array is missing or has the wrong shape or type.
     """
     with storage.to_read(path) as local:
         if not os.path.isfile(local) or not is_zipfile(local):
-            raise UserError(
-                f'{path} is not an .npz file, which --source=arrays reads (--input=FILE.npz)'
-            )
+            raise UserError(f'{path} is not an .npz file; --source=arrays needs --input=FILE.npz')
         try:
             with np.load(local, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
@@ -161,18 +160,20 @@ def arrays_clips(path: str) -> list[Clip]:
             raise UserError(f'{path} cannot be read as .npz: {error}') from None
     missing = [name for name in ('mel', 'label', 'id') if name not in arrays]
     if missing:
-        raise UserError(f'{path} has no array(s) {", ".join(missing)}')
+        raise UserError(f'{path} lacks arrays: {", ".join(missing)}')
     mel = arrays['mel']
-    number = mel.dtype == np.uint8 or np.issubdtype(mel.dtype, np.floating)
-    if mel.ndim != 3 or 0 in mel.shape or not number:
-        raise UserError(f'{path}: mel is {mel.dtype} {mel.shape}, not [clips, frames, bands]')
+    numeric = mel.dtype == np.uint8 or np.issubdtype(mel.dtype, np.floating)
+    if mel.ndim != 3 or 0 in mel.shape or not numeric:
+        raise UserError(
+            f'{path}: mel is {mel.dtype} {mel.shape}, not uint8 or float [clips, frames, bands]'
+        )
     if 'artist' in arrays:
         arrays.setdefault('group', arrays['artist'])
     count, text, stamp = len(mel), {}, storage.stamp(path)
     for name in sorted({'id', 'label', 'group', 'split'} & set(arrays)):
         column = arrays[name]
         if column.shape != (count,):
-            raise UserError(f'{path}: {name} has shape {column.shape}, mel has {count} rows')
+            raise UserError(f'{path}: {name} has shape {column.shape}, but mel has {count} clips')
         text[name] = list(map(str, column.astype(np.str_)))
     splits = [_own_split(side, path) for side in text.get('split', [''] * count)]
     return [
@@ -191,15 +192,26 @@ def arrays_clips(path: str) -> list[Clip]:
 
 
 def check_folder(folder: str) -> None:
-    """Raises `UserError` unless the folder is there."""
+    """Raises `UserError` unless the folder exists."""
     if not folder:
-        raise UserError('--input=FOLDER is needed: the folder of audio files')
+        raise UserError('--input is required: the folder of audio files')
     if not storage.is_folder(folder):
         raise UserError(f'{folder} is not a folder (--input)')
 
 
 def audio_clip(id: str, label: str, path: str, *, group: str = '', side: str = '') -> Clip:
-    """A clip of an audio file, whether it can be read or not; `side` of the source's own split."""
+    """A clip for an audio file; if the file is missing or damaged, it will be skipped and named.
+
+    Args:
+      id: unique in the dataset.
+      label: the class name.
+      path: the audio file.
+      group: the artist, or ''.
+      side: the side in the split that the source defines; '' = none.
+
+    Raises:
+      UserError: the side is unknown.
+    """
     readable = lambda text: os.fsencode(text).decode('utf-8', 'backslashreplace')
     return Clip(
         id=readable(id),

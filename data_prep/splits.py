@@ -1,10 +1,10 @@
-"""Who is train, validation and test, under each protocol.
+"""Splits: which clips are in train, validation and test, under several protocols.
 
-random-1..3     8:1:1, stratified by label, shuffled by iteration (the paper, section III-A)
-group-1..3      8:1:1, no group (artist) on two sides; only where there are groups for three sides
-fault_filtered  GTZAN's 443/197/290: no artist on two sides, no faulty or doubled clips (Kereliuk,
-                Sturm & Larsen, 2015; the lists are those of jongpillee/music_dataset_split)
-others          what the source itself defines: official (FMA)
+random-1..3     8:1:1 within each label, shuffled by iteration (paper, section III-A)
+group-1..3      8:1:1, no group (artist) on two sides; only if the groups suffice for three sides
+fault_filtered  443/197/290 clips of GTZAN: no artist on two sides, no faulty or duplicate clips
+                (Kereliuk, Sturm & Larsen, 2015; lists from jongpillee/music_dataset_split)
+official        the split that the source defines, e.g. FMA's
 """
 
 import functools
@@ -23,36 +23,38 @@ ITERATIONS = (1, 2, 3)
 
 def make_splits(
     ids: Sequence[str],
-    labels: Sequence[str],
+    clip_labels: Sequence[str],
     groups: Sequence[str],
     left_out: Collection[str] = (),
 ) -> dict[str, list[str]]:
-    """The sides of every clip under every protocol that its labels and groups allow.
+    """Makes every split that the labels and groups allow.
 
-    A clip's side depends on the ids, labels and groups alone, not on their order.
+    The side of a clip does not depend on the order in which the clips are given.
 
     Args:
-      ids: one a clip, all different.
-      labels: one a clip.
-      groups: one a clip; '' is a group of its own.
-      left_out: ids that get no side but a published one: copies of others.
+      ids: one per clip, all different.
+      clip_labels: one per clip.
+      groups: one per clip; a clip without a group ('') is a group of its own.
+      left_out: ids of clips to leave out of random and group splits.
 
     Returns:
-      {protocol: [side of each clip, in the order given]}.
+      {split: [side of each clip, '' if it is on none]}, the clips in the given order.
 
     Raises:
       UserError: a label has fewer than three clips.
     """
-    dealt = [k for k, id in enumerate(ids) if id not in left_out]
-    its_ids, its_labels, its_groups = ([c[k] for k in dealt] for c in (ids, labels, groups))
-    table = {f'random-{k}': random_split(its_ids, its_labels, k) for k in ITERATIONS}
+    kept = [k for k, id in enumerate(ids) if id not in left_out]
+    kept_ids, kept_labels, kept_groups = (
+        [column[k] for k in kept] for column in (ids, clip_labels, groups)
+    )
+    table = {f'random-{k}': random_split(kept_ids, kept_labels, k) for k in ITERATIONS}
     if any(groups):
         grouped = {
-            f'group-{k}': group_split(its_ids, its_labels, its_groups, k) for k in ITERATIONS
+            f'group-{k}': group_split(kept_ids, kept_labels, kept_groups, k) for k in ITERATIONS
         }
         table |= {name: sides for name, sides in grouped.items() if set(sides) == set(SIDES)}
     for name, sides in table.items():
-        side_of = dict(zip(dealt, sides, strict=True))
+        side_of = dict(zip(kept, sides, strict=True))
         table[name] = [side_of.get(k, '') for k in range(len(ids))]
     published = fault_filtered(ids)
     if set(SIDES) <= set(published):
@@ -60,15 +62,23 @@ def make_splits(
     return table
 
 
-def random_split(ids: Sequence[str], labels: Sequence[str], iteration: int) -> list[str]:
-    """8:1:1 within each label, at least one clip a side.
+def random_split(ids: Sequence[str], clip_labels: Sequence[str], iteration: int) -> list[str]:
+    """8:1:1 within each label, with at least one clip on each side.
+
+    Args:
+      ids: one per clip, all different.
+      clip_labels: one per clip.
+      iteration: seed of the shuffle.
+
+    Returns:
+      The side of each clip.
 
     Raises:
       UserError: a label has fewer than three clips.
     """
-    check_labels(labels)
+    check_labels(clip_labels)
     members = defaultdict(list)
-    for clip, label in sorted(zip(ids, labels, strict=True)):
+    for clip, label in sorted(zip(ids, clip_labels, strict=True)):
         members[label].append(clip)
     rng = np.random.default_rng(iteration)
     side_of = {}
@@ -81,24 +91,35 @@ def random_split(ids: Sequence[str], labels: Sequence[str], iteration: int) -> l
 
 
 def group_split(
-    ids: Sequence[str], labels: Sequence[str], groups: Sequence[str], iteration: int
+    ids: Sequence[str], clip_labels: Sequence[str], groups: Sequence[str], iteration: int
 ) -> list[str]:
-    """8:1:1 within each label as nearly as whole groups allow; the largest are placed first."""
+    """8:1:1 within each label, as nearly as whole groups allow; the largest are placed first.
+
+    Args:
+      ids: one per clip, all different.
+      clip_labels: one per clip.
+      groups: one per clip; a clip without a group ('') is a group of its own.
+      iteration: seed of the shuffle.
+
+    Returns:
+      The side of each clip; with few groups, a side may be empty.
+    """
     order = sorted(range(len(ids)), key=lambda i: ids[i])
-    rank = {label: k for k, label in enumerate(sorted(set(labels)))}
+    rank = {label: k for k, label in enumerate(sorted(set(clip_labels)))}
     members: dict[str, list[int]] = defaultdict(list)
     counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(rank)))
     for i in order:
         group = groups[i] or f'\0{ids[i]}'
         members[group].append(i)
-        counts[group][rank[labels[i]]] += 1
+        counts[group][rank[clip_labels[i]]] += 1
     names = sorted(members)
     shuffled = [names[k] for k in np.random.default_rng(iteration).permutation(len(names))]
     wanted = np.outer((0.8, 0.1, 0.1), sum(counts.values()))
     filled = np.zeros_like(wanted)
     sides = [''] * len(ids)
     for group in sorted(shuffled, key=lambda name: -len(members[name])):
-        # How much further from what is wanted each side would be, in units of what is wanted.
+        # For each side: how the squared distance from the wanted counts, relative to these counts,
+        # changes if the group joins it.
         change = counts[group] * (2 * (filled - wanted) + counts[group]) / wanted
         side = int(change.sum(1).argmin())
         filled[side] += counts[group]
@@ -108,10 +129,10 @@ def group_split(
 
 
 def fault_filtered(ids: Sequence[str]) -> list[str]:
-    """The published side of each clip of GTZAN; '' for clips left out or otherwise named.
+    """The published side of each GTZAN clip; '' for clips that are left out or not of GTZAN.
 
     Args:
-      ids: as `blues.00000` or `blues/blues.00000.wav`.
+      ids: such as `blues.00000` or `blues/blues.00000.wav`.
     """
     sides = _published_sides()
     names = [os.path.basename(id) for id in ids]
@@ -120,7 +141,7 @@ def fault_filtered(ids: Sequence[str]) -> list[str]:
 
 @functools.cache
 def _published_sides() -> dict[str, str]:
-    """{GENRE.00000: side} of the lists beside this file."""
+    """{GENRE.00000: side}, from the lists in this folder."""
     lists = importlib.resources.files('data_prep') / 'gtzan_fault_filtered'
     return {
         os.path.splitext(os.path.basename(line))[0]: side
@@ -129,28 +150,26 @@ def _published_sides() -> dict[str, str]:
     }
 
 
-def check_labels(labels: Sequence[str], names: Sequence[str] = ()) -> None:
-    """Makes sure that labels can be split and named.
+def check_labels(clip_labels: Sequence[str], labels: Sequence[str] = ()) -> None:
+    """Makes sure that labels can be split and printed.
 
     Args:
-      labels: one a clip.
-      names: labels that there should be.
+      clip_labels: one per clip.
+      labels: labels that must have clips, besides those of `clip_labels`.
 
     Raises:
-      UserError: fewer than two labels, one with too few clips for three sides, or a name that
-        is empty or not as it reads.
+      UserError: there are fewer than two labels, a label has too few clips for three sides, or
+        it is empty or has invisible spaces.
     """
-    counts = Counter(dict.fromkeys(names, 0))
-    counts.update(labels)
+    counts = Counter(dict.fromkeys(labels, 0))
+    counts.update(clip_labels)
     if len(counts) < 2:
-        raise UserError(f'found {len(counts)} label ({", ".join(counts)}); need at least two')
+        raise UserError(f'found only {len(counts)} label ({", ".join(counts)}); need at least two')
     for label, count in sorted(counts.items()):
         if not label or label != ' '.join(label.split()):
-            raise UserError(
-                f'label {label!r} is empty or has spaces that cannot be seen; rename it'
-            )
+            raise UserError(f'label {label!r} is empty or has invisible spaces; rename it')
         if count < len(SIDES):
             raise UserError(
-                f'label {label!r} has {count} clip{"s" * (count != 1)}; it needs at least 3 (one '
-                'each for train, validation and test): add clips or leave the label out'
+                f'label {label!r} has {count} clip{"s" * (count != 1)}; it needs at least 3, one '
+                'each for train, validation and test: add clips or remove the label'
             )

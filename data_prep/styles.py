@@ -1,9 +1,9 @@
-"""The styles of the demo music, as tables: what they share, and the instruments they like.
+"""The styles of the demo music and its instruments, as tables.
 
-A style says how its music moves: metre, rhythms, chord progressions, scale, register. Rhythms are
-written as a drum machine shows them. The signs of a pattern divide its bar evenly: 16 are
-sixteenths, 12 are triplets (or, in three, sixteenths). Chords are written in C major or A minor
-and transposed.
+A style defines how its music moves: metre, rhythms, chord progressions, scale and register.
+Rhythms are written as on a drum machine: the symbols of a pattern divide its bar evenly, so 16 are
+sixteenths, and 12 are triplets, or sixteenths in three-four time. Chords are written in C major or
+A minor and transposed.
 """
 
 import dataclasses
@@ -24,11 +24,22 @@ CHORDS = {  # semitones above the root
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """What the clips of a style share; where there are several, each clip or bar draws one.
+    """What the clips of a style have in common; each clip or bar draws one of several patterns.
 
-    `bass`, `chords` and `lead` are patterns: `x` the whole chord, `1357` one of its tones, `8` its
-    root an octave up, `>` a semitone below the next chord's root, `o` a step of the melody, `-`
-    held on, `.` silent. `drums` are three patterns each: kick, snare, hat.
+    Attributes:
+      tempo: lowest and highest, in beats per minute.
+      beats: beats per bar.
+      scale: notes of the melody.
+      progressions: chords, one per bar.
+      bass: patterns of `1357`, tones of the chord; `8`, its root an octave up; `>`, a semitone
+        below the root of the next chord; `-`, held; `.`, silent.
+      chords: patterns of `x`, the whole chord, and of the symbols for `bass`.
+      lead: patterns of `o`, a step of the melody; `-` and `.`.
+      drums: one pattern of `x` and `.` each for kick, snare and hi-hat.
+      instruments: keys of `TIMBRES` to choose from for bass, chords and lead.
+      touch: shortest attack in seconds, and how long notes sound relative to their length.
+      volume: levels in the course of a bar, 9 being the loudest.
+      neighbour: the style that a clip may borrow a trait from.
     """
 
     tempo: tuple[int, int]
@@ -191,14 +202,14 @@ STYLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Timbre:
-    """How an instrument sounds."""
+    """The sound of an instrument."""
 
-    slope: float  # partial n has the amplitude n ** -slope
-    even: float  # amplitude of the even partials
+    slope: float  # the amplitude of partial n is n ** -slope
+    even: float  # relative amplitude of the even partials
     attack: float  # seconds
     decay: float  # seconds to 1 / e
     mellow: float  # seconds to 1 / e of the upper partials
-    vibrato: float  # of the period
+    vibrato: float  # relative change of the frequency
 
 
 TIMBRES = {

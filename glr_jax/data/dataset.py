@@ -53,6 +53,7 @@ class Dataset:
         Raises:
           UserError: the record is damaged, or is not the clip in this row of splits.csv.
         """
+        clip = int(clip)
         file = int(np.searchsorted(self._starts, clip, side='right')) - 1
         try:
             data = self._files[file][clip - self._starts[file]]

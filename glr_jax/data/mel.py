@@ -31,8 +31,7 @@ class FrontEnd:
         80.0, 'values below -top_db dB are raised to -top_db dB', minimum=1, maximum=400
     )
     mel_dtype: Literal['uint8', 'float32'] = option(
-        'uint8',
-        'how dB are stored: uint8: in 256 levels from -top_db to 0; float32: as they are',
+        'uint8', 'store dB in 256 levels from -top_db to 0, or unchanged'
     )
 
     def __post_init__(self) -> None:
