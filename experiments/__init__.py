@@ -1,4 +1,4 @@
-"""Flagfiles, and the studies that train and measure with them."""
+"""Flagfiles for training, and the studies: commands that train and measure."""
 
 from glr_jax.devices import startup
 

@@ -1,6 +1,6 @@
-"""How long a device waits between dispatches, by the trace of a run with `--profile=20`.
+"""How long a device waits between dispatches, from the trace of a run with `--profile=20`.
 
-`python -m experiments.gaps runs/demo/profile`; tried on traces of a CPU.
+`python -m experiments.gaps runs/demo/profile`; tried on CPU traces only.
 """
 
 import dataclasses
@@ -10,39 +10,41 @@ from typing import NamedTuple
 
 import numpy as np
 from jax.profiler import ProfileData
+from jaxtyping import Float
 
 from glr_jax import cli
 from glr_jax.errors import UsageError, UserError
 
 USAGE = """
-usage: python -m experiments.gaps FOLDER...
+usage: python -m experiments.gaps WORKDIR/profile...
 
-Of each trace: how long a dispatch of train steps takes, and how long it is until the next begins.
+Prints, for each trace, how long a dispatch of train steps takes, and how long the device then waits
+for the next one. `python -m glr_jax.train --profile=20` records a trace.
 """
 
 
 class Gaps(NamedTuple):
-    """Of the dispatches in a trace, in milliseconds, in order.
+    """Milliseconds of the dispatches in a trace, in order.
 
     Attributes:
-      busy: from the first operation of each to its last.
-      waits: from the last operation of each to the first of the next.
+      busy: from the first operation of each dispatch to its last.
+      waits: from the last operation of each dispatch to the first operation of the next.
     """
 
-    busy: np.ndarray
-    waits: np.ndarray
+    busy: Float[np.ndarray, ' dispatches']
+    waits: Float[np.ndarray, ' dispatches-1']
 
 
 @dataclasses.dataclass(frozen=True)
-class Nothing:
+class NoFlags:
     """There are no flags."""
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    _, folders = cli.parse_with_arguments(Nothing, argv, USAGE)
+    _, folders = cli.parse_with_arguments(NoFlags, argv, USAGE)
     if not folders:
-        raise UsageError('a folder is needed, as of WORKDIR/profile')
+        raise UsageError('name at least one folder with a trace: WORKDIR/profile')
     for folder in folders:
         busy, waits = gaps(folder)
         print(
@@ -56,11 +58,11 @@ def gaps(folder: str) -> Gaps:
     """Reads the newest trace in a folder.
 
     Raises:
-      UserError: there is none, or it has not two dispatches.
+      UserError: there is no trace, or it has fewer than two dispatches.
     """
     paths = sorted(glob.glob(os.path.join(folder, 'plugins', 'profile', '*', '*.xplane.pb')))
     if not paths:
-        raise UserError(f'{folder} holds no trace; train with --profile=20')
+        raise UserError(f'{folder} holds no trace; train with --profile=20 to record one')
     begins: dict[int, float] = {}
     ends: dict[int, float] = {}
     for plane in ProfileData.from_file(paths[-1]).planes:
@@ -68,13 +70,16 @@ def gaps(folder: str) -> Gaps:
             stats = dict(event.stats)
             ours = 'train_steps' in str(stats.get('hlo_module')) and 'run_id' in stats
             if ours and stats.get('device_ordinal', 0) == 0:
-                run = stats['run_id']
-                begins[run] = min(begins.get(run, np.inf), event.start_ns)
-                ends[run] = max(ends.get(run, 0), event.start_ns + event.duration_ns)
+                dispatch = stats['run_id']
+                begins[dispatch] = min(begins.get(dispatch, np.inf), event.start_ns)
+                ends[dispatch] = max(ends.get(dispatch, 0), event.start_ns + event.duration_ns)
     if len(begins) < 2:
-        raise UserError(f'{paths[-1]} has no two dispatches of train_steps')
-    order = sorted(begins, key=lambda run: begins[run])
-    first, last = (np.array([times[run] for run in order]) / 1e6 for times in (begins, ends))
+        raise UserError(
+            f'{paths[-1]} has fewer than two dispatches of train_steps; '
+            'train with a larger --profile'
+        )
+    order = sorted(begins, key=lambda dispatch: begins[dispatch])
+    first, last = (np.array([at[dispatch] for dispatch in order]) / 1e6 for at in (begins, ends))
     return Gaps(last - first, first[1:] - last[:-1])
 
 

@@ -1,34 +1,36 @@
-"""What the train step comes to on a GPU, compiled without one.
+"""How many kernels a GPU starts for the train step, by the compiler's account; no GPU is needed.
 
 `python -m experiments.gpu_compile`, after `pip install -e '.[cuda]'`
 """
 
 import dataclasses
+import typing
 
 import jax
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
-from experiments import hlo
-from experiments.common import markdown
-from experiments.tpu_compile import TpuCompile, compile_step
+from experiments import common, hlo
+from experiments.tables import markdown
+from experiments.tpu_compile import N_MELS, TpuCompile, compile_step
 from glr_jax import cli
 from glr_jax.cli import status
-from glr_jax.config import ModelConfig
+from glr_jax.config import ModelConfig, Recurrence
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
-from glr_jax.fields import option, section
+from glr_jax.fields import check_fields, option, section
 
 USAGE = """
 usage: python -m experiments.gpu_compile [--flag=value ...]
 
-Compiles the train step for an H100 on a machine that has none, with each type and each way through
-the recurrence, and prints how many kernels and copies a GPU starts in a step and what memory it
-needs, as the compiler has it. Needs jax 0.12 with its CUDA plugin. Nothing is run, so no speed is
-measured.
+Compiles the train step for an H100 on a machine without a GPU, with each type and each
+implementation of the recurrence. Prints how many kernels and copies the GPU starts per step, and
+how much memory the step needs, according to the compiler. Needs jax 0.12 with its CUDA plugin.
+Nothing is run, so no speed is measured.
 """
-HEADER = ['type', 'recurrence', 'kernels a step', 'temporary memory, MiB']
-# As in XLA's gpu_specs/h100_sxm.txtpb.
+HEADER = ['type', 'recurrence', 'kernels per step', 'temporary memory, MiB']
+TAKEN = {'model.dtype': '--dtypes', 'model.recurrence': '--recurrences'}
+# From XLA's gpu_specs/h100_sxm.txtpb.
 H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024
@@ -63,38 +65,51 @@ FREE = (
 
 @dataclasses.dataclass(frozen=True)
 class GpuCompile:
-    """What the command line says."""
+    """The flags."""
 
-    dtypes: tuple[str, ...] = option(('float32', 'bfloat16'), 'to compare')
-    recurrences: tuple[str, ...] = option(('scan', 'fused'), 'to compare')
-    clips: int = option(32, 'in a step', minimum=1)
-    frames: int = option(640, 'of a clip', minimum=8)
+    dtypes: tuple[str, ...] = option(('float32', 'bfloat16'), 'types to compare, see --model.dtype')
+    recurrences: tuple[str, ...] = option(
+        ('scan', 'fused'), 'implementations to compare, see --model.recurrence'
+    )
+    clips: int = option(32, 'clips per step', minimum=1)
+    frames: int = option(640, 'frames per clip', minimum=8)
     model: ModelConfig = section(ModelConfig)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        dtypes = typing.get_type_hints(ModelConfig)['dtype']
+        common.check_choices('dtypes', self.dtypes, dtypes)
+        common.check_choices('recurrences', self.recurrences, Recurrence)
+        common.check_frames('frames', self.frames, self.model)
+        self.model.check_bands(N_MELS)
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(GpuCompile, argv, USAGE)
+    cli.refuse(study, TAKEN)
     jax.config.update('jax_platforms', 'cpu')
+    models = [
+        dataclasses.replace(study.model, dtype=dtype, recurrence=recurrence)  # type: ignore[arg-type]
+        for dtype in study.dtypes
+        for recurrence in study.recurrences
+    ]
     mesh, rows = one_h100(), []
-    step = TpuCompile(clips=study.clips, frames=study.frames)
-    for dtype in study.dtypes:
-        for recurrence in study.recurrences:
-            status(f'{dtype}, {recurrence}: compiling')
-            ways = {'dtype': dtype, 'recurrence': recurrence}
-            model = dataclasses.replace(study.model, **ways)  # type: ignore[arg-type]
-            compiled = compile_step(step, model, mesh, 'cuda')
-            memory = compiled.memory_analysis().temp_size_in_bytes / 2**20
-            kernels = hlo.total(compiled.as_text(), started)['started']
-            rows.append([dtype, recurrence, str(kernels), f'{memory:.0f}'])
+    sizes = TpuCompile(clips=study.clips, frames=study.frames, model=study.model)
+    for model in models:
+        status(f'{model.dtype}, {model.recurrence}: compiling')
+        compiled = compile_step(sizes, model, mesh, 'cuda')
+        memory = compiled.memory_analysis().temp_size_in_bytes / 2**20
+        kernels = hlo.total(compiled.as_text(), count)['started']
+        rows.append([model.dtype, model.recurrence, str(kernels), f'{memory:.0f}'])
     print(markdown(HEADER, rows))
 
 
 def one_h100() -> Mesh:
-    """A device that need not be there.
+    """A device that this machine need not have.
 
     Raises:
-      UserError: there is no CUDA plugin, or one of another jax.
+      UserError: the CUDA plugin is missing, or belongs to another version of jax.
     """
     try:
         topology = topologies.get_topology_desc(
@@ -103,13 +118,13 @@ def one_h100() -> Mesh:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"no compiler for CUDA: {reason} (it comes with: pip install -e '.[cuda]')"
+            f"the CUDA compiler was not found: {reason} (to install it: pip install -e '.[cuda]')"
         ) from None
     return parallel.make_mesh(topology.devices)
 
 
-def started(it: hlo.Instruction) -> dict[str, int]:
-    """Of `hlo.total`: kernels and copies."""
+def count(it: hlo.Instruction) -> dict[str, int]:
+    """For `hlo.total`: kernels and copies that the GPU starts."""
     return {} if it.name in FREE else {'started': 1}
 
 

@@ -1,4 +1,4 @@
-"""What a compiled program does in a run, counted in its text: loops as often as they turn."""
+"""What a compiled program does per run, counted in its HLO text with every iteration of a loop."""
 
 import math
 import re
@@ -12,7 +12,13 @@ _CALLED = re.compile(r'(?:body|to_apply|calls)=%?([\w.-]+)')
 
 
 class Instruction(NamedTuple):
-    """A line of a program: what it results in, what it does, and all of it."""
+    """A line of a program.
+
+    Attributes:
+      shape: of the result.
+      name: of the operation, such as `all-reduce`.
+      line: all of it.
+    """
 
     shape: str
     name: str
@@ -20,7 +26,14 @@ class Instruction(NamedTuple):
 
 
 def total(hlo: str, count: Callable[[Instruction], dict[str, int]]) -> Counter[str]:
-    """Sums over all instructions that a run comes to; those inside a fusion are one."""
+    """Sums a count over all instructions that one run executes.
+
+    An instruction in a loop counts once per iteration; a fusion counts as one instruction.
+
+    Args:
+      hlo: the text of the compiled program.
+      count: what one instruction adds to each sum.
+    """
     computations: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in hlo.splitlines():
@@ -40,8 +53,8 @@ def total(hlo: str, count: Callable[[Instruction], dict[str, int]]) -> Counter[s
     def of_instruction(it: Instruction) -> dict[str, int]:
         called = _CALLED.search(it.line)
         if it.name == 'while' and called:
-            turns = _turns(it.line, computations)
-            return {key: turns * value for key, value in of(called[1]).items()}
+            iterations = _iterations(it.line, computations)
+            return {key: iterations * value for key, value in of(called[1]).items()}
         if it.name in ('call', 'async-start') and called:
             return of(called[1])
         return count(it)
@@ -50,7 +63,7 @@ def total(hlo: str, count: Callable[[Instruction], dict[str, int]]) -> Counter[s
 
 
 def exchanged(it: Instruction) -> dict[str, int]:
-    """Of `total`: all-reduces, and a device's bytes in them, which are of float32."""
+    """For `total`: all-reduces, and the bytes that each device puts into them, all of float32."""
     if it.name not in ('all-reduce', 'all-reduce-start'):
         return {}
     shapes = re.findall(r'f32\[(.*?)\]', it.shape)
@@ -58,12 +71,12 @@ def exchanged(it: Instruction) -> dict[str, int]:
     return {'all_reduces': 1, 'bytes': 4 * sum(sizes)}
 
 
-def _turns(loop: str, computations: dict[str, list[str]]) -> int:
-    """As the compiler knows, or as the condition has it: `lax.scan` counts from 0 to a constant."""
+def _iterations(loop: str, computations: dict[str, list[str]]) -> int:
+    """From the loop's annotation, or from its condition: `lax.scan` counts from 0 to a constant."""
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop)
     condition = re.search(r'condition=%?([\w.-]+)', loop)
     if not known and condition:
         known = re.search(r' constant\((\d+)\)', '\n'.join(computations[condition[1]]))
     if not known:
-        raise ValueError(f'how often does this turn? {loop}')
+        raise ValueError(f'the number of iterations of this loop is unknown: {loop}')
     return int(known[1])

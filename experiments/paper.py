@@ -1,13 +1,13 @@
-"""What the paper claims: Tables 3 to 8 and the text of section IV-D, as fractions.
+"""The paper's results: Tables 3 to 8 and the text of section IV-D, as fractions.
 
-Cells that the paper gives neither in a table nor in its text are None.
+None stands for values that the paper gives neither in a table nor in its text.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 # Table 4 (GTZAN) and Table 5 (FMA): accuracy of the baselines in iterations 1, 2 and 3.
-# Table 6: accuracy of the proposed model; section IV-D names its best iteration and the mean.
+# Table 6: accuracy of the proposed model; section IV-D gives its best iteration and the mean.
 ACCURACY: dict[str, dict[str, tuple[float | None, ...]]] = {
     'GTZAN': {
         'cnn': (0.7209, 0.8859, 0.8301),
@@ -37,12 +37,12 @@ LITERATURE: dict[str, dict[str, float]] = {
 }
 
 # Table 8: precision, recall and F1 of the proposed model on GTZAN in iterations 1, 2 and 3.
-# Table 9 is the same on FMA; its figures are not in the text.
+# Table 9 is the same for FMA; its values are not in the text.
 PRECISION_RECALL_F1: dict[str, tuple[tuple[float, float, float], ...]] = {
     'GTZAN': ((0.89, 0.86, 0.87), (0.92, 0.87, 0.89), (0.86, 0.86, 0.86)),
 }
 
-# Table 3: what was tried for each parameter, and what was chosen.
+# Table 3: the candidates for each parameter, and the value chosen.
 CANDIDATES: dict[str, tuple[Any, ...]] = {
     'layers': (1, 2, 3, 4),
     'kernel_size': (3, 5, 7, 9),
@@ -65,6 +65,6 @@ _FMA = {'electronic', 'experimental', 'folk', 'instrumental', 'international', '
 
 
 def dataset_of(labels: Sequence[str]) -> str | None:
-    """Which of the paper's datasets has these labels, however hip-hop is spelt; None: neither."""
+    """The dataset of the paper that has these labels, however hip-hop is spelt; None: neither."""
     names = {label.lower().replace('-', '').replace(' ', '') for label in labels} - {'hiphop'}
     return {frozenset(_GTZAN): 'GTZAN', frozenset(_FMA): 'FMA'}.get(frozenset(names))

@@ -1,4 +1,4 @@
-"""How fast data_prep is: beside a plain loop over the same files, and beside decoding alone.
+"""How fast data_prep is, against a plain loop over the same files and against decoding alone.
 
 `python -m experiments.preparation`
 """
@@ -11,11 +11,9 @@ import io
 import json
 import multiprocessing
 import os
-import statistics
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import librosa
 import numpy as np
@@ -25,6 +23,7 @@ from data_prep import demo
 from data_prep.pipeline import prepare
 from data_prep.runners import on_pool, one_blas_thread, usable_cores
 from data_prep.sources import folder_clips
+from experiments.timing import Workload, time_in_turns
 from glr_jax import cli
 from glr_jax.cli import status
 from glr_jax.data.audio import load_audio
@@ -34,36 +33,36 @@ from glr_jax.fields import option
 USAGE = """
 usage: python -m experiments.preparation [--clips=N] [--seconds=S] [--flag=value ...]
 
-Makes stereo mp3 files of demo music and prints, as medians of rounds taken in turn:
+Makes stereo mp3 files of demo music, times three ways of reading them in turns, and prints the
+median clips per second of each:
   plain loop   librosa.load and melspectrogram, one file after the other
-  decoding     the decoder alone, on the same number of processes as data_prep
+  decoding     the decoder alone, on as many processes as data_prep
   data_prep    from the files to a finished dataset folder
-and the memory of data_prep's largest worker, early and at the end (Linux).
+On Linux, it also prints the memory of data_prep's largest worker process, early and at the end.
 """
 SAMPLE_RATE = 44100  # of the files
-DISTINCT = 32  # files; more clips than that are links to the same ones
+DISTINCT = 32  # files; further clips are links to them
 
 
 @dataclasses.dataclass(frozen=True)
-class Benchmark:
-    """What the command line says."""
+class Preparation:
+    """The flags."""
 
-    clips: int = option(64, 'how many', minimum=2)
-    seconds: float = option(30.0, 'length of each', minimum=0.2)
-    rounds: int = option(3, 'of each measurement', minimum=1)
-    num_workers: int = option(0, 'processes; 0: one a core', minimum=0)
-    out: str = option('', 'a JSON file for the figures')
+    clips: int = option(64, 'number of files', minimum=2)
+    seconds: float = option(30.0, 'length of each file in seconds', minimum=0.2)
+    rounds: int = option(3, 'how often each way is timed', minimum=1)
+    num_workers: int = option(0, 'worker processes; 0 = one per CPU core', minimum=0)
+    out: str = option('', 'JSON file to write the measurements to')
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    benchmark = cli.parse(Benchmark, argv, USAGE)
-    workers = benchmark.num_workers or usable_cores()
+    study = cli.parse(Preparation, argv, USAGE)
+    workers = study.num_workers or usable_cores()
     with tempfile.TemporaryDirectory() as folder:
-        status(f'making {benchmark.clips} mp3 files')
-        files = make_files(os.path.join(folder, 'music'), benchmark.clips, benchmark.seconds)
-        memory: list[float] = []
-        rates = measure(folder, files, workers, benchmark.rounds, memory)
+        status(f'making {study.clips} mp3 files')
+        files = make_files(os.path.join(folder, 'music'), study.clips, study.seconds)
+        rates, memory = measure(folder, files, workers, study.rounds)
     for name, rate in rates.items():
         print(f'{name:12} {rate:8.1f} clips/s')
     print(f'data_prep / plain loop        {rates["data_prep"] / rates["plain loop"]:5.2f}')
@@ -71,14 +70,20 @@ def main(argv: list[str]) -> None:
     if memory:
         early = memory[len(memory) // 4]
         print(f'largest worker, MB            {early:5.0f} early, {memory[-1]:.0f} at most')
-    print(f'{benchmark.clips} clips of {benchmark.seconds:g} s, {workers} workers')
-    if benchmark.out:
-        with open(benchmark.out, 'w') as file:
+    print(f'{study.clips} clips of {study.seconds:g} s, {workers} workers')
+    if study.out:
+        with open(study.out, 'w') as file:
             json.dump({'clips_per_second': rates, 'workers': workers}, file, indent=2)
 
 
 def make_files(folder: str, clips: int, seconds: float) -> list[str]:
-    """Stereo mp3 files at 44.1 kHz, in two labels; the later ones are links to the first."""
+    """Writes stereo mp3 files at 44.1 kHz with two labels; after DISTINCT files, links to them.
+
+    Args:
+      folder: to write to, one sub-folder per label.
+      clips: how many files.
+      seconds: length of each.
+    """
     files: list[str] = []
     for label in ('one', 'two'):
         os.makedirs(os.path.join(folder, label))
@@ -97,13 +102,16 @@ def make_files(folder: str, clips: int, seconds: float) -> list[str]:
 
 
 def measure(
-    folder: str, files: Sequence[str], workers: int, rounds: int, memory: list[float]
-) -> dict[str, float]:
-    """Clips a second of each way, the median of rounds taken in turn.
+    folder: str, files: Sequence[str], workers: int, rounds: int
+) -> tuple[dict[str, float], list[float]]:
+    """Times the three ways in turns.
 
-    `memory` is given the MB of data_prep's largest worker over its last round.
+    Returns:
+      Clips per second of each, and the MB of data_prep's largest worker during its last round, as
+      from `watch_workers`.
     """
     out = os.path.join(folder, 'dataset')
+    memory: list[float] = []
 
     def ours() -> None:
         memory.clear()
@@ -111,18 +119,13 @@ def measure(
             clips = folder_clips(os.path.join(folder, 'music'))
             prepare(clips, out, FrontEnd(), runner=on_pool(workers))
 
-    ways: dict[str, Callable[[], None]] = {
+    ways: dict[str, Workload] = {
         'plain loop': lambda: plain_loop(files),
         'decoding': lambda: decode_all(files, workers),
         'data_prep': ours,
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: len(files) / statistics.median(times) for name, times in seconds.items()}
+    seconds = time_in_turns(ways, rounds, turn=0)
+    return {name: len(files) / median for name, median in seconds.items()}, memory
 
 
 def plain_loop(files: Sequence[str]) -> None:
@@ -133,7 +136,7 @@ def plain_loop(files: Sequence[str]) -> None:
 
 
 def decode_all(files: Sequence[str], workers: int) -> None:
-    """Reads every file as mono, on so many processes."""
+    """Reads every file as mono, on this many processes."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(['data_prep.shards', __name__])
     with concurrent.futures.ProcessPoolExecutor(
@@ -142,20 +145,16 @@ def decode_all(files: Sequence[str], workers: int) -> None:
         list(pool.map(_decode, files, chunksize=8))
 
 
-def _decode(path: str) -> int:
-    return len(load_audio(path, SAMPLE_RATE))
-
-
 @contextlib.contextmanager
-def watch_workers(most: list[float]) -> Iterator[None]:
-    """Appends, every half second, the most MB any worker has had so far."""
+def watch_workers(largest: list[float]) -> Iterator[None]:
+    """Appends to a list, every half second, the most MB that any worker process has had so far."""
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(0.5):
             sizes = [_resident(path) for path in glob.glob('/proc/[0-9]*/stat')]
             if any(sizes):
-                most.append(max([*sizes, *most[-1:]]))
+                largest.append(max([*sizes, *largest[-1:]]))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -166,8 +165,12 @@ def watch_workers(most: list[float]) -> Iterator[None]:
         thread.join()
 
 
+def _decode(path: str) -> int:
+    return len(load_audio(path, SAMPLE_RATE))
+
+
 def _resident(path: str) -> float:
-    """MB of a process of our group other than this one; 0 for any other."""
+    """Resident MB of a process, if it is another one in our process group; else 0."""
     try:
         with open(path) as file:
             fields = file.read().rpartition(')')[2].split()

@@ -1,4 +1,4 @@
-"""The recurrence as one kernel beside the scan: first that they are equal, then how fast.
+"""The fused recurrence against the scan: first whether they are equal, then how fast each is.
 
 `python -m experiments.recurrence`, on a GPU
 """
@@ -10,13 +10,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, Float
 
-from experiments.common import hardware, markdown, time_in_turns
+from experiments.common import hardware, in_words
+from experiments.tables import markdown
+from experiments.timing import Workload, time_in_turns
 from glr_jax import cli
 from glr_jax.cli import status
 from glr_jax.config import MAX_FUSED_HIDDEN
-from glr_jax.errors import UsageError, UserError
+from glr_jax.errors import UserError
 from glr_jax.fields import option
 from glr_jax.nn import fused_rnn, rnn
 from glr_jax.nn.glr import glr
@@ -24,31 +26,29 @@ from glr_jax.nn.glr import glr
 USAGE = """
 usage: python -m experiments.recurrence [--flag=value ...]
 
-Compares states and gradients of the kernel in glr_jax/fused.py with those of `lax.scan`, on sizes
-of every kind, and stops where they differ. Then times both in turns, warmed up, and prints the
-medians. On a CPU the kernel is interpreted: that says nothing of its speed.
+Compares the hidden states and gradients of the fused kernel (glr_jax/nn/fused_rnn.py) with those of
+`lax.scan` at several sizes, and stops if they differ. Then times both in turns, warmed up, and
+prints the medians. On a CPU the kernel is interpreted, so its time there says nothing about a GPU.
 """
-HEADER = ['type', 'clips', 'pass', 'scan, us', 'kernel, us', 'times as fast']
-TOLERANCES = {'float32': 1e-4, 'bfloat16': 2**-4}  # beside the largest value
+HEADER = ['type', 'clips', 'pass', 'scan, µs', 'kernel, µs', 'scan / kernel']
+TOLERANCES = {'float32': 1e-4, 'bfloat16': 2**-4}  # relative to the largest value
 SIZES = [(1, 1, 8), (3, 33, 100), (17, 2, 128)]  # clips, steps, units
-TOGETHER = 10  # runs that are waited for together, so that starting them is not what is timed
+TOGETHER = 10  # calls to wait for together, so that the time to start a call does not count
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What the command line says."""
+    """The flags."""
 
-    batches: tuple[int, ...] = option((32, 128, 512), 'clips', 1)
-    steps: int = option(160, 'of time: 640 frames, pooled twice by 2', minimum=1)
-    hidden: int = option(96, 'units', minimum=1)
-    repeats: int = option(15, 'turns that each has', minimum=1)
+    batches: tuple[int, ...] = option((32, 128, 512), 'clips per batch, each timed', minimum=1)
+    steps: int = option(160, 'time steps; the default is 640 frames pooled by 2 twice', minimum=1)
+    hidden: int = option(96, 'units in the layer', minimum=1, maximum=MAX_FUSED_HIDDEN)
+    repeats: int = option(15, 'turns of each', minimum=1)
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(Study, argv, USAGE)
-    if study.hidden > MAX_FUSED_HIDDEN:
-        raise UsageError(f'--hidden={study.hidden}: the kernel has at most {MAX_FUSED_HIDDEN}')
     for dtype in TOLERANCES:
         for sizes in (*SIZES, (32, study.steps, study.hidden)):
             check(*sizes, dtype)
@@ -58,18 +58,24 @@ def main(argv: list[str]) -> None:
         for batch in study.batches
         for name, cells in measure(study, batch, dtype).items()
     ]
-    print(', '.join(f'{key} {value}' for key, value in hardware().items()))
+    machine = hardware()
+    print(f'{in_words(machine)}; load average {machine["load"]:.1f}')
     print(markdown(HEADER, rows))
 
 
-def scan(x: Array, kernel: Array, gain: Array, bias: Array) -> Array:
-    """What `fused_rnn.recur` is to be equal to."""
+def scan(
+    x: Float[Array, 'batch time hidden'],
+    kernel: Float[Array, 'hidden hidden'],
+    gain: Float[Array, ' hidden'],
+    bias: Float[Array, ' hidden'],
+) -> Float[Array, 'batch time hidden']:
+    """What `fused_rnn.recur` must equal."""
     norm = lambda a, gates: glr(a[:, 0], gain, bias)[:, None]
     return rnn.scan('simple', x[:, :, None], kernel[:, None], norm)
 
 
 def draw(batch: int, steps: int, hidden: int, dtype: str) -> tuple[Array, ...]:
-    """Inputs, kernel, gain and bias."""
+    """Random arguments of `scan`."""
     rng = np.random.default_rng(0)
     normal = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
     x, kernel = normal(batch, steps, hidden), normal(hidden, hidden) / np.sqrt(hidden)
@@ -77,17 +83,17 @@ def draw(batch: int, steps: int, hidden: int, dtype: str) -> tuple[Array, ...]:
 
 
 def with_gradients(recur: Callable[..., Array], *arguments: Array) -> tuple[Array, ...]:
-    """The states, and the gradients of all arguments under weights of about 1."""
+    """The hidden states, and the gradients of all arguments for cotangents of about 1."""
     states, back = jax.vjp(recur, *arguments)
     weights = jnp.cos(jnp.arange(states.size)).reshape(states.shape)
     return states, *back(weights.astype(states.dtype))
 
 
 def check(batch: int, steps: int, hidden: int, dtype: str) -> None:
-    """Says how far the kernel is from the scan in float32.
+    """Prints how far the kernel is from the scan in float32.
 
     Raises:
-      UserError: too far.
+      UserError: it is too far.
     """
     arguments = draw(batch, steps, hidden, dtype)
     exact = [a.astype(jnp.float32) for a in arguments]
@@ -105,30 +111,37 @@ def check(batch: int, steps: int, hidden: int, dtype: str) -> None:
 
 
 def measure(study: Study, batch: int, dtype: str) -> dict[str, list[str]]:
-    """Microseconds of scan and kernel, and their ratio, of each pass."""
+    """Times scan and kernel.
+
+    Returns:
+      For each pass, the cells of its row: microseconds of the scan and of the kernel, their ratio.
+    """
     status(f'{batch} clips, {dtype}: timing')
     arguments = draw(batch, study.steps, study.hidden, dtype)
 
-    def task(function: Callable[..., object]) -> Callable[[], object]:
+    def workload(function: Callable[..., object]) -> Workload:
         run = jax.jit(function)
         return lambda: jax.block_until_ready([run(*arguments) for _ in range(TOGETHER)])
 
-    ways: dict[str, Callable[..., Array]] = {'scan': scan, 'kernel': fused_rnn.recur}
+    passes: dict[str, Callable] = {
+        'forward': lambda recur: recur,
+        'forward and gradients': lambda recur: functools.partial(with_gradients, recur),
+    }
+    recurrences: dict[str, Callable] = {'scan': scan, 'kernel': fused_rnn.recur}
     seconds = time_in_turns(
         {
-            'forward': {name: task(way) for name, way in ways.items()},
-            'forward and gradients': {
-                name: task(functools.partial(with_gradients, way)) for name, way in ways.items()
-            },
+            (name, which): workload(of(recur))
+            for name, of in passes.items()
+            for which, recur in recurrences.items()
         },
         study.repeats,
     )
     return {
         name: [
-            *(f'{1e6 / TOGETHER * each[way]:,.0f}' for way in ways),
-            f'{each["scan"] / each["kernel"]:.2f}',
+            *(f'{1e6 / TOGETHER * seconds[name, which]:,.0f}' for which in recurrences),
+            f'{seconds[name, "scan"] / seconds[name, "kernel"]:.2f}',
         ]
-        for name, each in seconds.items()
+        for name in passes
     }
 
 

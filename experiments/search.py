@@ -12,25 +12,33 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments import baselines, paper
-from experiments.common import markdown
-from glr_jax import cli, fields, train
+from experiments import baselines, common, paper, trials
+from experiments.tables import markdown
+from experiments.trials import Trial
+from glr_jax import cli, fields
 from glr_jax.cli import status
-from glr_jax.config import Config, DataConfig, ModelConfig, ParallelConfig, TrainConfig
-from glr_jax.data.dataset import Dataset, open_dataset
-from glr_jax.devices import startup
-from glr_jax.devices.parallel import set_cpu_devices
+from glr_jax.config import (
+    Config,
+    DataConfig,
+    LocalConfig,
+    ModelConfig,
+    ParallelConfig,
+    TrainConfig,
+)
+from glr_jax.data.dataset import Dataset
 from glr_jax.fields import option, section
 from glr_jax.nn import cost
 
 USAGE = """
 usage: python -m experiments.search --data.dir=FOLDER --out=DIR [--flag=value ...]
 
-Trains a model for each of some settings and writes DIR/results.md and DIR/results.json, the best
-on the validation clips first. The candidates are those of the paper's Table 3; its optimum is
-always the first trial. The same command again goes on where it stopped, and a larger --budget
-adds trials to those that are done.
-  random  settings drawn from the grid, none twice; --seed names the draw
+Trains one model per setting and writes DIR/results.md and DIR/results.json, ranked by validation
+accuracy. The default candidates are those of the paper's Table 3; the paper's optimum is always the
+first trial. If the search was interrupted, the same command resumes it; a larger --budget adds
+trials to the finished ones.
+
+The methods:
+  random  settings drawn from the grid without repetition, in an order that --seed decides
   grid    all combinations in order, the last parameter varying fastest
   each    one parameter at a time, the others at the paper's optimum
 """
@@ -46,46 +54,51 @@ Setting = dict[str, Any]  # {layers, kernel_size, kernels, hidden, epochs, learn
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What the command line says."""
+    """The flags."""
 
-    out: str = option('', 'folder of runs and results')
-    method: Literal['random', 'grid', 'each'] = option('random', 'which combinations are tried')
-    budget: int = option(16, 'trials at most', minimum=1)
-    seed: int = option(0, 'of the draw, and of every run')
-    layers: tuple[int, ...] = option(paper.CANDIDATES['layers'], 'of convolution', 1)
-    kernel_size: tuple[int, ...] = option(paper.CANDIDATES['kernel_size'], 'taps of a kernel', 1)
-    kernels: tuple[int, ...] = option(paper.CANDIDATES['kernels'], 'of each convolution', 1)
-    hidden: tuple[int, ...] = option(paper.CANDIDATES['hidden'], 'recurrent units', 1)
-    epochs: tuple[int, ...] = option(paper.CANDIDATES['epochs'], 'of training', 1)
-    learning_rate: tuple[float, ...] = option(paper.CANDIDATES['learning_rate'], 'of Adam', 0)
+    out: str = option('', 'folder for the runs and the results')
+    method: Literal['random', 'grid', 'each'] = option('random', 'which settings to try, see above')
+    budget: int = option(16, 'maximum number of trials', minimum=1)
+    seed: int = option(0, 'seed of the random order and of every run', minimum=0, maximum=2**31 - 1)
+    layers: tuple[int, ...] = option(
+        paper.CANDIDATES['layers'], 'candidates: convolutional layers', minimum=1
+    )
+    kernel_size: tuple[int, ...] = option(
+        paper.CANDIDATES['kernel_size'], 'candidates: kernel size along each axis', minimum=1
+    )
+    kernels: tuple[int, ...] = option(
+        paper.CANDIDATES['kernels'], 'candidates: kernels in each convolution', minimum=1
+    )
+    hidden: tuple[int, ...] = option(
+        paper.CANDIDATES['hidden'], 'candidates: units in the recurrent layer', minimum=1
+    )
+    epochs: tuple[int, ...] = option(paper.CANDIDATES['epochs'], 'candidates: epochs', minimum=1)
+    learning_rate: tuple[float, ...] = option(
+        paper.CANDIDATES['learning_rate'], 'candidates: learning rate of Adam', minimum=0
+    )
     data: DataConfig = section(DataConfig)
     model: ModelConfig = section(ModelConfig)
     train: TrainConfig = section(TrainConfig)
-    parallel: ParallelConfig = section(ParallelConfig)
+    parallel: LocalConfig = section(LocalConfig)
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     search = cli.parse(Search, argv, USAGE)
-    cli.need(search, 'data.dir', 'out')
-    cli.refuse(search, TAKEN)
-    trials = [(setting, configure(search, setting)) for setting in settings(search)]
-    set_cpu_devices(search.parallel.cpu_devices)
-    startup.enable_compilation_cache()
-    dataset = open_dataset(search.data.dir)
-    os.makedirs(search.out, exist_ok=True)
-    (floor_scores,) = baselines.svm_scores(dataset, [search.data.split])
+    dataset = common.start(search, TAKEN, search.parallel.cpu_devices)
+    planned = [trial_of(search, setting) for setting in settings(search)]
+    trials.check(planned, dataset)
+    (svm,) = baselines.svm_scores(dataset, [search.data.split])
     rows: list[dict[str, Any]] = []
-    for number, (setting, config) in enumerate(trials, 1):
-        status(f'[{number}/{len(trials)}] {os.path.basename(config.workdir)}')
-        rows.append(trial(setting, config, dataset))
-        write(search, rows, floor_scores['accuracy'])
-    print(document(search, rows, floor_scores['accuracy']))
-    status(f'written: {os.path.join(search.out, "results.md")}')
+    for trial in trials.train_each(planned, dataset, past_divergence=True):
+        rows.append(row_of(trial, dataset))
+        write(search, rows, svm['accuracy'])
+    print(document(search, rows, svm['accuracy']))
+    status(f'wrote {os.path.join(search.out, "results.md")}')
 
 
 def settings(search: Search) -> list[Setting]:
-    """What is tried, in order: the paper's optimum, then what the method says, to the budget."""
+    """The settings to try, in order: the paper's optimum, then the method's, up to the budget."""
     candidates = {name: getattr(search, name) for name in paper.CANDIDATES}
     grid = [
         dict(zip(candidates, values, strict=True))
@@ -108,10 +121,14 @@ def settings(search: Search) -> list[Setting]:
     return unique
 
 
-def configure(search: Search, setting: Setting) -> Config:
-    """The run of a setting."""
+def trial_of(search: Search, setting: Setting) -> Trial:
+    """The trial of a setting.
+
+    Raises:
+      UsageError: the setting does not suit the other flags.
+    """
     name = '-'.join(f'{key}={value}' for key, value in setting.items())
-    return Config(
+    config = Config(
         workdir=os.path.join(search.out, name),
         seed=search.seed,
         data=search.data,
@@ -124,24 +141,19 @@ def configure(search: Search, setting: Setting) -> Config:
         train=dataclasses.replace(
             search.train, epochs=setting['epochs'], learning_rate=setting['learning_rate']
         ),
-        parallel=search.parallel,
+        parallel=ParallelConfig(search.parallel.mapper, search.parallel.cpu_devices),
     )
+    return Trial(name, config, {'setting': setting})
 
 
-def trial(setting: Setting, config: Config, dataset: Dataset) -> dict[str, Any]:
-    """Trains a setting, or finds it done; its row of the results, without scores if it diverged."""
-    row = {
-        'setting': setting,
-        'parameters': cost.parameters(config.model, dataset.n_mels, len(dataset.labels)),
-    }
-    try:
-        scores = train.train_and_evaluate(config, dataset)
-    except train.DivergedError as error:
-        status(str(error))
+def row_of(trial: Trial, dataset: Dataset) -> dict[str, Any]:
+    """A trained trial's row of the results, without scores if it diverged."""
+    model, scores = trial.config.model, trial.scores()
+    row = trial.varied | {'parameters': cost.parameters(model, dataset.n_mels, len(dataset.labels))}
+    if not scores:
         return row
-    with open(os.path.join(config.workdir, 'metrics.jsonl')) as file:
-        epochs = [json.loads(line) for line in file]
-    (best,) = (row for row in epochs if row['step'] == scores['step'])
+    epochs = trial.epochs()
+    (best,) = (epoch for epoch in epochs if epoch['step'] == scores['step'])
     return row | {
         'validation_accuracy': best['validation_accuracy'],
         'validation_loss': best['validation_loss'],
@@ -150,17 +162,18 @@ def trial(setting: Setting, config: Config, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def write(search: Search, rows: Sequence[dict[str, Any]], floor_accuracy: float) -> None:
-    """Writes what there is so far."""
+def write(search: Search, rows: Sequence[dict[str, Any]], svm_accuracy: float) -> None:
+    """Writes the results so far."""
+    os.makedirs(search.out, exist_ok=True)
     with open(os.path.join(search.out, 'results.json'), 'w') as file:
-        results = {'search': fields.to_dict(search), 'trials': rows, 'floor': floor_accuracy}
+        results = {'search': fields.to_dict(search), 'trials': rows, 'floor': svm_accuracy}
         json.dump(results, file, indent=2)
     with open(os.path.join(search.out, 'results.md'), 'w', encoding='utf-8') as file:
-        file.write(document(search, rows, floor_accuracy) + '\n')
+        file.write(document(search, rows, svm_accuracy) + '\n')
 
 
-def document(search: Search, rows: Sequence[dict[str, Any]], floor_accuracy: float) -> str:
-    """The results as Markdown: the best on the validation clips first, the diverged last."""
+def document(search: Search, rows: Sequence[dict[str, Any]], svm_accuracy: float) -> str:
+    """The results as Markdown, ranked by validation accuracy; diverged trials come last."""
     finished = [row for row in rows if 'test_accuracy' in row]
     finished.sort(key=lambda row: (-row['validation_accuracy'], row['validation_loss']))
     diverged = [row for row in rows if 'test_accuracy' not in row]
@@ -176,8 +189,8 @@ def document(search: Search, rows: Sequence[dict[str, Any]], floor_accuracy: flo
     header += ['validation, %', 'test, %', 'validation loss', 'seconds', '']
     return (
         f'# Search: {search.method}, {len(rows)} trials, {search.data.dir}, {search.data.split}\n\n'
-        'In the order of the validation accuracy; the test clips have no part in it. '
-        f'The floor, an SVM on band statistics, has {100 * floor_accuracy:.1f} on them.\n\n'
+        'Ranked by validation accuracy; the test clips play no part in the ranking. An SVM on '
+        f'statistics of each mel band has a test accuracy of {100 * svm_accuracy:.1f} %.\n\n'
         + markdown(header, cells)
     )
 

@@ -1,4 +1,4 @@
-"""What the train step comes to on TPU slices, compiled without one.
+"""What the train step costs on TPU slices, according to the compiler; no TPU is needed.
 
 `python -m experiments.tpu_compile`, after `pip install -e '.[tpu]'`
 """
@@ -14,109 +14,130 @@ import optax
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
 
-from experiments import hlo
-from experiments.common import markdown
+from experiments import common, hlo
+from experiments.tables import markdown
 from glr_jax import cli, train_step
 from glr_jax.cli import status
-from glr_jax.config import ModelConfig
+from glr_jax.config import ModelConfig, NormName
 from glr_jax.data.batches import Batch
 from glr_jax.devices import parallel
 from glr_jax.errors import UsageError, UserError
-from glr_jax.fields import option, section
+from glr_jax.fields import check_fields, option, section
 from glr_jax.nn.model import make_classifier
 
 USAGE = """
 usage: python -m experiments.tpu_compile [--flag=value ...]
 
-Compiles the train step for slices of TPU v5e on a machine that has none, and prints what a device
-holds, computes and exchanges in a step, as the compiler has it: GLR beside synchronised batch
-normalisation. Needs the libtpu package, and a minute or two a line. Nothing is run, so no speed is
-measured, and:
-  HBM            leaves out what the compiler keeps in on-chip memory;
-  GFLOP, best ms count one turn of the recurrence's loop alone; best is the least time in which the
-                 chip could do that, were every operation at its limit;
-  Mcycles        the compiler's estimates of its fused operations, added up here with every turn of
-                 every loop; without all-reduces, copies and what waits for others.
+Compiles the train step for slices of TPU v5e on a machine without a TPU, and prints what each
+device holds, computes and exchanges per step, according to the compiler: GLR beside synchronised
+batch norm. Needs the libtpu package, and a minute or two per row. Nothing is run, so no speed is
+measured. About the columns:
+  HBM             excludes what the compiler keeps in on-chip memory
+  GFLOP, best ms  count one iteration of the recurrence's loop only; best is the shortest time in
+                  which the chip could do that, with every operation at its limit
+  Mcycles         the compiler's estimates for its fused operations, summed over all iterations of
+                  all loops; all-reduces, copies and waiting are excluded
 """
-HEADER = ['slice', 'norm', 'clips a step', 'HBM, MiB', 'GFLOP', 'best ms', 'Mcycles']
+HEADER = ['slice', 'norm', 'clips per step', 'HBM, MiB', 'GFLOP', 'best ms', 'Mcycles']
 HEADER += ['all-reduces', 'exchanged, KiB']
+N_MELS = 128
+TAKEN = {'model.norm': '--norms'}
 
 
 @dataclasses.dataclass(frozen=True)
 class TpuCompile:
-    """What the command line says."""
+    """The flags."""
 
-    slices: tuple[str, ...] = option(('2x2', '4x4', '16x16'), 'of v5e, chips by chips')
-    norms: tuple[str, ...] = option(('glr', 'batch_sync'), 'to compare')
-    clips: int = option(32, 'of a device in a step', minimum=1)
-    accumulate: int = option(1, 'micro-batches of a device in a step', minimum=1)
-    frames: int = option(640, 'of a clip', minimum=8)
-    labels: int = option(10, 'classes', minimum=2)
+    slices: tuple[str, ...] = option(('2x2', '4x4', '16x16'), 'slices of TPU v5e, in chips')
+    norms: tuple[str, ...] = option(('glr', 'batch_sync'), 'norms to compare, see --model.norm')
+    clips: int = option(32, 'clips per device and step', minimum=1)
+    accumulate: int = option(1, 'micro-batches per device and step', minimum=1)
+    frames: int = option(640, 'frames per clip', minimum=8)
+    labels: int = option(10, 'number of classes', minimum=2)
     model: ModelConfig = section(ModelConfig)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        common.check_choices('norms', self.norms, NormName)
+        common.check_frames('frames', self.frames, self.model)
+        self.model.check_bands(N_MELS)
+        if self.clips % self.accumulate:
+            raise UsageError(
+                f'--clips={self.clips} is not a multiple of --accumulate={self.accumulate}'
+            )
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(TpuCompile, argv, USAGE)
-    if study.clips % study.accumulate:
-        raise UsageError(f'--clips={study.clips} is no multiple of --accumulate')
+    cli.refuse(study, TAKEN)
     jax.config.update('jax_platforms', 'cpu')
+    models = [
+        dataclasses.replace(study.model, norm=norm)  # type: ignore[arg-type]
+        for norm in study.norms
+    ]
     rows = []
     for shape in study.slices:
         mesh = slice_of_v5e(shape)
-        for norm in study.norms:
-            status(f'{shape}, {norm}: compiling')
-            model = dataclasses.replace(study.model, norm=norm)  # type: ignore[arg-type]
-            found = measure(study, model, mesh)
-            rows.append([shape, norm, str(study.clips * mesh.size), *found])
+        for model in models:
+            status(f'{shape}, {model.norm}: compiling')
+            cells = measure(study, model, mesh)
+            rows.append([shape, model.norm, str(study.clips * mesh.size), *cells])
     print(markdown(HEADER, rows))
 
 
 def slice_of_v5e(shape: str) -> Mesh:
-    """The devices of a slice that need not be there.
+    """The devices of a slice, which this machine need not have.
 
     Raises:
-      UserError: there is no libtpu, or no such slice.
+      UserError: libtpu is missing, or there is no such slice.
     """
-    os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')  # there is no TPU's metadata server to ask
-    os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # none to be alone with, either
+    os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')  # no TPU, so no metadata server to ask
+    os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # no TPU to have exclusively, either
     try:
         topology = topologies.get_topology_desc(platform='tpu', topology_name=f'v5e:{shape}')
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"--slices={shape}: {reason} (libtpu comes with: pip install -e '.[tpu]')"
+            f"--slices={shape}: {reason} (to install libtpu: pip install -e '.[tpu]')"
         ) from None
     return parallel.make_mesh(topology.devices)
 
 
 def measure(study: TpuCompile, model: ModelConfig, mesh: Mesh) -> list[str]:
-    """The cells of a line, from HBM on: what one device does in a step."""
+    """The cells of a row from HBM on: one device's share of a step."""
     compiled = compile_step(study, model, mesh)
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-    found = hlo.total(compiled.as_text(), counted)
+    sums = hlo.total(compiled.as_text(), count)
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes
     held += memory.temp_size_in_bytes - memory.alias_size_in_bytes
     return [
         f'{held / 2**20:.0f}',
         f'{cost["flops"] / 1e9:.1f}',
         f'{cost["optimal_seconds"] * 1e3:.2f}',
-        f'{found["cycles"] / 1e6:.2f}',
-        f'{found["all_reduces"]}',
-        f'{found["bytes"] / 2**10:.1f}',
+        f'{sums["cycles"] / 1e6:.2f}',
+        f'{sums["all_reduces"]}',
+        f'{sums["bytes"] / 2**10:.1f}',
     ]
 
 
 def compile_step(
     study: TpuCompile, model: ModelConfig, mesh: Mesh, platform: Literal['tpu', 'cuda'] = 'tpu'
 ) -> Any:
-    """The real train step, compiled for a mesh."""
-    classifier = make_classifier(model, n_mels=128, num_labels=study.labels, seed=0)
+    """Compiles the train step of `glr_jax.train` for a mesh.
+
+    Args:
+      study: sizes of the batch.
+      model: its norm counts, not that of `study`.
+      mesh: the devices.
+      platform: of the devices.
+    """
+    classifier = make_classifier(model, n_mels=N_MELS, num_labels=study.labels, seed=0)
     optimizer = optax.adam(1e-3)
     program = train_step.make_train_step(classifier, optimizer, 0, study.accumulate)
     clips = study.clips * mesh.size
     batch = Batch(
-        mel=np.zeros((clips, study.frames, 128), np.uint8),
+        mel=np.zeros((clips, study.frames, N_MELS), np.uint8),
         target=np.zeros((clips, study.labels), np.float32),
         place=np.zeros(clips, np.int32),
     )
@@ -125,13 +146,13 @@ def compile_step(
     )
     state = placed(train_step.init_state(classifier, optimizer), PartitionSpec())
     step = parallel.shard_mapped(program, mesh, 'replicated')
-    with use_abstract_mesh(mesh.abstract_mesh):  # by which a kernel knows which GPU it is for
+    with use_abstract_mesh(mesh.abstract_mesh):  # tells a kernel which GPU it is for
         traced = step.trace(state, placed(batch, PartitionSpec(parallel.AXIS)))
         return traced.lower(lowering_platforms=(platform,)).compile()
 
 
-def counted(it: hlo.Instruction) -> dict[str, int]:
-    """Of `hlo.total`: the compiler's estimate of cycles, and what devices exchange."""
+def count(it: hlo.Instruction) -> dict[str, int]:
+    """For `hlo.total`: the compiler's estimate of cycles, and exchanges between devices."""
     cycles = re.search(r'"estimated_cycles":"(\d+)"', it.line)
     return hlo.exchanged(it) | ({'cycles': int(cycles[1])} if cycles else {})
 

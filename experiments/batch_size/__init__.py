@@ -1,1 +1,1 @@
-"""Every norm as the clips per device get fewer and the batch stays the same."""
+"""Every norm with fewer and fewer clips per device, at the same batch size."""

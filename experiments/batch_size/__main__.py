@@ -1,4 +1,4 @@
-"""What becomes of each norm as the clips of a device get fewer and the batch stays as it is.
+"""How each norm fares with fewer and fewer clips per device, at the same batch size.
 
 `python -m experiments.batch_size --data.dir=data/gtzan --out=runs/batch_size`
 """
@@ -11,132 +11,119 @@ from typing import Any
 
 import jax
 
-from experiments import baselines
+from experiments import baselines, common, trials
 from experiments.batch_size import report, scaling
 from experiments.batch_size.scaling import Step
-from experiments.common import split_of
-from glr_jax import cli, fields, storage, train
-from glr_jax import report as run_report
+from experiments.trials import Trial, split_of
+from glr_jax import cli, fields, storage
 from glr_jax.cli import status
-from glr_jax.config import Config, DataConfig, ModelConfig, TrainConfig
-from glr_jax.data.dataset import Dataset, open_dataset
-from glr_jax.devices import parallel, startup
+from glr_jax.config import Config, DataConfig, ModelConfig, NormName, TrainConfig
+from glr_jax.data.dataset import Dataset
 from glr_jax.errors import UsageError, UserError
-from glr_jax.fields import option, section
+from glr_jax.fields import check_fields, option, section
 
 USAGE = """
 usage: python -m experiments.batch_size --data.dir=FOLDER --out=DIR [--flag=value ...]
 
-Trains with each norm at each number of clips a device, --train.batch_size being the same: on many
-devices with few clips each, and on few devices with many. Before that, it takes one step of each,
-for the deviation of its gradient from one device's, its time, and what devices exchange in it.
-Writes DIR/report.md, DIR/results.json and DIR/accuracy.png after every run; the same command again
-goes on where it stopped.
+Trains with each norm at each number of clips per device. --train.batch_size stays the same, so
+there are either many devices with few clips each, or few devices with many. Before that, it
+measures the first step of each: how far its gradient deviates from that on one device, its time,
+and what the devices exchange. Writes DIR/report.md, DIR/results.json and DIR/accuracy.png after
+every run. If it was interrupted, the same command resumes it.
 
-What must be trained comes first: every norm on one device, and those whose gradient depends on the
-number of devices at every size. The rest confirms what is known by then; wherever it is cut short,
-the runs on one device stand for it, and are marked so.
+The necessary runs come first: every norm on one device, then, at every size, the norms whose
+gradient depends on the number of devices. The remaining runs only confirm that the other norms do
+not depend on it. If the study stops before them, the report uses the runs on one device in their
+place, and marks them.
 
-An iteration is a split and a seed: random-2 with seed 2.
+An iteration is a split and a seed: iteration 2 has split random-2 and seed 2.
 """
 TAKEN = {
     'data.split': '--protocol',
     'model.norm': '--norms',
     'train.accumulate': '--per_device',
 }
-INDEPENDENT = 1e-4  # deviation of a gradient that is float rounding
+INDEPENDENT = 1e-4  # a smaller deviation of the gradient is float rounding
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchSize:
-    """What the command line says."""
+    """The flags."""
 
-    out: str = option('', 'folder of runs and report')
+    out: str = option('', 'folder for the runs and the report')
     norms: tuple[str, ...] = option(
-        ('glr', 'batch', 'batch_sync', 'group', 'none'), 'which to train with'
+        ('glr', 'batch', 'batch_sync', 'group', 'none'), 'norms to train with, see --model.norm'
     )
-    per_device: tuple[int, ...] = option((1, 2, 4, 8, 16, 32), 'clips of a device in a step', 1)
-    iterations: tuple[int, ...] = option((1, 2, 3), 'which to run', minimum=1)
-    protocol: str = option('random', 'random, group, official, fault_filtered, or a column')
-    repeats: int = option(15, 'times that a step is timed', minimum=1)
+    per_device: tuple[int, ...] = option(
+        (1, 2, 4, 8, 16, 32), 'clips per device and step', minimum=1
+    )
+    iterations: tuple[int, ...] = option(
+        (1, 2, 3), 'iterations to run, see above', minimum=1, maximum=2**31 - 1
+    )
+    protocol: str = option(
+        'random', 'random, group, official, fault_filtered, or any column of splits.csv'
+    )
+    repeats: int = option(15, 'timed steps per norm and number of clips per device', minimum=1)
     cpu_devices: int = option(
-        32, 'simulate so many devices on the CPU; 0: take those that there are', minimum=0
+        32, 'simulate this many devices on the CPU; 0 = use the real devices', minimum=0
     )
     data: DataConfig = section(DataConfig)
     model: ModelConfig = section(ModelConfig)
     train: TrainConfig = section(TrainConfig)
 
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One training run of the study."""
-
-    norm: str
-    per_device: int
-    iteration: int
-    config: Config
+    def __post_init__(self) -> None:
+        check_fields(self)
+        common.check_choices('norms', self.norms, NormName)
+        for size in self.per_device:
+            if self.train.batch_size % size:
+                raise UsageError(
+                    f'--per_device={size} does not divide '
+                    f'--train.batch_size={self.train.batch_size}'
+                )
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(BatchSize, argv, USAGE)
-    cli.need(study, 'data.dir', 'out')
-    cli.refuse(study, TAKEN)
-    check_sizes(study)
-    parallel.set_cpu_devices(study.cpu_devices)
-    startup.enable_compilation_cache()
-    needed = study.train.batch_size // min(study.per_device)
-    if len(jax.devices()) < needed:
-        raise UserError(
-            f'--per_device={min(study.per_device)} takes {needed} devices, and there are '
-            f'{len(jax.devices())}; give --cpu_devices={needed} to simulate them'
-        )
-    dataset = open_dataset(study.data.dir)
-    runs = plan(study, dataset)
-    measured = measure_steps(study, dataset, runs)
+    dataset = common.start(study, TAKEN, study.cpu_devices)
+    check_devices(study)
+    planned = plan(study, dataset)
+    trials.check(planned, dataset)
+    measured = measure_steps(study, dataset, planned)
     dependent = {step.norm for step in measured if step.deviation > INDEPENDENT}
     results: dict[str, Any] = {
         'dataset': dataset.folder,
         'clips': len(dataset),
-        'hardware': f'{os.cpu_count()} CPU cores, {len(jax.devices())} {jax.devices()[0].platform}'
-        f' devices{" simulated on them" if study.cpu_devices else ""}',
+        'hardware': common.in_words(common.hardware()),
         'settings': fields.to_dict(study),
         'independent': [norm for norm in study.norms if norm not in dependent],
-        'floor': floor_of_each(study, dataset),
+        'floor': svm_accuracies(study, dataset),
         'steps': [step._asdict() for step in measured],
     }
-    for number, run in enumerate(in_order(study, runs, dependent), 1):
-        status(
-            f'[{number}/{len(runs)}] {run.norm}, {run.per_device} clips a device, '
-            f'iteration {run.iteration}'
-        )
-        devices = jax.devices()[: study.train.batch_size // run.per_device]
-        is_new = not scores_of(run)
-        train.train_and_evaluate(run.config, dataset, parallel.make_mesh(devices))
-        if is_new:
-            write(study.out, results | {'runs': finished(runs)})
-    results['runs'] = finished(runs)
+    unfinished = [trial for trial in planned if not trial.scores()]
+    for trial in trials.train_each(in_order(study, planned, dependent), dataset):
+        if trial in unfinished:
+            write(study.out, results | {'runs': finished(planned)})
+    results['runs'] = finished(planned)
     write(study.out, results)
     print(report.tables(results))
-    status(f'written: {os.path.join(study.out, "report.md")}')
+    status(f'wrote {os.path.join(study.out, "report.md")}')
 
 
-def check_sizes(study: BatchSize) -> None:
-    """Raises `UsageError` for norms and sizes that cannot be run."""
-    known = ModelConfig.__annotations__['norm'].__args__
-    for norm in study.norms:
-        if norm not in known:
-            raise UsageError(f'--norms: {norm!r} is none of {", ".join(known)}')
-    for size in study.per_device:
-        if study.train.batch_size % size:
-            raise UsageError(
-                f'--per_device={size} does not divide --train.batch_size={study.train.batch_size}'
-            )
+def check_devices(study: BatchSize) -> None:
+    """Raises `UserError` if there are too few devices for the fewest clips per device."""
+    smallest = min(study.per_device)
+    needed = study.train.batch_size // smallest
+    if len(jax.devices()) < needed:
+        raise UserError(
+            f'--per_device={smallest} takes {needed} devices, but there are '
+            f'{len(jax.devices())}; give --cpu_devices={needed} to simulate them'
+        )
 
 
-def plan(study: BatchSize, dataset: Dataset) -> list[Run]:
-    """Every norm at every size in every iteration."""
-    runs = []
+def plan(study: BatchSize, dataset: Dataset) -> list[Trial]:
+    """Every norm at every number of clips per device, in every iteration."""
+    planned = []
     for iteration in study.iterations:
         split = split_of(study.protocol, iteration, dataset)
         for norm in study.norms:
@@ -148,31 +135,46 @@ def plan(study: BatchSize, dataset: Dataset) -> list[Run]:
                     model=dataclasses.replace(study.model, norm=norm),  # type: ignore[arg-type]
                     train=study.train,
                 )
-                runs.append(Run(norm, size, iteration, config))
-    return runs
+                name = f'{norm}, {size} clips per device, iteration {iteration}'
+                varied = {'norm': norm, 'per_device': size, 'iteration': iteration}
+                planned.append(Trial(name, config, varied, study.train.batch_size // size))
+    return planned
 
 
-def in_order(study: BatchSize, runs: Sequence[Run], dependent: Collection[str]) -> list[Run]:
-    """What must be trained first, iteration by iteration; then the rest, norm by norm."""
+def in_order(study: BatchSize, planned: Sequence[Trial], dependent: Collection[str]) -> list[Trial]:
+    """The necessary trials, iteration by iteration; then the others, norm by norm.
+
+    Args:
+      study: the flags.
+      planned: all trials.
+      dependent: norms whose gradient depends on the number of devices.
+    """
     largest = max(study.per_device)
-    first = [run for run in runs if run.norm in dependent or run.per_device == largest]
-    rest = [run for run in runs if run not in first]
-    place = lambda run: (study.norms.index(run.norm), study.per_device.index(run.per_device))
-    return first + sorted(rest, key=place)
+    necessary = lambda t: t.varied['norm'] in dependent or t.varied['per_device'] == largest
+    place = lambda trial: (
+        study.norms.index(trial.varied['norm']),
+        study.per_device.index(trial.varied['per_device']),
+    )
+    others = [trial for trial in planned if not necessary(trial)]
+    return [trial for trial in planned if necessary(trial)] + sorted(others, key=place)
 
 
-def measure_steps(study: BatchSize, dataset: Dataset, runs: Sequence[Run]) -> list[Step]:
-    """The first step of every norm at every size; measured once, and kept in `scaling.json`."""
+def measure_steps(study: BatchSize, dataset: Dataset, planned: Sequence[Trial]) -> list[Step]:
+    """The first step of every norm at every size; measured once and kept in `steps.json`."""
     path = os.path.join(study.out, 'steps.json')
     if os.path.exists(path):
         with open(path) as file:
             kept = [Step(**step) for step in json.load(file)]
         if {(step.norm, step.per_device) for step in kept} == {
-            (r.norm, r.per_device) for r in runs
+            (trial.varied['norm'], trial.varied['per_device']) for trial in planned
         }:
             return kept
-    chosen = (study.iterations[0], study.per_device[0])
-    configs = [run.config for run in runs if (run.iteration, run.per_device) == chosen]
+    configs = [
+        trial.config
+        for trial in planned
+        if trial.varied['iteration'] == study.iterations[0]
+        and trial.varied['per_device'] == study.per_device[0]
+    ]
     measured = scaling.measure(configs, dataset, study.per_device, study.repeats)
     os.makedirs(study.out, exist_ok=True)
     with storage.to_write(path) as partial, open(partial, 'w') as file:
@@ -180,29 +182,19 @@ def measure_steps(study: BatchSize, dataset: Dataset, runs: Sequence[Run]) -> li
     return measured
 
 
-def scores_of(run: Run) -> dict[str, Any]:
-    """The test scores of a run; empty where it is not finished."""
-    return run_report.read(run.config.workdir)
+def finished(planned: Sequence[Trial]) -> list[dict[str, Any]]:
+    """The rows of the trials that are finished so far."""
+    return [trial.varied | {'scores': scores} for trial in planned if (scores := trial.scores())]
 
 
-def finished(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The runs that there are so far, as they go into the results."""
-    return [
-        {'norm': run.norm, 'per_device': run.per_device, 'iteration': run.iteration}
-        | {'scores': scores}
-        for run in runs
-        if (scores := scores_of(run))
-    ]
-
-
-def floor_of_each(study: BatchSize, dataset: Dataset) -> list[float]:
+def svm_accuracies(study: BatchSize, dataset: Dataset) -> list[float]:
     """Accuracy of the SVM in each iteration."""
     splits = [split_of(study.protocol, iteration, dataset) for iteration in study.iterations]
     return [scores['accuracy'] for scores in baselines.svm_scores(dataset, splits)]
 
 
 def write(folder: str, results: dict[str, Any]) -> None:
-    """Writes what there is so far."""
+    """Writes the results so far: JSON, report and figure."""
     with open(os.path.join(folder, 'results.json'), 'w') as file:
         json.dump(results, file, indent=2)
     with open(os.path.join(folder, 'report.md'), 'w', encoding='utf-8') as file:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import markdown, spread
+from experiments.tables import markdown, spread
 
 REFERENCE = 'glr'
-LOOKS = {  # colours of Okabe and Ito, told apart by the colour-blind; and markers, in print
+LOOKS = {  # Okabe and Ito's colours, which colour-blind people can tell apart; markers for print
     'glr': ('#0072b2', 'o'),
     'glr_layer': ('#56b4e9', 'p'),
     'batch': ('#d55e00', 's'),
@@ -19,7 +19,7 @@ LOOKS = {  # colours of Okabe and Ito, told apart by the colour-blind; and marke
 }
 NAMES = {
     'glr': 'GLR',
-    'glr_layer': 'GLR over the layer',
+    'glr_layer': 'GLR over the whole layer',
     'batch': 'per-device batch norm',
     'batch_sync': 'synchronised batch norm',
     'group': 'group norm',
@@ -29,41 +29,43 @@ NAMES = {
 
 def document(results: dict[str, Any], figure_file: str) -> str:
     """The whole report."""
-    title = f'# The batch of a device: {results["dataset"]}'
-    caption = 'Test accuracy against clips a device'
+    title = f'# Clips per device: {results["dataset"]}'
+    caption = 'Test accuracy against clips per device'
     return f'{title}\n\n{tables(results)}\n\n![{caption}]({figure_file})\n'
 
 
 def tables(results: dict[str, Any]) -> str:
-    """The report but for title and figure."""
+    """The report without its title and figure."""
     settings, batch = results['settings'], results['settings']['train']['batch_size']
     devices = [str(batch // size) for size in _sizes(results)]
     parts = [
-        f'{batch} clips a step, shared by {", ".join(devices)} devices; '
+        f'{batch} clips per step, shared by {", ".join(devices)} devices; '
         f'{settings["train"]["epochs"]} epochs, segments of {settings["data"]["frames"]} '
         f'frames, {results["clips"]} clips; {results["hardware"]}.',
-        '## Test accuracy, per cent, by clips a device',
+        '## Test accuracy in per cent, by clips per device',
         accuracy(results),
-        f'Mean ± standard deviation over iterations (split and seed). {_brackets(results)}The '
-        f'floor, an SVM on band statistics, has {spread(results["floor"])}.',
-        f'## Points ahead of {NAMES[REFERENCE]}, iteration by iteration',
+        f'Mean ± standard deviation over iterations (split and seed). {_stand_ins(results)}'
+        f'{_changes(results)}An SVM on statistics of each mel band reaches '
+        f'{spread(results["floor"])}.',
+        f'## Accuracy minus that of {NAMES[REFERENCE]}, in points, paired by iteration',
         differences(results),
         verdict(results),
-        '## Deviation of the gradient from that of one device',
-        _of_steps(results, lambda step: f'{step["deviation"]:.1g}'),
-        '|g − g₁| / |g₁| of the whole batch, at the first step: same weights, clips and dropout.',
-        '## Milliseconds of a step',
-        _of_steps(results, lambda step: f'{1e3 * step["seconds"]:.0f}'),
-        'Medians, taken in turns at each size. Where devices are simulated, only norms of one '
-        'column compare: devices wait there for a core, and not for each other alone.',
-        '## What a device exchanges in a step',
+        '## Deviation of the gradient from the gradient on one device',
+        _step_table(results, lambda step: f'{step["deviation"]:.1g}'),
+        '|g − g₁| / |g₁| of the whole batch, at the first step, with the same weights, clips and '
+        'dropout.',
+        '## Milliseconds per step',
+        _step_table(results, lambda step: f'{1e3 * step["seconds"]:.0f}'),
+        'Medians; at each size, the norms were timed in turns. If the devices are simulated, '
+        'compare only values in the same column, since simulated devices share the CPU cores.',
+        '## Exchanges per device and step',
         exchange(results),
     ]
     return '\n\n'.join(part for part in parts if part)
 
 
 def accuracy(results: dict[str, Any]) -> str:
-    """A row a norm, a column a size; in brackets what another size stands for."""
+    """One row per norm, one column per size; values that stand in for another size in brackets."""
     rows = []
     for norm in _norms(results):
         cells = []
@@ -75,48 +77,49 @@ def accuracy(results: dict[str, Any]) -> str:
 
 
 def differences(results: dict[str, Any]) -> str:
-    """Each norm minus GLR, paired by iteration."""
+    """Accuracy of each norm minus GLR's, paired by iteration."""
     rows = []
     for norm in _norms(results):
         if norm != REFERENCE:
             paired = [_differences(results, norm, size) for size in _sizes(results)]
-            cells = [_cell(results, steps, '+') for steps in paired]
+            cells = [_cell(results, values, '+') for values in paired]
             rows.append([NAMES[norm], *cells])
     return markdown(['', *map(str, _sizes(results))], rows)
 
 
 def verdict(results: dict[str, Any]) -> str:
-    """Says where batch normalisation is better than GLR, and where not."""
+    """Says at which sizes batch norm is better than GLR, and at which it is not."""
     sentences = []
     for norm in ('batch', 'batch_sync'):
         trained = [size for size in _sizes(results) if _is_own(results, norm, size)]
         every = norm in results['independent'] and len(trained) == 1
         places: dict[str, list[str]] = {'ahead of': [], 'behind': [], 'level with': []}
         for size in trained:
-            steps = list(_differences(results, norm, size).values())
-            if len(steps) > 1:
-                clear = abs(np.mean(steps)) > np.std(steps, ddof=1)
-                where = ('behind', 'ahead of')[int(np.mean(steps) > 0)] if clear else 'level with'
+            points = list(_differences(results, norm, size).values())
+            if len(points) > 1:
+                clear = abs(np.mean(points)) > np.std(points, ddof=1)
+                where = ('behind', 'ahead of')[int(np.mean(points) > 0)] if clear else 'level with'
                 at = 'any size' if every else size
-                places[where].append(f'{at} ({spread(steps, sign="+")})')
+                places[where].append(f'{at} ({spread(points, sign="+")})')
         found = [
             f'{where} {NAMES[REFERENCE]} at {", ".join(sizes)}'
             for where, sizes in places.items()
             if sizes
         ]
         if found:
-            unit = '' if every else ' clips a device'
+            unit = '' if every else ' clips per device'
             sentences.append(f'{NAMES[norm].capitalize()} is {"; ".join(found)}{unit}.')
     if not sentences:
         return ''
     count = len(results['settings']['iterations'])
     return ' '.join(sentences) + (
-        f' "Level" is a mean difference of less than its standard deviation (n = {count}).'
+        ' "Level" means that the mean difference is smaller than its standard deviation '
+        f'(n = {count}).'
     )
 
 
 def exchange(results: dict[str, Any]) -> str:
-    """All-reduces of a step, and the bytes in them; most devices stand for any number of them."""
+    """All-reduces per step and their size, on the most devices; fewer devices exchange the same."""
     smallest = min(_sizes(results))
     rows = [
         [NAMES[step['norm']], str(step['all_reduces']), f'{step["bytes"] / 1024:.1f}']
@@ -127,12 +130,12 @@ def exchange(results: dict[str, Any]) -> str:
 
 
 def figure(results: dict[str, Any]) -> Figure:
-    """Accuracy against clips a device, a line a norm."""
+    """Accuracy against clips per device, one line per norm."""
     drawn = Figure(figsize=(7.2, 4.2), layout='constrained')
     axes, sizes, norms = drawn.subplots(), np.asarray(_sizes(results)), _norms(results)
     for k, norm in enumerate(norms):
         color, marker = LOOKS[norm]
-        # Side by side, so that error bars do not lie on each other.
+        # Side by side, so that error bars do not overlap.
         at = sizes * 1.05 ** (k - (len(norms) - 1) / 2)
         values = [100 * np.asarray(list(_accuracies(results, norm, s).values())) for s in sizes]
         own = np.asarray([_is_own(results, norm, size) for size in sizes])
@@ -154,24 +157,25 @@ def figure(results: dict[str, Any]) -> Figure:
             zorder=above,
             label=NAMES[norm],
         )
-    axes.axhline(100 * np.mean(results['floor']), color='#666', linestyle=':', label='SVM floor')
+    svm = 100 * np.mean(results['floor'])
+    axes.axhline(svm, color='#666', linestyle=':', label='SVM on band statistics')
     axes.set_xscale('log', base=2)
     axes.set_xticks(sizes, map(str, sizes))
     axes.minorticks_off()
     batch = results['settings']['train']['batch_size']
-    axes.set_xlabel(f'clips a device ({batch} a step over all devices)')
+    axes.set_xlabel(f'clips per device ({batch} per step over all devices)')
     axes.set_ylabel('test accuracy, %')
     axes.grid(axis='y', color='#eee')
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
-    (floor, *of_norms), labels = axes.get_legend_handles_labels()
-    handles, labels = [*of_norms, floor], [*labels[1:], labels[0]]
+    (first, *others), labels = axes.get_legend_handles_labels()  # the line of the SVM is first
+    handles, labels = [*others, first], [*labels[1:], labels[0]]
     drawn.legend(handles, labels, frameon=False, ncols=3, fontsize=9, loc='outside upper center')
     return drawn
 
 
 def _trained(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
-    """Accuracy of each iteration that was trained at a size."""
+    """Accuracy of each iteration that was trained at this size."""
     return {
         run['iteration']: run['scores']['accuracy']
         for run in results['runs']
@@ -180,14 +184,14 @@ def _trained(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
 
 
 def _is_own(results: dict[str, Any], norm: str, size: int) -> bool:
-    """Whether a size speaks for itself; another stands for it while iterations are missing."""
+    """Whether a size is shown with its own runs; the largest size stands in for incomplete ones."""
     count = len(_trained(results, norm, size))
-    may_be_stood_for = norm in results['independent'] and size != max(_sizes(results))
-    return count == len(results['settings']['iterations']) or (count > 0 and not may_be_stood_for)
+    has_stand_in = norm in results['independent'] and size != max(_sizes(results))
+    return count == len(results['settings']['iterations']) or (count > 0 and not has_stand_in)
 
 
 def _accuracies(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
-    """As trained; where that was not done, those of the largest size may stand for it."""
+    """Accuracies to show at a size: its own, or those of the largest size as a stand-in."""
     if _is_own(results, norm, size) or norm not in results['independent']:
         return _trained(results, norm, size)
     return _trained(results, norm, max(_sizes(results)))
@@ -198,20 +202,18 @@ def _differences(results: dict[str, Any], norm: str, size: int) -> dict[int, flo
     return {k: mine[k] - other[k] for k in mine if k in other}
 
 
-def _brackets(results: dict[str, Any]) -> str:
+def _stand_ins(results: dict[str, Any]) -> str:
     cells = [(n, s) for n in _norms(results) for s in _sizes(results)]
-    missing = [c for c in cells if not _is_own(results, *c) and _accuracies(results, *c)]
-    text = ''
-    if missing:
-        text = (
-            'In brackets (dashed in the figure): not trained at this size; the gradient is the '
-            f'same to float rounding, so the runs at {max(_sizes(results))} stand for it. '
-        )
-    return text + _moved(results)
+    if all(_is_own(results, *c) or not _accuracies(results, *c) for c in cells):
+        return ''
+    return (
+        'In brackets (dashed lines in the figure): not trained at this size. The gradient is the '
+        f'same up to float rounding, so the runs at {max(_sizes(results))} are shown instead. '
+    )
 
 
-def _moved(results: dict[str, Any]) -> str:
-    """How far accuracy moves between sizes where the gradient does not depend on them."""
+def _changes(results: dict[str, Any]) -> str:
+    """How much accuracy changes between sizes where the gradient does not depend on them."""
     most = {}
     for norm in results['independent']:
         sizes = [s for s in _sizes(results) if _is_own(results, norm, s)]
@@ -223,15 +225,16 @@ def _moved(results: dict[str, Any]) -> str:
         return ''
     parts = ', '.join(f'{NAMES[norm]} {points:.1f}' for norm, points in most.items())
     return (
-        'Where the gradient does not depend on the size, an iteration moves between sizes by float '
-        f'rounding that training amplifies, at most by so many points: {parts}. '
+        'Even where the gradient does not depend on the size, the accuracy of an iteration differs '
+        'between sizes, since training amplifies float rounding. The largest differences, in '
+        f'points: {parts}. '
     )
 
 
-def _of_steps(results: dict[str, Any], show: Callable[[dict[str, Any]], str]) -> str:
-    of = {(step['norm'], step['per_device']): show(step) for step in results['steps']}
+def _step_table(results: dict[str, Any], show: Callable[[dict[str, Any]], str]) -> str:
+    cells = {(step['norm'], step['per_device']): show(step) for step in results['steps']}
     sizes = _sizes(results)
-    rows = [[NAMES[norm], *(of[norm, size] for size in sizes)] for norm in _norms(results)]
+    rows = [[NAMES[norm], *(cells[norm, size] for size in sizes)] for norm in _norms(results)]
     return markdown(['', *map(str, sizes)], rows)
 
 

@@ -1,1 +1,1 @@
-"""The paper's experiment: models, splits, its tables and figures."""
+"""The paper's experiment: models, splits, tables and figures."""

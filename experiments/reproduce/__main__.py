@@ -1,4 +1,4 @@
-"""The paper's experiment: baselines with BN and the proposed model with GLR, three iterations.
+"""The paper's experiment: its baselines with batch norm and the proposed model with GLR.
 
 `python -m experiments.reproduce --data.dir=data/gtzan --out=runs/gtzan`
 """
@@ -6,30 +6,40 @@
 import dataclasses
 import json
 import os
+import typing
+from collections.abc import Sequence
 from typing import Any
 
-from experiments import baselines
-from experiments.common import hardware_in_words, split_of
-from experiments.reproduce import figures, tables
-from glr_jax import cli, fields, train
+from experiments import baselines, common, trials
+from experiments.reproduce import figures, report
+from experiments.trials import Trial, split_of
+from glr_jax import cli, fields
 from glr_jax.cli import status
-from glr_jax.config import Config, DataConfig, ModelConfig, ParallelConfig, TrainConfig
-from glr_jax.data.dataset import Dataset, open_dataset
-from glr_jax.devices import startup
-from glr_jax.devices.parallel import set_cpu_devices
-from glr_jax.errors import UsageError
+from glr_jax.config import (
+    Config,
+    DataConfig,
+    Kind,
+    LocalConfig,
+    ModelConfig,
+    NormName,
+    ParallelConfig,
+    TrainConfig,
+)
+from glr_jax.data.dataset import Dataset
+from glr_jax.errors import FieldError
 from glr_jax.fields import option, section
 
 USAGE = """
 usage: python -m experiments.reproduce --data.dir=FOLDER --out=DIR [--flag=value ...]
 
-Trains each model in each iteration and writes DIR/report.md, DIR/results.json and figures:
-Tables 4 to 9 and Figures 4 to 9 of the paper, each measured figure beside the paper's.
-The same command again goes on where it stopped.
+Trains each model in each iteration and writes DIR/report.md, DIR/results.json and DIR/figures:
+Tables 4 to 9 and Figures 4 to 9 of the paper, with the paper's values beside the measured ones.
+If it was interrupted, the same command resumes it.
 
-A model is cnn, rnn or cnn-rnn (baselines, batch normalisation), proposed (cnn-rnn with GLR), or
-any kind with any norm, as crnn+group. An iteration is a split and a seed: random-2 with seed 2;
-a protocol with one split alone (official, fault_filtered) differs in the seed.
+A model is cnn, rnn or cnn-rnn (the paper's baselines, with batch norm), proposed (cnn-rnn with
+GLR), or KIND+NORM with any --model.kind and --model.norm, e.g. crnn+group. An iteration is a split
+and a seed: iteration 2 has split random-2 and seed 2. With a protocol that has a single split
+(official, fault_filtered), iterations differ in the seed only.
 """
 # Table 1 and Table 2 of the paper.
 MODELS = {
@@ -48,118 +58,107 @@ TAKEN = {
 
 @dataclasses.dataclass(frozen=True)
 class Reproduction:
-    """What the command line says."""
+    """The flags."""
 
-    out: str = option('', 'folder of runs and report')
-    models: tuple[str, ...] = option(tuple(MODELS), 'which to train')
-    iterations: tuple[int, ...] = option((1, 2, 3), 'which to run', minimum=1)
-    protocol: str = option('random', 'random, group, official, fault_filtered, or a column')
-    epochs: int = option(50, 'of each run', minimum=1)
+    out: str = option('', 'folder for the runs and the report')
+    models: tuple[str, ...] = option(tuple(MODELS), 'models to train, see above')
+    iterations: tuple[int, ...] = option(
+        (1, 2, 3), 'iterations to run, see above', minimum=1, maximum=2**31 - 1
+    )
+    protocol: str = option(
+        'random', 'random, group, official, fault_filtered, or any column of splits.csv'
+    )
+    epochs: int = option(50, 'epochs per run', minimum=1)
     data: DataConfig = section(DataConfig)
     model: ModelConfig = section(ModelConfig)
     train: TrainConfig = section(TrainConfig)
-    parallel: ParallelConfig = section(ParallelConfig)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One training run of the study."""
-
-    model: str
-    iteration: int
-    config: Config
+    parallel: LocalConfig = section(LocalConfig)
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(Reproduction, argv, USAGE)
-    cli.need(study, 'data.dir', 'out')
-    cli.refuse(study, TAKEN)
-    set_cpu_devices(study.parallel.cpu_devices)
-    startup.enable_compilation_cache()
-    dataset = open_dataset(study.data.dir)
-    runs = plan(study, dataset)
-    for number, run in enumerate(runs, 1):
-        status(f'[{number}/{len(runs)}] {run.model}, iteration {run.iteration}')
-        train.train_and_evaluate(run.config, dataset)
-    results = collect(study, dataset, runs)
+    dataset = common.start(study, TAKEN, study.parallel.cpu_devices)
+    planned = plan(study, dataset)
+    trials.check(planned, dataset)
+    finished = list(trials.train_each(planned, dataset))
+    results = collect(study, dataset, finished)
     with open(os.path.join(study.out, 'results.json'), 'w') as file:
         json.dump(results, file, indent=2)
-    text = tables.document(results, figures.write(study.out, results))
+    text = report.document(results, figures.write(study.out, results))
     with open(os.path.join(study.out, 'report.md'), 'w', encoding='utf-8') as file:
         file.write(text)
     print(text[: text.index('## Figures')])
-    status(f'written: {os.path.join(study.out, "report.md")}')
+    status(f'wrote {os.path.join(study.out, "report.md")}')
 
 
-def plan(study: Reproduction, dataset: Dataset) -> list[Run]:
-    """The runs, iteration by iteration, so that a study cut short has whole iterations.
+def plan(study: Reproduction, dataset: Dataset) -> list[Trial]:
+    """All trials, iteration by iteration, so that an interrupted study has whole iterations.
 
     Raises:
-      UsageError: an unknown model or protocol.
+      UsageError: an unknown model, or flags that do not go together.
+      UserError: the dataset has no such protocol.
     """
-    runs = []
+    planned = []
     for iteration in study.iterations:
         split = split_of(study.protocol, iteration, dataset)
-        for name in study.models:
+        for model in study.models:
             config = Config(
-                workdir=os.path.join(study.out, f'{name}-{iteration}'),
+                workdir=os.path.join(study.out, f'{model}-{iteration}'),
                 seed=iteration,
                 data=dataclasses.replace(study.data, split=split),
-                model=dataclasses.replace(study.model, **architecture(name)),
+                model=dataclasses.replace(study.model, **architecture(model)),
                 train=dataclasses.replace(study.train, epochs=study.epochs),
-                parallel=study.parallel,
+                parallel=ParallelConfig(study.parallel.mapper, study.parallel.cpu_devices),
             )
-            runs.append(Run(name, iteration, config))
-    return runs
+            varied = {
+                'model': model,
+                'kind': config.model.kind,
+                'norm': config.model.norm,
+                'iteration': iteration,
+            }
+            planned.append(Trial(f'{model}, iteration {iteration}', config, varied))
+    return planned
 
 
-def architecture(name: str) -> dict[str, Any]:
-    """Kind and norm of a model's name."""
-    if name in MODELS:
-        return MODELS[name]
-    kind, _, norm = name.partition('+')
-    kinds = ModelConfig.__annotations__['kind'].__args__
-    norms = ModelConfig.__annotations__['norm'].__args__
+def architecture(model: str) -> dict[str, Any]:
+    """Kind and norm of a model that `--models` names.
+
+    Raises:
+      FieldError: there is no such model.
+    """
+    if model in MODELS:
+        return MODELS[model]
+    kind, _, norm = model.partition('+')
+    kinds, norms = typing.get_args(Kind), typing.get_args(NormName)
     if kind not in kinds or norm not in norms:
-        raise UsageError(
-            f'--models: {name!r} is none of {", ".join(MODELS)}, nor KIND+NORM of '
-            f'{"|".join(kinds)} and {"|".join(norms)}'
+        raise FieldError(
+            'models',
+            model,
+            f'is not one of {", ".join(MODELS)}, and not KIND+NORM with a kind of '
+            f'{", ".join(kinds)} and a norm of {", ".join(norms)}',
         )
     return {'kind': kind, 'norm': norm}
 
 
-def collect(study: Reproduction, dataset: Dataset, runs: list[Run]) -> dict[str, Any]:
-    """The scores and curves of all runs, and the floor on the same splits."""
-    rows = []
-    for run in runs:
-        with open(os.path.join(run.config.workdir, 'report', 'metrics.json')) as file:
-            scores = json.load(file)
-        with open(os.path.join(run.config.workdir, 'metrics.jsonl')) as file:
-            epochs = [json.loads(line) for line in file]
-        rows.append(
-            {
-                'model': run.model,
-                'kind': run.config.model.kind,
-                'norm': run.config.model.norm,
-                'iteration': run.iteration,
-                'scores': scores,
-                'epochs': epochs,
-            }
-        )
+def collect(study: Reproduction, dataset: Dataset, finished: Sequence[Trial]) -> dict[str, Any]:
+    """Scores and learning curves of all trials, and the SVM's scores on the same splits."""
+    rows = [
+        trial.varied | {'scores': trial.scores(), 'epochs': trial.epochs()} for trial in finished
+    ]
     seconds = {f'{row["model"]}-{row["iteration"]}': row['epochs'][-1]['seconds'] for row in rows}
     splits = [split_of(study.protocol, iteration, dataset) for iteration in study.iterations]
     for iteration, scores in zip(
         study.iterations, baselines.svm_scores(dataset, splits), strict=True
     ):
-        rows.append({'model': 'svm', 'iteration': iteration, 'scores': scores})
+        rows.append({'model': report.SVM, 'iteration': iteration, 'scores': scores})
     return {
         'labels': list(dataset.labels),
         'dataset': dataset.folder,
         'clips': len(dataset),
         'protocol': study.protocol,
         'epochs': study.epochs,
-        'hardware': hardware_in_words(),
+        'hardware': common.in_words(common.hardware()),
         'seconds': seconds,
         'settings': fields.to_dict(study),
         'runs': rows,

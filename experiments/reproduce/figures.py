@@ -1,4 +1,4 @@
-"""The paper's Figures 4 to 9: bars of accuracies, and curves of training."""
+"""The paper's Figures 4 to 9: bar charts of accuracies, and learning curves."""
 
 import os
 from collections.abc import Sequence
@@ -10,36 +10,43 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments import paper
-from experiments.reproduce.tables import FLOOR
+from experiments.reproduce.report import SVM
 
 COLORS = ('#33608c', '#d1603d', '#5a9a68', '#8c6bb1', '#c9a227', '#6e6e6e')
-ON_LINE = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5}  # under a label on a line
+ON_LINE = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5}  # under a number on a line
+SVM_LINE: dict[str, Any] = {'color': '#666', 'linestyle': ':', 'zorder': 0, 'label': 'SVM on band statistics'}
 
 
 def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
-    """Writes the figures as PNG; returns the caption and the relative file of each."""
+    """Writes the figures as PNG.
+
+    Args:
+      folder: of the study; the files go to `figures` in it.
+      results: of `experiments.reproduce`.
+
+    Returns:
+      The caption of each figure, and its file relative to `folder`.
+    """
     os.makedirs(os.path.join(folder, 'figures'), exist_ok=True)
     name = paper.dataset_of(results['labels'])
-    networks = [run for run in results['runs'] if run['model'] != FLOOR]
+    networks = [run for run in results['runs'] if run['model'] != SVM]
     models = list(dict.fromkeys(run['model'] for run in networks))
     proposed = 'proposed' if 'proposed' in models else models[-1]
     baselines = [model for model in models if model != proposed]
-    floor = float(
-        np.mean([r['scores']['accuracy'] for r in results['runs'] if r['model'] == FLOOR])
-    )
+    svm = float(np.mean([r['scores']['accuracy'] for r in results['runs'] if r['model'] == SVM]))
     drawn: list[tuple[str, str, Figure]] = []
     if baselines:
-        caption = 'Accuracy of the baselines (Figures 4 and 5)'
-        drawn.append((caption, 'baselines', _by_iteration(networks, baselines, floor)))
+        caption = "Accuracy of the paper's baselines (Figures 4 and 5)"
+        drawn.append((caption, 'baselines', _by_iteration(networks, baselines, svm)))
     caption = 'Accuracy of the proposed model (Figure 6)'
-    drawn.append((caption, 'proposed', _by_iteration(networks, [proposed], floor)))
+    drawn.append((caption, 'proposed', _by_iteration(networks, [proposed], svm)))
     if name:
         caption = 'Proposed model and literature (Figure 7)'
-        drawn.append((caption, 'literature', _literature(networks, proposed, name, floor)))
+        drawn.append((caption, 'literature', _literature(networks, proposed, name, svm)))
     runs = [run for run in networks if run['model'] == proposed]
-    caption = (
-        f'Training and validation accuracy of {proposed} (Figures 8 and 9){_of_mixtures(results)}'
-    )
+    caption = f'Training and validation accuracy of {proposed} (Figures 8 and 9)'
+    if results['settings']['train']['mixup'] > 0:
+        caption += '; training accuracy is on mixtures of two clips'
     drawn.append((caption, 'curves', _curves(runs)))
     files = []
     for caption, stem, figure in drawn:
@@ -49,12 +56,7 @@ def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
     return files
 
 
-def _of_mixtures(results: dict[str, Any]) -> str:
-    mixed = results['settings']['train']['mixup'] > 0
-    return '; that of training is on mixtures of two clips' if mixed else ''
-
-
-def _by_iteration(runs: Sequence[dict], models: Sequence[str], floor: float) -> Figure:
+def _by_iteration(runs: Sequence[dict], models: Sequence[str], svm: float) -> Figure:
     iterations = sorted({run['iteration'] for run in runs})
     figure = Figure(figsize=(max(7.0, 1.4 + 0.45 * len(models) * len(iterations)), 3.4))
     figure.set_layout_engine('constrained')
@@ -69,23 +71,24 @@ def _by_iteration(runs: Sequence[dict], models: Sequence[str], floor: float) -> 
         at = np.arange(len(iterations)) + (k - (len(models) - 1) / 2) * width
         bars = axes.bar(at, accuracies, 0.92 * width, color=COLORS[k % len(COLORS)], label=model)
         axes.bar_label(bars, fmt='%.1f', fontsize=8, padding=2, bbox=ON_LINE)
-    _floor(axes, floor)
+    axes.axhline(100 * svm, **SVM_LINE)
     axes.set_xticks(range(len(iterations)), [f'Iteration {i}' for i in iterations])
     _tidy(axes)
     return figure
 
 
-def _literature(runs: Sequence[dict], proposed: str, name: str, floor: float) -> Figure:
+def _literature(runs: Sequence[dict], proposed: str, name: str, svm: float) -> Figure:
     mine = [100 * run['scores']['accuracy'] for run in runs if run['model'] == proposed]
     bars = {who: 100 * value for who, value in paper.LITERATURE[name].items()}
-    bars |= {"the paper's own": 100 * paper.MEAN_OF_PROPOSED[name]}
+    bars |= {'proposed, in the paper': 100 * paper.MEAN_OF_PROPOSED[name]}
     figure = Figure(figsize=(7, 3.4), layout='constrained')
     axes = figure.subplots()
-    names, values = [*bars, 'measured here'], [*bars.values(), float(np.mean(mine))]
+    names = [*bars, f'{proposed}, measured here']
+    values = [*bars.values(), float(np.mean(mine))]
     colors = ['#b9c4cf'] * len(bars) + [COLORS[1]]
     drawn = axes.barh(names[::-1], values[::-1], color=colors[::-1])
     axes.bar_label(drawn, fmt='%.1f', fontsize=8, padding=3, bbox=ON_LINE)
-    axes.axvline(100 * floor, color='#666', linestyle=':', zorder=0, label='SVM floor')
+    axes.axvline(100 * svm, **SVM_LINE)
     axes.legend(frameon=False, loc='upper center', bbox_to_anchor=(0.5, 1.12), fontsize=8)
     axes.set_xlim(0, 100)
     axes.set_xlabel('accuracy, %')
@@ -100,21 +103,19 @@ def _curves(runs: Sequence[dict]) -> Figure:
     ):
         at = [row['epoch'] for row in run['epochs']]
         for key, color, label in (
-            ('accuracy', COLORS[0], 'train'),
+            ('accuracy', COLORS[0], 'training'),
             ('validation_accuracy', COLORS[1], 'validation'),
         ):
             axes.plot(at, [100 * row[key] for row in run['epochs']], color=color, label=label)
         axes.set_xlim(0, at[-1] + 1)
-        axes.set_title(f'({"abcdefghij"[k]}) Iteration {run["iteration"]}', loc='left', fontsize=10)
+        axes.set_title(
+            f'({chr(ord("a") + k)}) Iteration {run["iteration"]}', loc='left', fontsize=10
+        )
         axes.set_xlabel('epoch')
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _tidy(axes, label='accuracy, %' if k == 0 else '')
         axes.legend(frameon=False, loc='lower right', fontsize=8)
     return figure
-
-
-def _floor(axes: Axes, floor: float) -> None:
-    axes.axhline(100 * floor, color='#666', linestyle=':', zorder=0, label='SVM floor')
 
 
 def _tidy(axes: Axes, label: str = 'accuracy, %') -> None:

@@ -1,1 +1,1 @@
-"""Clips per second, beside the limit of the machine and beside PyTorch."""
+"""Clips per second, against the machine's own limit and against PyTorch."""

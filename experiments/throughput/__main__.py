@@ -1,4 +1,4 @@
-"""How fast it is, beside what the machine can do, and beside PyTorch.
+"""Clips per second, against the machine's own limit and against PyTorch.
 
 `python -m experiments.throughput --peer=torch --out=throughput.json`
 """
@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from experiments.common import Workload, hardware, time_in_turns
+from experiments import common
 from experiments.throughput.workloads import COPIED, LABELS, MATMUL, gflops, limits, workloads
+from experiments.timing import Workload, time_in_turns
 from glr_jax import cli
 from glr_jax.cli import status
 from glr_jax.config import DataConfig, ModelConfig
@@ -20,63 +21,87 @@ from glr_jax.data import batches, input_pipeline
 from glr_jax.data.dataset import open_dataset
 from glr_jax.devices import parallel
 from glr_jax.errors import UsageError, UserError
-from glr_jax.fields import option, section
+from glr_jax.fields import check_fields, option, section
 
 USAGE = """
 usage: python -m experiments.throughput [--peer=torch] [--data.dir=FOLDER] [--out=FILE]
 
-Clips a second of the 1-D and the 2-D model: a train step, inference, and the second convolution
-and the recurrent layer alone, forward and backward, on a GPU also as a scan; and of a dataset's
-batches, read and sent to the device, and cut there from clips that it holds. Beside them is the
-machine's own limit: its rate at a matmul of 2048 x 2048 in --model.dtype, at copying for the input.
-All of a model have turns of a quarter of a second, warmed up, and the median is taken, so that
-ratios hold on a busy machine too. Arithmetic is counted as if kernels were slid: an algorithm that
-takes fewer multiplications may go past 100 %.
+Prints clips per second of the 1-D and the 2-D model on one device: a train step, inference, and,
+forward and backward, the last convolution and the recurrent layer alone (on a GPU also as a scan).
+With --data.dir, also of the input alone: batches that are read and sent to the device (streamed),
+and batches that are cut there from clips in device memory (resident).
+
+The limit is the machine's own rate: for the models, at a matmul of 2048 x 2048 in --model.dtype;
+for the input, at copying memory. It counts direct convolution, so an algorithm with fewer
+multiplications may exceed 100 %. All workloads of a model are timed in turns of a quarter of a
+second, warmed up, and the median counts, so that ratios hold on a busy machine too.
 """
+TAKEN = {'model.conv': '--1d.batch_size=0 or --2d.batch_size=0'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """The batch of a model."""
+    """The batch of the 1-D model."""
 
-    batch_size: int = option(32, 'clips; 0: this model is left out', minimum=0)
-    frames: int = option(640, 'frames of a clip', minimum=8)
+    batch_size: int = option(32, 'clips per batch; 0 = leave out this model', minimum=0)
+    frames: int = option(640, 'frames per clip', minimum=8)
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageSize(Size):
-    """The batch of the 2-D model, 170 times as much work a clip."""
+    """The batch of the 2-D model, which takes 170 times as much work per clip."""
 
-    batch_size: int = option(4, 'clips; 0: this model is left out', minimum=0)
-    frames: int = option(320, 'frames of a clip', minimum=8)
+    batch_size: int = option(4, 'clips per batch; 0 = leave out this model', minimum=0)
+    frames: int = option(320, 'frames per clip', minimum=8)
 
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
-    """What the command line says."""
+    """The flags."""
 
-    out: str = option('', 'a JSON file for the figures')
-    peer: Literal['none', 'torch'] = option('none', 'times PyTorch beside ours')
-    compile: bool = option(True, 'the peer by torch.compile, too: minutes to compile')
-    repeats: int = option(9, 'turns that each has', minimum=1)
+    out: str = option('', 'JSON file to write the measurements to')
+    peer: Literal['none', 'torch'] = option('none', 'also time the same model in PyTorch')
+    compile: bool = option(
+        True, 'with --peer=torch: also time torch.compile, which takes minutes to compile'
+    )
+    repeats: int = option(9, 'turns per workload', minimum=1)
     n_mels: int = option(128, 'mel bands', minimum=4)
     one: Size = section(Size, '1d.')
     two: ImageSize = section(ImageSize, '2d.')
     model: ModelConfig = section(ModelConfig)
     data: DataConfig = section(DataConfig)
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.model.kind != 'crnn':
+            raise UsageError('--model.kind must be crnn, since both of its layers are timed')
+        model = self.model
+        ours = model.cell, model.norm, model.readout, model.dtype
+        if self.peer == 'torch' and ours != ('simple', 'glr', 'mean', 'float32'):
+            raise UsageError(
+                '--peer=torch has only simple cells, GLR, the mean readout and float32; '
+                'leave out --model.cell, --model.norm, --model.readout and --model.dtype'
+            )
+        if not self.one.batch_size and not self.two.batch_size:
+            raise UsageError('--1d.batch_size=0 and --2d.batch_size=0 leave nothing to time')
+        if self.one.batch_size:
+            common.check_frames('1d.frames', self.one.frames, model)
+        if self.two.batch_size:
+            common.check_frames('2d.frames', self.two.frames, model)
+            dataclasses.replace(model, conv='2d').check_bands(self.n_mels)
+
 
 class Row(NamedTuple):
-    """What was measured of a task.
+    """The measurements of one workload.
 
     Attributes:
       model: 1d or 2d; '' for the input.
-      name: the task.
-      clips: of a run of it.
-      gflop: of a run of it; 0: it copies rather than computes.
-      seconds: of a run, the median.
-      limit: seconds that the machine's own rates allow.
-      peers: seconds of PyTorch's variants.
+      name: of the workload.
+      clips: per call.
+      gflop: per call; 0 for the input, which copies rather than computes.
+      seconds: per call, the median.
+      limit: seconds per call at the machine's own rate.
+      peers: seconds per call of each variant of PyTorch.
     """
 
     model: str
@@ -89,7 +114,7 @@ class Row(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """What the machine does in a second: arithmetic, and bytes read and written."""
+    """The machine's own rates per second: arithmetic, and bytes read and written."""
 
     gflop: float
     gbyte: float
@@ -97,128 +122,126 @@ class Rates(NamedTuple):
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    choice = cli.parse(Throughput, argv, USAGE)
-    if choice.model.kind != 'crnn':
-        raise UsageError('--model.kind=crnn is what is timed, part by part')
-    model = choice.model
-    ours = model.cell, model.norm, model.readout, model.dtype
-    if choice.peer == 'torch' and ours != ('simple', 'glr', 'mean', 'float32'):
-        raise UsageError(
-            '--peer=torch has simple cells, GLR, the mean of the states and float32 alone'
-        )
+    study = cli.parse(Throughput, argv, USAGE)
+    cli.refuse(study, TAKEN)
     rows, rates = [], {}
-    models: dict[Literal['1d', '2d'], Size] = {'1d': choice.one, '2d': choice.two}
-    for dimensions, size in models.items():
+    sizes: dict[Literal['1d', '2d'], Size] = {'1d': study.one, '2d': study.two}
+    for conv, size in sizes.items():
         if size.batch_size:
-            rates[dimensions], of_model = measure_model(choice, dimensions, size)
-            rows += of_model
-    if choice.data.dir:
-        rows += measure_feeds(choice)
+            rates[conv], rows_of_model = measure_model(study, conv, size)
+            rows += rows_of_model
+    if study.data.dir:
+        rows += measure_input(study)
     print(table(rows))
-    for dimensions, rate in rates.items():
-        print(f'{dimensions}: matmul {rate.gflop:.1f} GFLOP/s, copy {rate.gbyte:.1f} GB/s')
-    if choice.out:
-        os.makedirs(os.path.dirname(os.path.abspath(choice.out)), exist_ok=True)
-        with open(choice.out, 'w') as file:
-            figures = {'machine': hardware(), 'rows': [row._asdict() for row in rows]}
-            figures |= {'rates': {name: rate._asdict() for name, rate in rates.items()}}
-            json.dump(figures, file, indent=2)
-        status(f'written: {choice.out}')
+    for conv, rate in rates.items():
+        print(f'{conv}: matmul {rate.gflop:.1f} GFLOP/s, copy {rate.gbyte:.1f} GB/s')
+    if study.out:
+        os.makedirs(os.path.dirname(os.path.abspath(study.out)), exist_ok=True)
+        with open(study.out, 'w') as file:
+            measured = {'machine': common.hardware(), 'rows': [row._asdict() for row in rows]}
+            measured |= {'rates': {name: rate._asdict() for name, rate in rates.items()}}
+            json.dump(measured, file, indent=2)
+        status(f'wrote {study.out}')
 
 
 def measure_model(
-    choice: Throughput, dimensions: Literal['1d', '2d'], size: Size
+    study: Throughput, conv: Literal['1d', '2d'], size: Size
 ) -> tuple[Rates, list[Row]]:
-    """The machine's rates and the rows of a model: our tasks and the peer's, in turns."""
-    config = dataclasses.replace(choice.model, conv=dimensions)
-    status(f'{dimensions}: compiling and warming up')
-    sizes = size.batch_size, size.frames, choice.n_mels
-    theirs_by_variant = peers(choice, config, size)
+    """The machine's rates and a model's rows: our workloads and the peer's, timed in turns."""
+    config = dataclasses.replace(study.model, conv=conv)
+    status(f'{conv}: compiling and warming up')
+    sizes = size.batch_size, size.frames, study.n_mels
+    theirs = peers(study, config, size)
     work, ours = gflops(config, *sizes), workloads(config, *sizes)
-    everything = {name: {'jax': task} for name, task in (limits(config.dtype) | ours).items()}
-    for who, theirs in theirs_by_variant.items():
-        for name, task in theirs.items():
-            everything[name][who] = task
-    seconds = time_in_turns(everything, choice.repeats)
+    variants = {'jax': limits(config.dtype) | ours} | theirs
+    names = [*variants['jax']]
+    everything = {
+        (name, who): variants[who][name]
+        for name in names
+        for who in variants
+        if name in variants[who]
+    }
+    seconds = time_in_turns(everything, study.repeats)
     rates = Rates(
-        2 * MATMUL**3 / 1e9 / seconds['matmul']['jax'], 2 * COPIED / 1e9 / seconds['copy']['jax']
+        2 * MATMUL**3 / 1e9 / seconds['matmul', 'jax'], 2 * COPIED / 1e9 / seconds['copy', 'jax']
     )
     rows = []
     for name in ours:
         gflop = work[name.partition(',')[0]]
-        own, limit = seconds[name].pop('jax'), gflop / rates.gflop
-        rows.append(Row(dimensions, name, size.batch_size, gflop, own, limit, seconds[name]))
+        by_peer = {who: seconds[name, who] for who in theirs if (name, who) in seconds}
+        rows.append(
+            Row(
+                conv,
+                name,
+                size.batch_size,
+                gflop,
+                seconds[name, 'jax'],
+                gflop / rates.gflop,
+                by_peer,
+            )
+        )
     return rates, rows
 
 
-def peers(choice: Throughput, config: ModelConfig, size: Size) -> dict[str, dict[str, Workload]]:
-    """PyTorch's tasks: eager and compiled, on all cores and on half of them.
+def peers(study: Throughput, config: ModelConfig, size: Size) -> dict[str, dict[str, Workload]]:
+    """PyTorch's workloads by variant: eager and compiled, on all cores and on half of them.
 
     Raises:
-      UserError: there is no PyTorch.
+      UserError: PyTorch is not installed.
     """
-    if choice.peer == 'none':
+    if study.peer == 'none':
         return {}
     try:
         from experiments.throughput import peer_torch
     except ModuleNotFoundError as error:
         raise UserError(f'--peer=torch needs PyTorch (pip install torch): {error}') from None
-    cores, variants = len(os.sched_getaffinity(0)), {}
-    for compiled in (False, True) if choice.compile else (False,):
-        theirs = peer_torch.tasks(
-            config, size.batch_size, size.frames, choice.n_mels, LABELS, compiled=compiled
+    cores, variants = common.hardware()['cores'], {}
+    for compiled in (False, True) if study.compile else (False,):
+        theirs = peer_torch.workloads(
+            config, size.batch_size, size.frames, study.n_mels, LABELS, compiled=compiled
         )
         for threads in sorted({cores, max(1, cores // 2)}):
-            name = f'{"compiled" if compiled else "eager"}, {threads} threads'
-            variants[name] = {
-                task: peer_torch.with_threads(run, threads) for task, run in theirs.items()
+            variant = f'{"compiled" if compiled else "eager"}, {threads} threads'
+            variants[variant] = {
+                name: peer_torch.with_threads(run, threads) for name, run in theirs.items()
             }
     return variants
 
 
-def measure_feeds(choice: Throughput) -> list[Row]:
-    """The rows of the input: eight batches on a device as training has them, prefetched, mixed."""
-    dataset = open_dataset(choice.data.dir)
-    clips, frames = dataset.members(choice.data.split, 'train'), choice.data.frames
-    size, count = choice.one.batch_size or choice.two.batch_size, 8
+def measure_input(study: Throughput) -> list[Row]:
+    """The rows of the input: eight batches on a device, prefetched and mixed as in training."""
+    dataset = open_dataset(study.data.dir)
+    clips, frames = dataset.members(study.data.split, 'train'), study.data.frames
+    size, count = study.one.batch_size or study.two.batch_size, 8
     mesh = parallel.make_mesh(jax.devices()[:1])
 
-    def task(feed: input_pipeline.InputPipeline) -> Workload:
-        batch = jax.jit(feed.assemble)
+    def workload(pipeline: input_pipeline.InputPipeline) -> Workload:
+        assemble = jax.jit(pipeline.assemble)
 
         def send(step: int) -> Any:
             plan = batches.plan_batch(step, size, clips, seed=0, part=slice(size), mixup=0.4)
-            return parallel.shard_batch(feed.payload(plan), mesh)
+            return parallel.shard_batch(pipeline.payload(plan), mesh)
 
         sent = lambda: input_pipeline.prefetch(send, range(count))
-        return lambda: [jax.block_until_ready(batch(item, *feed.held)) for item in sent()]
+        return lambda: [jax.block_until_ready(assemble(one, *pipeline.held)) for one in sent()]
 
-    source = np.ones(COPIED // 4, np.float32)
     everything: dict[str, Workload] = {
-        'input, streamed': task(input_pipeline.streamed(dataset, frames)),
-        'input, resident': task(input_pipeline.resident(dataset, clips, frames, mesh)),
-        'copy': source.copy,
+        'input, streamed': workload(input_pipeline.streamed(dataset, frames)),
+        'input, resident': workload(input_pipeline.resident(dataset, clips, frames, mesh)),
+        'copy': np.ones(COPIED // 4, np.float32).copy,
     }
-    seconds = time_in_turns(
-        {name: {'jax': run} for name, run in everything.items()}, choice.repeats
-    )
+    seconds = time_in_turns(everything, study.repeats)
     copied = count * size * frames * dataset.n_mels * dataset.mel_dtype.itemsize
-    limit = copied / COPIED * seconds.pop('copy')['jax']
-    return [
-        Row('', name, count * size, 0.0, times['jax'], limit, {}) for name, times in seconds.items()
-    ]
+    limit = copied / COPIED * seconds.pop('copy')
+    return [Row('', name, count * size, 0.0, median, limit, {}) for name, median in seconds.items()]
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as text; the peer's best variant of each, and how many times as fast we are."""
-    lines = [
-        f'{"":4}{"":16}{"clips/s":>10}{"GFLOP/s":>10}{"limit, clips/s":>16}{"reached":>9}'
-        + (
-            f'{"torch, clips/s":>16}{"ratio":>7}  best of torch'
-            if any(r.peers for r in rows)
-            else ''
-        )
-    ]
+    """The rows as text, with PyTorch's best variant of each, and how many times as fast JAX is."""
+    head = f'{"":4}{"":16}{"clips/s":>10}{"GFLOP/s":>10}{"limit, clips/s":>16}{"reached":>9}'
+    if any(row.peers for row in rows):
+        head += f'{"torch, clips/s":>16}{"ratio":>7}  best of torch'
+    lines = [head]
     for row in rows:
         line = f'{row.model:4}{row.name:16}{row.clips / row.seconds:10,.1f}'
         line += f'{row.gflop / row.seconds:10,.1f}' if row.gflop else f'{"–":>10}'

@@ -1,6 +1,5 @@
-"""The same architecture in PyTorch, as a peer to be timed beside ours."""
+"""The same architecture in PyTorch, as a peer to time beside the JAX one."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,23 +8,24 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from experiments.throughput.workloads import inner_shapes
+from experiments.timing import Workload
 from glr_jax.config import ModelConfig
 
-Task = Callable[[], Any]
-# torch.compile unrolls the recurrence: of 16 steps it takes two minutes, of 160 more than nine. A
-# longer one is left eager, between parts that are compiled.
+# torch.compile unrolls the recurrence: for 16 steps it takes two minutes, for 160 more than nine. A
+# longer recurrence stays eager, between parts that are compiled.
 COMPILED_STEPS = 16
 
 
 class GLR(nn.Module):
-    """GLR over the features of every position: PyTorch calls it layer normalisation."""
+    """GLR over the features of every position, which PyTorch calls layer normalisation."""
 
     def __init__(self, features: int, axis: int):
         super().__init__()
         self.axis, self.normalise = axis, nn.LayerNorm(features)
 
     def forward(self, a: torch.Tensor) -> torch.Tensor:
-        """Summed inputs to what the non-linearity is given."""
+        """Summed inputs to inputs of the non-linearity."""
         return self.normalise(a.movedim(self.axis, -1)).movedim(-1, self.axis)
 
 
@@ -51,7 +51,7 @@ class Recurrent(nn.Module):
 class Classifier(nn.Module):
     """The CRNN: convolutions with GLR, ReLU and max-pool, a recurrent layer, mean of the states."""
 
-    def __init__(self, config: ModelConfig, n_mels: int, labels: int):
+    def __init__(self, config: ModelConfig, n_mels: int, num_labels: int):
         super().__init__()
         self.images = config.conv == '2d'
         features, bands, blocks = (1, n_mels, []) if self.images else (n_mels, 1, [])
@@ -63,7 +63,7 @@ class Classifier(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.recurrent = Recurrent(features * bands, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(config.hidden, labels)
+        self.output = nn.Linear(config.hidden, num_labels)
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         """[batch, time, mels] to logits."""
@@ -73,37 +73,42 @@ class Classifier(nn.Module):
         return self.output(self.dropout(self.recurrent(x).mean(1)))
 
 
-def tasks(
-    config: ModelConfig, batch_size: int, frames: int, n_mels: int, labels: int, *, compiled: bool
-) -> dict[str, Task]:
-    """What to time, by the names of `experiments.throughput`; all of it in float32.
+def workloads(
+    config: ModelConfig,
+    batch_size: int,
+    frames: int,
+    n_mels: int,
+    num_labels: int,
+    *,
+    compiled: bool,
+) -> dict[str, Workload]:
+    """The workloads of `experiments.throughput.workloads` by the same names, in float32.
 
     Args:
-      config: a CRNN of simple cells.
-      batch_size: clips.
-      frames: of a clip.
-      n_mels: bands.
-      labels: classes.
-      compiled: by `torch.compile`, the recurrence where it is no longer than COMPILED_STEPS; or
-        eager.
+      config: a CRNN with simple cells and GLR.
+      batch_size: clips per call.
+      frames: per clip.
+      n_mels: mel bands.
+      num_labels: classes.
+      compiled: by `torch.compile`, the recurrence only if it has at most COMPILED_STEPS steps;
+        otherwise eager.
     """
     torch.manual_seed(0)
-    torch._dynamo.config.recompile_limit = 64  # it compiles anew for each number of threads
-    as_it_is: Callable = lambda module: module
-    prepare = torch.compile if compiled else as_it_is
+    torch._dynamo.config.recompile_limit = 64  # it recompiles for each number of threads
+    eager: Callable = lambda module: module
+    prepare = torch.compile if compiled else eager
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     rng = np.random.default_rng(0)
     mel = torch.from_numpy(rng.integers(0, 256, (batch_size, frames, n_mels), np.uint8)).to(device)
-    target = torch.from_numpy(rng.dirichlet(np.ones(labels), batch_size)).float().to(device)
-    model = Classifier(config, n_mels, labels).to(device)
-    conv = model.blocks[4] if len(config.kernels) > 1 else model.blocks[0]
+    target = torch.from_numpy(rng.dirichlet(np.ones(num_labels), batch_size)).float().to(device)
+    # Any, since PyTorch's annotations lack `memory_format`, and modules that were compiled.
+    model: Any = Classifier(config, n_mels, num_labels).to(device)
+    conv = model.blocks[-4]
     if config.conv == '2d':
-        model = model.to(memory_format=torch.channels_last)  # the faster of the two
-    steps, optimizer = (
-        frames // math.prod(config.pools()),
-        torch.optim.Adam(model.parameters(), 1e-3),
-    )
-    is_short = steps <= COMPILED_STEPS
+        model = model.to(memory_format=torch.channels_last)  # faster than channels first
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    shapes = inner_shapes(config, frames, n_mels)
+    is_short = shapes.steps <= COMPILED_STEPS
     network = prepare(model) if is_short else model
     if not is_short:
         model.blocks = prepare(model.blocks)
@@ -119,46 +124,37 @@ def tasks(
         with torch.inference_mode():
             return functional.softmax(network(mel), -1)
 
-    pool = config.pools()[0] if len(config.kernels) > 1 else 1
-    positions = [frames // pool, n_mels // pool] if model.images else [frames // pool]
-    into_conv = torch.randn(batch_size, conv.in_channels, *positions, device=device)
-    into_recurrent = torch.randn(
-        batch_size, steps, model.recurrent.inputs.in_features, device=device
-    )
+    conv_input = torch.randn(batch_size, shapes.features, *shapes.positions, device=device)
+    recurrent_input = torch.randn(batch_size, shapes.steps, shapes.inputs, device=device)
+    recurrent = prepare(model.recurrent) if is_short else model.recurrent
     return {
         'train step': _synchronised(train_step),
         'inference': _synchronised(inference),
-        'convolution': _synchronised(_gradients(prepare(conv), conv, into_conv)),
-        'recurrence': _synchronised(
-            _gradients(
-                (prepare if is_short else as_it_is)(model.recurrent),
-                model.recurrent,
-                into_recurrent,
-            )
-        ),
+        'convolution': _synchronised(_gradients(prepare(conv), conv, conv_input)),
+        'recurrence': _synchronised(_gradients(recurrent, model.recurrent, recurrent_input)),
     }
 
 
-def with_threads(task: Task, count: int) -> Task:
-    """The task on so many threads of the CPU."""
+def with_threads(workload: Workload, count: int) -> Workload:
+    """The workload on this many CPU threads."""
 
     def run() -> None:
         torch.set_num_threads(count)
-        task()
+        workload()
 
     return run
 
 
-def _gradients(function: Callable, module: nn.Module, x: torch.Tensor) -> Task:
-    """Forward, and the gradients of input and weights."""
+def _gradients(function: Callable, module: nn.Module, x: torch.Tensor) -> Workload:
+    """The forward pass, and the gradients of input and weights."""
     x = x.requires_grad_()
     weights: Sequence = [x, *module.parameters()]
     return lambda: torch.autograd.grad(function(x).square().sum(), weights)
 
 
-def _synchronised(task: Task) -> Task:
+def _synchronised(workload: Workload) -> Workload:
     def run() -> None:
-        task()
+        workload()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 

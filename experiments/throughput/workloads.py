@@ -3,16 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax import Array
+from jaxtyping import Array, Float
 
-from experiments.common import Workload
+from experiments.timing import Workload
 from glr_jax import inference, train_step
 from glr_jax.config import ModelConfig
 from glr_jax.data import batches
@@ -25,33 +25,29 @@ from glr_jax.nn.rnn import GATES
 
 LABELS = 10
 MATMUL = 2048  # rows and columns
-COPIED = 64 << 20  # bytes, beyond any cache
+COPIED = 64 << 20  # bytes; more than any cache holds
 
 
-def gflops(config: ModelConfig, batch_size: int, frames: int, n_mels: int) -> dict[str, float]:
-    """The arithmetic of a run of each task: backward is twice forward.
+class Shapes(NamedTuple):
+    """The inputs of a model's last convolution and of its recurrent layer.
 
-    A task's name may go on after a comma, which makes it another way of doing the same.
+    Attributes:
+      positions: of the convolution: frames, and in 2-D mel bands.
+      features: of the convolution's input.
+      kernels: of the convolution.
+      steps: of the recurrence.
+      inputs: of the recurrence, per step.
     """
-    forward = cost.flops(config, n_mels, LABELS, frames)
-    positions, features, kernels, steps, inputs = inside(config, frames, n_mels)
-    taps = config.kernel_size ** len(positions)
-    gates = GATES[config.cell] * config.hidden
-    a_clip = {
-        'train step': 3 * forward,
-        'inference': forward,
-        'convolution': 3 * 2 * math.prod(positions) * taps * features * kernels,
-        'recurrence': 3 * 2 * steps * (inputs + config.hidden) * gates,
-    }
-    return {name: batch_size * flops / 1e9 for name, flops in a_clip.items()}
+
+    positions: list[int]
+    features: int
+    kernels: int
+    steps: int
+    inputs: int
 
 
-def inside(config: ModelConfig, frames: int, n_mels: int) -> tuple[list[int], int, int, int, int]:
-    """What the last convolution and the recurrent layer are given.
-
-    Returns:
-      Positions, features and kernels of the convolution; steps and inputs of the recurrence.
-    """
+def inner_shapes(config: ModelConfig, frames: int, n_mels: int) -> Shapes:
+    """The inputs of the last convolution and of the recurrent layer."""
     layers = config.conv_layers()
     before = math.prod(pool for _, pool in layers[:-1])
     images = config.conv == '2d'
@@ -59,13 +55,39 @@ def inside(config: ModelConfig, frames: int, n_mels: int) -> tuple[list[int], in
     (kernels, pool), positions = layers[-1], [frames // before]
     positions += [n_mels // before] if images else []
     inputs = kernels * (positions[1] // pool if images else 1)
-    return positions, features, kernels, positions[0] // pool, inputs
+    return Shapes(positions, features, kernels, positions[0] // pool, inputs)
+
+
+def gflops(config: ModelConfig, batch_size: int, frames: int, n_mels: int) -> dict[str, float]:
+    """GFLOP per call of each workload; the backward pass counts twice the forward pass.
+
+    Workloads named `recurrence, ...` are other implementations of `recurrence`.
+    """
+    forward = cost.flops(config, n_mels, LABELS, frames)
+    shapes = inner_shapes(config, frames, n_mels)
+    taps = config.kernel_size ** len(shapes.positions)
+    positions = math.prod(shapes.positions)
+    gates = GATES[config.cell] * config.hidden
+    per_clip = {
+        'train step': 3 * forward,
+        'inference': forward,
+        'convolution': 3 * 2 * positions * taps * shapes.features * shapes.kernels,
+        'recurrence': 3 * 2 * shapes.steps * (shapes.inputs + config.hidden) * gates,
+    }
+    return {name: batch_size * flops / 1e9 for name, flops in per_clip.items()}
 
 
 def workloads(
     config: ModelConfig, batch_size: int, frames: int, n_mels: int
 ) -> dict[str, Workload]:
-    """Our tasks, on one device; each returns when its result is ready."""
+    """A model's workloads on one device, by name.
+
+    Args:
+      config: a CRNN.
+      batch_size: clips per call.
+      frames: per clip.
+      n_mels: mel bands.
+    """
     rng = np.random.default_rng(0)
     mesh = parallel.make_mesh(jax.devices()[:1])
     mel = rng.integers(0, 256, (batch_size, frames, n_mels), np.uint8)
@@ -83,27 +105,29 @@ def workloads(
         nonlocal state
         state = jax.block_until_ready(step(state, parallel.shard_batch(batch, mesh)))
 
-    positions, features, kernels, steps, inputs = inside(config, frames, n_mels)
+    shapes = inner_shapes(config, frames, n_mels)
     draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), config.dtype)
-    taps = (config.kernel_size,) * len(positions)
-    into_conv = draw(batch_size, *positions, features), draw(*taps, features, kernels)
-    into_recurrence = draw(batch_size, steps, inputs)
+    taps = (config.kernel_size,) * len(shapes.positions)
+    conv_input = draw(batch_size, *shapes.positions, shapes.features)
+    kernel = draw(*taps, shapes.features, shapes.kernels)
+    recurrent_input = draw(batch_size, shapes.steps, shapes.inputs)
     ours = {
         'train step': one_step,
         'inference': lambda: jax.block_until_ready(
             predict(weights, parallel.shard_batch(mel, mesh))
         ),
-        'convolution': _gradients(conv, *into_conv),
-        'recurrence': recurrence(config, into_recurrence),
+        'convolution': _gradients(conv, conv_input, kernel),
+        'recurrence': recurrence(config, recurrent_input),
     }
-    if config.recurrence == 'fused' or jax.default_backend() == 'gpu':  # elsewhere it is a scan
+    # Elsewhere, the recurrence above is a scan already.
+    if config.recurrence == 'fused' or jax.default_backend() == 'gpu':
         scan = dataclasses.replace(config, recurrence='scan')
-        ours['recurrence, scan'] = recurrence(scan, into_recurrence)
+        ours['recurrence, scan'] = recurrence(scan, recurrent_input)
     return ours
 
 
-def recurrence(config: ModelConfig, x: Array) -> Workload:
-    """The recurrent layer alone: forward, and the gradients of its inputs and parameters."""
+def recurrence(config: ModelConfig, x: Float[Array, 'batch time features']) -> Workload:
+    """The recurrent layer alone: forward, and the gradients of its input and parameters."""
     norm = make_norm(config.norm, axis_name=None)
     layer = Recurrent(
         x.shape[-1],
@@ -117,18 +141,18 @@ def recurrence(config: ModelConfig, x: Array) -> Workload:
     return _gradients(lambda x, params: nnx.merge(graph, params, copy=True)(x), x, params)
 
 
-def _gradients(function: Callable, *arguments: Any) -> Workload:
-    """Forward, and the gradients of all arguments."""
-    squares = lambda *arguments: jnp.square(function(*arguments)).sum()
-    compiled = jax.jit(jax.grad(squares, tuple(range(len(arguments)))))
-    return lambda: jax.block_until_ready(compiled(*arguments))
-
-
 def limits(dtype: str = 'float32') -> dict[str, Workload]:
-    """What the device's own rates are taken from: a large matmul, and memory read and written."""
+    """Workloads for the device's own rates: a large matmul, and memory read and written."""
     square, vector = jnp.ones((MATMUL, MATMUL), dtype), jnp.ones(COPIED // 4, jnp.float32)
     product, copy = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
     return {
         'matmul': lambda: product(square).block_until_ready(),
         'copy': lambda: copy(vector).block_until_ready(),
     }
+
+
+def _gradients(function: Callable, *arguments: Any) -> Workload:
+    """The forward pass, and the gradients of all arguments."""
+    squares = lambda *arguments: jnp.square(function(*arguments)).sum()
+    compiled = jax.jit(jax.grad(squares, tuple(range(len(arguments)))))
+    return lambda: jax.block_until_ready(compiled(*arguments))

@@ -1,4 +1,4 @@
-"""The paper's Tables 4 to 9 as Markdown, each measured figure beside the paper's."""
+"""The paper's Tables 4 to 9 as Markdown, with the paper's values beside the measured ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,13 +6,9 @@ from typing import Any
 import numpy as np
 
 from experiments import paper
-from experiments.common import markdown, spread
+from experiments.tables import markdown, spread
 
-FLOOR = 'svm'
-BRACKETS = (
-    ' In brackets what the paper claims: for splits that it does not publish, so the comparison is '
-    'loose.'
-)
+SVM = 'svm'  # in the place of a model's name
 
 
 def document(results: dict[str, Any], figures: Sequence[tuple[str, str]]) -> str:
@@ -25,25 +21,31 @@ def document(results: dict[str, Any], figures: Sequence[tuple[str, str]]) -> str
     name = paper.dataset_of(results['labels'])
     protocol = results['protocol']
     claims = name if protocol == 'random' else None  # the paper has no other protocol
-    parts = [
-        f'# {name or results["dataset"]}, protocol `{protocol}`',
+    intro = (
         f'{results["clips"]} clips, {len(results["labels"])} labels, {results["epochs"]} epochs; '
         f'{results["hardware"]}; {sum(results["seconds"].values()) / 60:.0f} minutes of training. '
         'Accuracies are in per cent, on the test clips of each iteration.'
-        + BRACKETS
-        * (claims is not None),
-        *_setting(results),
+    )
+    if claims:
+        intro += (
+            " The paper's values are in brackets. Its splits are not published, so the comparison "
+            'is only approximate.'
+        )
+    parts = [
+        f'# {name or results["dataset"]}, protocol `{protocol}`',
+        intro,
+        *_warnings(results),
         '## Accuracy (Tables 4, 5 and 6)',
         accuracy(results, claims),
         verdict(results),
-        '## GLR and others against batch normalisation, all else equal',
+        '## Other norms against batch norm, all else equal',
         against_batch(results),
         '## Proposed model and literature (Table 7)',
-        literature(results, name) if name else 'Not one of the datasets of the paper.',
-        '## Precision, recall and F1 of each iteration (Tables 8 and 9)',
+        literature(results, name) if name else "This is not one of the paper's datasets.",
+        '## Precision, recall and F1 by iteration (Tables 8 and 9)',
         precision_recall_f1(results, claims),
-        '## Each genre, mean over the iterations',
-        genres(results),
+        '## Precision, recall and F1 by label, mean over iterations',
+        by_label(results),
         '## Figures',
         *(f'**{caption}**\n\n![{caption}]({file})' for caption, file in figures),
     ]
@@ -51,7 +53,12 @@ def document(results: dict[str, Any], figures: Sequence[tuple[str, str]]) -> str
 
 
 def accuracy(results: dict[str, Any], name: str | None) -> str:
-    """Accuracy of every model in every iteration; the floor is the last column."""
+    """Accuracy of every model in every iteration; the SVM is the last column.
+
+    Args:
+      results: of `experiments.reproduce`.
+      name: the dataset whose published values are shown in brackets; None: no values.
+    """
     models, iterations = _models(results), _iterations(results)
     claimed = paper.ACCURACY.get(name or '', {})
     rows = []
@@ -74,46 +81,46 @@ def accuracy(results: dict[str, Any], name: str | None) -> str:
 
 
 def verdict(results: dict[str, Any]) -> str:
-    """Says plainly which networks do not clear the floor."""
-    floor = np.mean(list(_accuracies(results, FLOOR).values()))
-    lines = [
-        f'The floor is an SVM on band statistics, which knows nothing of time: {100 * floor:.1f}.'
+    """Says which networks are better than the SVM, and which are not."""
+    svm = np.mean(list(_accuracies(results, SVM).values()))
+    sentences = [
+        f'An SVM on statistics of each mel band, which ignores time, reaches {100 * svm:.1f}.'
     ]
     for model in _models(results)[:-1]:
         mine = np.mean(list(_accuracies(results, model).values()))
-        clears = 'clears it' if mine > floor else 'does **not** clear it'
-        lines.append(f'`{model}` {clears} ({100 * (mine - floor):+.1f} points).')
-    return ' '.join(lines)
+        better = 'is better' if mine > svm else 'is **not** better'
+        sentences.append(f'`{model}` {better} ({100 * (mine - svm):+.1f} points).')
+    return ' '.join(sentences)
 
 
 def against_batch(results: dict[str, Any]) -> str:
-    """Each model minus the one that has batch normalisation and is the same in all else."""
+    """Each model minus the model that differs from it only in having batch norm."""
     rows = []
     for baseline in (run for run in _first_runs(results) if run['norm'] == 'batch'):
         for run in _first_runs(results):
             if run['kind'] == baseline['kind'] and run is not baseline:
                 mine = _accuracies(results, run['model'])
                 other = _accuracies(results, baseline['model'])
-                steps = [mine[k] - other[k] for k in mine]
+                differences = [mine[k] - other[k] for k in mine]
                 name = f'{run["model"]} − {baseline["model"]}'
-                rows.append([name, str(len(steps)), spread(steps, sign='+')])
+                rows.append([name, str(len(differences)), spread(differences, sign='+')])
     if not rows:
-        return 'No two of the models differ in the normalisation alone, one of them batch.'
+        return 'No two of the models differ only in the norm, with batch norm in one of them.'
     return markdown(['difference', 'n', 'points, mean ± std'], rows)
 
 
 def literature(results: dict[str, Any], name: str) -> str:
     """Table 7."""
     rows = [[who, f'{100 * value:.2f}'] for who, value in paper.LITERATURE[name].items()]
-    rows.append(["the paper's own", f'{100 * paper.MEAN_OF_PROPOSED[name]:.2f}'])
+    rows.append(['proposed, in the paper', f'{100 * paper.MEAN_OF_PROPOSED[name]:.2f}'])
     for model in _models(results):
         values = list(_accuracies(results, model).values())
-        rows.append([f'measured here: {model}', spread(values)])
+        rows.append([f'{model}, measured here', spread(values)])
     return markdown(['method', f'{name} accuracy'], rows)
 
 
 def precision_recall_f1(results: dict[str, Any], name: str | None) -> str:
-    """Tables 8 and 9, for the proposed model or the last one trained."""
+    """Tables 8 and 9, for the proposed model, or else for the last model."""
     model = _proposed(results)
     claims = paper.PRECISION_RECALL_F1.get(name or '', ())
     rows = []
@@ -124,36 +131,36 @@ def precision_recall_f1(results: dict[str, Any], name: str | None) -> str:
             values = [run['scores'][key] for key in ('precision', 'recall', 'macro_f1')]
             cells = [_cell(value, c) for value, c in zip(values, claim, strict=True)]
             rows.append([f'Iteration {run["iteration"]}', *cells])
-    for name in (model, FLOOR):
-        its = [run['scores'] for run in _runs(results) if run['model'] == name]
-        means = [spread([s[key] for s in its]) for key in ('precision', 'recall', 'macro_f1')]
+    for name in (model, SVM):
+        scores = [run['scores'] for run in _runs(results) if run['model'] == name]
+        means = [spread([s[key] for s in scores]) for key in ('precision', 'recall', 'macro_f1')]
         rows.append([f'{name}, mean ± std', *means])
     return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1'], rows)
 
 
-def genres(results: dict[str, Any]) -> str:
-    """Precision, recall and F1 of each label under the proposed model, and the floor's F1."""
+def by_label(results: dict[str, Any]) -> str:
+    """Precision, recall and F1 of each label with the proposed model, and the SVM's F1."""
     model = _proposed(results)
-    mine, floor = (
+    mine, svm = (
         [run['scores']['per_class'] for run in _runs(results) if run['model'] == name]
-        for name in (model, FLOOR)
+        for name in (model, SVM)
     )
     rows = [
         [
             label,
             *(spread([s[label][key] for s in mine]) for key in ('precision', 'recall', 'f1')),
-            spread([s[label]['f1'] for s in floor]),
+            spread([s[label]['f1'] for s in svm]),
         ]
         for label in results['labels']
     ]
-    return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1', f'F1 of {FLOOR}'], rows)
+    return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1', f'F1 of {SVM}'], rows)
 
 
-def _setting(results: dict[str, Any]) -> list[str]:
+def _warnings(results: dict[str, Any]) -> list[str]:
     if any(run['scores'].get('side') == 'validation' for run in _runs(results)):
         return [
-            '**The protocol has no test clips here: the scores are on the validation clips that '
-            'chose the best epoch, and so too kind.**'
+            '**This protocol has no test clips. The scores are on the validation clips, which also '
+            'chose the best epoch, so they are optimistic.**'
         ]
     return []
 
@@ -163,15 +170,15 @@ def _runs(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _first_runs(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """One run of each network, in the order trained."""
-    runs = {run['model']: run for run in reversed(_runs(results)) if run['model'] != FLOOR}
+    """One run of each network, in the order of training."""
+    runs = {run['model']: run for run in reversed(_runs(results)) if run['model'] != SVM}
     return list(runs.values())[::-1]
 
 
 def _models(results: dict[str, Any]) -> list[str]:
-    """In the order trained; the floor last."""
-    networks = (run['model'] for run in _runs(results) if run['model'] != FLOOR)
-    return [*dict.fromkeys(networks), FLOOR]
+    """The networks in the order of training, then the SVM."""
+    networks = (run['model'] for run in _runs(results) if run['model'] != SVM)
+    return [*dict.fromkeys(networks), SVM]
 
 
 def _iterations(results: dict[str, Any]) -> list[int]:

@@ -1,0 +1,25 @@
+"""Markdown tables, and means with their spread, for the reports of the studies."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, padded so that its columns also line up as plain text."""
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    line = lambda row: (
+        '| ' + ' | '.join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + ' |'
+    )
+    return '\n'.join([line(header), line(['-' * w for w in widths]), *map(line, rows)])
+
+
+def spread(values: Iterable[float], sign: str = '') -> str:
+    """Mean ± sample standard deviation, in per cent; a single value stands alone.
+
+    Args:
+      values: fractions, at least one.
+      sign: '+' shows the sign of a positive mean as well.
+    """
+    x = 100 * np.asarray(list(values))
+    return f'{x.mean():{sign}.1f} ± {x.std(ddof=1):.1f}' if len(x) > 1 else f'{x[0]:{sign}.1f}'

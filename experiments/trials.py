@@ -1,0 +1,99 @@
+"""Trials: the training runs that a study consists of."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from glr_jax import report, train
+from glr_jax.cli import status
+from glr_jax.config import Config
+from glr_jax.data.dataset import Dataset
+from glr_jax.devices import parallel
+from glr_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One training run of a study.
+
+    Attributes:
+      name: shown as progress.
+      config: of the run.
+      varied: what the study varies, as it stands in the trial's row of `results.json`.
+      devices: how many devices share each step; None: all.
+    """
+
+    name: str
+    config: Config
+    varied: dict[str, Any]
+    devices: int | None = None
+
+    def mesh(self) -> Mesh:
+        """The devices that share each step."""
+        return parallel.make_mesh(jax.devices()[: self.devices])
+
+    def scores(self) -> dict[str, Any]:
+        """The test scores (`metrics.json`); empty until the trial is finished."""
+        return report.read(self.config.workdir)
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """One row per epoch (`metrics.jsonl`)."""
+        with open(os.path.join(self.config.workdir, 'metrics.jsonl')) as file:
+            return [json.loads(line) for line in file]
+
+
+def split_of(protocol: str, iteration: int, dataset: Dataset) -> str:
+    """The split of an iteration: `random-2`, or `official` if the protocol has one split only.
+
+    Raises:
+      UserError: the dataset has no such split.
+    """
+    for name in (f'{protocol}-{iteration}', protocol):
+        if name in dataset.splits:
+            return name
+    raise UserError(
+        f'--protocol={protocol} has no split for iteration {iteration} in {dataset.folder}; '
+        f'its splits are {", ".join(dataset.splits)}'
+    )
+
+
+def check(trials: Sequence[Trial], dataset: Dataset) -> None:
+    """Finds out, before the first trial starts, whether the last one can.
+
+    Raises:
+      UserError: a trial does not suit the dataset or the number of devices.
+    """
+    for trial in trials:
+        config = trial.config
+        dataset.members(config.data.split, 'train')
+        config.model.check_bands(dataset.n_mels)
+        parallel.process_slice(config.train.batch_size, trial.mesh(), config.train.accumulate)
+
+
+def train_each(
+    trials: Sequence[Trial], dataset: Dataset, *, past_divergence: bool = False
+) -> Iterator[Trial]:
+    """Trains one trial after another, and yields each when it is done.
+
+    Finished trials are not repeated, interrupted ones resume.
+
+    Args:
+      trials: in the order of training.
+      dataset: the clips.
+      past_divergence: if the loss of a trial becomes NaN or infinite, print so and continue; the
+        trial then has no scores. Otherwise raise `DivergedError`.
+    """
+    for number, trial in enumerate(trials, 1):
+        status(f'[{number}/{len(trials)}] {trial.name}')
+        try:
+            train.train_and_evaluate(trial.config, dataset, trial.mesh())
+        except train.DivergedError as error:
+            if not past_divergence:
+                raise
+            status(str(error))
+        yield trial
