@@ -1,7 +1,9 @@
-"""The same batches, whether devices cut them or are sent them."""
+"""Batches are the same, whether they are cut on the devices or read and sent."""
 
 import contextlib
 import json
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +17,36 @@ from glr_jax import train
 from glr_jax.config import DataConfig
 from glr_jax.data import batches, input_pipeline
 from glr_jax.data.dataset import Dataset, open_dataset
+from glr_jax.data.input_pipeline import prefetch
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
 
 SMALL = [
     *('--data.frames=8', '--train.batch_size=8', '--train.epochs=5'),
-    *('--model.kernels=8', '--model.hidden=8', '--train.learning_rate=0.01'),
+    *('--model.kind=cnn', '--model.kernels=8', '--train.learning_rate=0.01'),
 ]
 
 
 def pairs(dataset: Dataset, frames: int) -> Any:
-    """Batches of five steps over two epochs, as read and as cut on a device."""
+    """The batches of five steps over two epochs, read and cut on a device."""
     clips = dataset.members('random-1', 'train')
     read = input_pipeline.streamed(dataset, frames)
     kept = input_pipeline.resident(dataset, clips, frames, parallel.make_mesh())
-    cut = jax.jit(kept.batch)
+    cut = jax.jit(kept.assemble)
     for step in range(5):
         plan = batches.plan_batch(step, 8, clips, seed=3, part=slice(8), mixup=0.4)
-        yield read.item(plan), cut(kept.item(plan), *kept.held)
+        yield read.payload(plan), cut(kept.payload(plan), *kept.held)
 
 
 @pytest.mark.parametrize('frames', [1, 5, 9, 40])  # clips have 6 to 13
-def test_whole_numbers_are_the_same_to_the_bit(frames: int, prepared: Path) -> None:
+def test_uint8_batches_are_equal_to_the_bit(frames: int, prepared: Path) -> None:
     for read, cut in pairs(open_dataset(str(prepared)), frames):
         for one, other in zip(read, cut, strict=True):
             assert one.dtype == other.dtype
             np.testing.assert_array_equal(one, other)
 
 
-def test_decibels_are_the_same_to_rounding(music: Path, tmp_path: Path) -> None:
+def test_float32_batches_are_equal_up_to_rounding(music: Path, tmp_path: Path) -> None:
     folder = prepare(music, tmp_path / 'set', '--mel_dtype=float32')
     for read, cut in pairs(open_dataset(str(folder)), 9):
         assert cut.mel.dtype == np.float32
@@ -55,27 +58,29 @@ def test_decibels_are_the_same_to_rounding(music: Path, tmp_path: Path) -> None:
     ('where', 'free', 'expected'),
     [('off', 1 << 40, False), ('auto', 1 << 40, True), ('auto', 30_000, False)],
 )
-def test_clips_stay_where_half_of_the_memory_will_do(
+def test_auto_keeps_clips_that_fit_in_half_of_the_free_memory(
     where: Any, free: int, expected: bool, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = open_dataset(str(prepared))
-    monkeypatch.setattr(feeds, 'free_bytes', lambda: free)
+    monkeypatch.setattr(input_pipeline, 'free_bytes', lambda: free)
     found = input_pipeline.fits(DataConfig(resident=where, frames=9), dataset, np.arange(18))
     assert found == expected
 
 
-def test_no_more_is_kept_than_was_reckoned_with(prepared: Path, monkeypatch) -> None:
+def test_clips_that_do_not_fit_are_refused_and_the_estimate_suffices(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset, clips = open_dataset(str(prepared)), np.arange(18)
     held = input_pipeline.resident(dataset, clips, 9, parallel.make_mesh()).held[0].nbytes
     config = DataConfig(frames=9, resident='on')
-    monkeypatch.setattr(feeds, 'free_bytes', lambda: held - 1)
+    monkeypatch.setattr(input_pipeline, 'free_bytes', lambda: held - 1)
     with pytest.raises(UserError, match=r'--data.resident=on: .* --data.resident=off'):
         input_pipeline.fits(config, dataset, clips)
-    monkeypatch.setattr(feeds, 'free_bytes', lambda: int(1.2 * held))
+    monkeypatch.setattr(input_pipeline, 'free_bytes', lambda: int(1.2 * held))
     assert input_pipeline.fits(config, dataset, clips)
 
 
-def test_a_run_may_go_on_under_another_feed_and_is_traced(
+def test_a_run_resumes_with_another_pipeline_and_is_traced(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
     def losses(name: str, *flags: str) -> list[float]:
@@ -88,12 +93,39 @@ def test_a_run_may_go_on_under_another_feed_and_is_traced(
         answers = iter([False, False, True])  # in the middle of the second epoch
         stop = lambda: contextlib.nullcontext(lambda: next(answers))
         stopping.setattr(train.processes, 'stopping', stop)
-        with pytest.raises(UserError, match='goes on'):
+        with pytest.raises(UserError, match='to resume'):
             losses('other', '--data.resident=off')
     again = losses('other', '--train.steps_per_dispatch=2', '--profile=3')
     assert again == pytest.approx(streamed, rel=1e-6)
-    assert 'going on at step 3' in capfd.readouterr().err
+    assert 'resuming at step 3' in capfd.readouterr().err
     busy, waits = gaps.gaps(str(tmp_path / 'other' / 'profile'))
     assert 2 <= len(busy) <= 3
     assert busy.min() > 0
     assert len(waits) == len(busy) - 1
+
+
+def test_prefetching_keeps_the_order_if_some_items_take_longer() -> None:
+    def make(step: int) -> int:
+        time.sleep(0.02 * (step % 3 == 0))
+        return step
+
+    assert list(prefetch(make, range(4, 20))) == list(range(4, 20))
+
+
+def test_an_error_while_prefetching_is_raised_at_its_item() -> None:
+    def make(step: int) -> int:
+        return step if step < 3 else 1 // 0
+
+    seen = []
+    with pytest.raises(ZeroDivisionError):
+        seen.extend(prefetch(make, range(10)))
+    assert seen == [0, 1, 2]
+
+
+def test_prefetching_stays_within_its_limit() -> None:
+    made: Counter[int] = Counter()
+    items = prefetch(lambda step: made.update([step]), range(100), ahead=3)
+    next(items)
+    time.sleep(0.1)
+    assert len(made) <= 5
+    items.close()
