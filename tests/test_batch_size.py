@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import batch_size
-from experiments.batch_size import BatchSize, Run, in_order, report
+from experiments.batch_size import __main__ as batch_size
+from experiments.batch_size import report
+from experiments.batch_size.__main__ import BatchSize, in_order
+from experiments.trials import Trial
 from glr_jax.config import Config
 from glr_jax.errors import UsageError, UserError
 
 SIZES = (1, 8)
-CUT = [
+SMALL = [
     *('--cpu_devices=0', '--norms=glr,batch', '--per_device=1,8', '--iterations=1'),
     *('--data.frames=8', '--train.batch_size=8', '--train.epochs=1', '--repeats=1'),
     *('--model.kind=cnn', '--model.kernels=8', '--model.pool=2', '--model.kernel_size=3'),
@@ -21,7 +23,7 @@ CUT = [
 @pytest.fixture(scope='module')
 def study(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp('study')
-    batch_size.main(['batch_size', f'--data.dir={prepared}', f'--out={out}', *CUT])
+    batch_size.main(['batch_size', f'--data.dir={prepared}', f'--out={out}', *SMALL])
     return out
 
 
@@ -35,7 +37,7 @@ def test_every_norm_is_trained_at_every_size(results: dict[str, Any]) -> None:
     assert done == {(norm, size) for norm in ('glr', 'batch') for size in SIZES}
 
 
-def test_the_gradient_depends_on_devices_with_per_device_batch_norm_alone(
+def test_the_gradient_depends_on_the_devices_only_with_per_device_batch_norm(
     results: dict[str, Any],
 ) -> None:
     assert results['independent'] == ['glr']
@@ -46,7 +48,7 @@ def test_the_gradient_depends_on_devices_with_per_device_batch_norm_alone(
             assert step['deviation'] < 1e-5
 
 
-def test_so_do_the_losses_of_training(study: Path) -> None:
+def test_the_training_loss_does_so_too(study: Path) -> None:
     losses = {
         (norm, size): json.loads((study / f'{norm}-{size}-1' / 'metrics.jsonl').read_text())['loss']
         for norm in ('glr', 'batch')
@@ -56,7 +58,7 @@ def test_so_do_the_losses_of_training(study: Path) -> None:
     assert abs(losses['batch', 1] - losses['batch', 8]) > 1e-4
 
 
-def test_batch_norm_has_its_statistics_to_exchange_too(results: dict[str, Any]) -> None:
+def test_batch_norm_also_exchanges_its_statistics(results: dict[str, Any]) -> None:
     glr, batch = (next(s for s in results['steps'] if s['norm'] == n) for n in ('glr', 'batch'))
     assert glr['all_reduces'] == batch['all_reduces'] == 1
     assert batch['bytes'] - glr['bytes'] == 4 * 2 * 8  # running mean and variance
@@ -77,22 +79,22 @@ def test_the_report_has_every_accuracy_and_the_figure(study: Path, results: dict
 def test_finished_runs_are_not_repeated(
     study: Path, prepared: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    batch_size.main(['batch_size', f'--data.dir={prepared}', f'--out={study}', *CUT])
+    batch_size.main(['batch_size', f'--data.dir={prepared}', f'--out={study}', *SMALL])
     err = capfd.readouterr().err
     assert err.count('is finished') == 4
     assert 'epoch ' not in err
     assert 'compiling' not in err
 
 
-def test_what_must_be_trained_comes_first() -> None:
+def test_necessary_trials_come_first() -> None:
     study = BatchSize(iterations=(1, 2))
-    runs = [
-        Run(norm, size, iteration, Config())
+    trials = [
+        Trial('', Config(), {'norm': norm, 'per_device': size, 'iteration': iteration})
         for iteration in (1, 2)
         for norm in ('glr', 'batch', 'none')
         for size in (1, 32)
     ]
-    order = [(r.norm, r.per_device, r.iteration) for r in in_order(study, runs, {'batch'})]
+    order = [tuple(trial.varied.values()) for trial in in_order(study, trials, {'batch'})]
     assert order == [
         *(('glr', 32, 1), ('batch', 1, 1), ('batch', 32, 1), ('none', 32, 1)),
         *(('glr', 32, 2), ('batch', 1, 2), ('batch', 32, 2), ('none', 32, 2)),
@@ -100,8 +102,8 @@ def test_what_must_be_trained_comes_first() -> None:
     ]
 
 
-def made_up(batch: list[float], glr_at_1: list[float]) -> dict[str, Any]:
-    """Results of three iterations at 1 and 32 clips a device; GLR has 70, 72 and 74 at 32."""
+def made_results(batch: list[float], glr_at_1: list[float]) -> dict[str, Any]:
+    """Results of three iterations at 1 and 32 clips per device; GLR has 70, 72 and 74 at 32."""
     accuracies = {
         ('glr', 32): [0.70, 0.72, 0.74],
         ('glr', 1): glr_at_1,
@@ -124,53 +126,53 @@ def cells(results: dict[str, Any]) -> list[list[str]]:
     return [[cell.strip() for cell in line.split('|')[2:-1]] for line in lines]
 
 
-def test_runs_that_were_not_done_are_stood_for_by_those_on_one_device_and_marked() -> None:
-    results = made_up(batch=[0.5, 0.52], glr_at_1=[])
+def test_runs_on_one_device_stand_in_for_missing_ones_and_are_marked() -> None:
+    results = made_results(batch=[0.5, 0.52], glr_at_1=[])
     assert cells(results) == [['(72.0 ± 2.0)', '72.0 ± 2.0'], ['51.0 ± 1.4, n = 2', '75.3 ± 2.1']]
-    assert cells(made_up(batch=[], glr_at_1=[0.5]))[0] == ['(72.0 ± 2.0)', '72.0 ± 2.0']
-    results = made_up(batch=[], glr_at_1=[0.7, 0.7, 0.7])
+    assert cells(made_results(batch=[], glr_at_1=[0.5]))[0] == ['(72.0 ± 2.0)', '72.0 ± 2.0']
+    results = made_results(batch=[], glr_at_1=[0.7, 0.7, 0.7])
     assert cells(results) == [['70.0 ± 0.0', '72.0 ± 2.0'], ['', '75.3 ± 2.1']]
 
 
-def test_the_report_says_how_far_an_iteration_moves_between_sizes() -> None:
-    assert 'GLR' not in report._moved(made_up(batch=[], glr_at_1=[0.9]))
-    moved = report._moved(made_up(batch=[0.1, 0.1, 0.1], glr_at_1=[0.71, 0.69, 0.74]))
-    assert 'points: GLR 3.0. ' in moved
+def test_the_report_says_how_much_accuracy_differs_between_sizes() -> None:
+    assert 'GLR' not in report._changes(made_results(batch=[], glr_at_1=[0.9]))
+    text = report._changes(made_results(batch=[0.1, 0.1, 0.1], glr_at_1=[0.71, 0.69, 0.74]))
+    assert 'points: GLR 3.0. ' in text
 
 
-def test_where_batch_norm_is_better_the_report_says_so() -> None:
-    worse = report.verdict(made_up(batch=[0.6, 0.6, 0.6], glr_at_1=[]))
+def test_the_report_says_where_batch_norm_is_better() -> None:
+    worse = report.verdict(made_results(batch=[0.6, 0.6, 0.6], glr_at_1=[]))
     assert 'ahead of GLR at 32 (+3.3 ± 0.6)' in worse
     assert 'behind GLR at 1 (-12.0 ± 2.0)' in worse
-    level = report.verdict(made_up(batch=[0.69, 0.74, 0.74], glr_at_1=[]))
+    level = report.verdict(made_results(batch=[0.69, 0.74, 0.74], glr_at_1=[]))
     assert 'level with GLR at 1 (+0.3 ± 1.5)' in level
 
 
 @pytest.mark.parametrize(
     ('flag', 'message'),
     [
-        ('--norms=glr,layer', "'layer' is none of glr"),
+        ('--norms=glr,layer', '--norms=layer is not one of glr'),
         ('--per_device=3', r'--per_device=3 does not divide --train.batch_size=8'),
         ('--train.accumulate=2', '--train.accumulate .* --per_device'),
         ('--model.norm=batch', '--model.norm .* --norms'),
     ],
 )
-def test_flags_that_do_not_go_together_are_named(
+def test_bad_combinations_of_flags_are_named(
     prepared: Path, tmp_path: Path, flag: str, message: str
 ) -> None:
-    command = ['batch_size', f'--data.dir={prepared}', f'--out={tmp_path}', *CUT, flag]
+    command = ['batch_size', f'--data.dir={prepared}', f'--out={tmp_path}', *SMALL, flag]
     with pytest.raises(UsageError, match=message):
         batch_size.main(command)
 
 
 def test_too_few_devices_are_named(prepared: Path, tmp_path: Path) -> None:
-    command = ['batch_size', f'--data.dir={prepared}', f'--out={tmp_path}', *CUT]
+    command = ['batch_size', f'--data.dir={prepared}', f'--out={tmp_path}', *SMALL]
     with pytest.raises(UserError, match=r'takes 16 devices, .* 8; give --cpu_devices=16'):
         batch_size.main([*command, '--train.batch_size=16'])
 
 
-def test_the_figure_marks_what_was_trained() -> None:
-    results = made_up(batch=[0.6, 0.6, 0.6], glr_at_1=[]) | {'floor': [0.7]}
+def test_the_figure_has_dashed_lines_for_stand_ins() -> None:
+    results = made_results(batch=[0.6, 0.6, 0.6], glr_at_1=[]) | {'floor': [0.7]}
     results['settings']['train'] = {'batch_size': 32}
     (axes,) = report.figure(results).axes
     dashed = [line for line in axes.lines if line.get_linestyle() == '--']

@@ -33,7 +33,7 @@ ENTRY %main.2 (a: f32[8]) -> f32[8] {
 
 
 def test_kernels_in_a_loop_count_for_every_turn() -> None:
-    assert hlo.total(HLO, gpu_compile.started) == {'started': 1 + 20 * 2}
+    assert hlo.total(HLO, gpu_compile.count) == {'started': 1 + 20 * 2}
 
 
 @pytest.mark.skipif(not importlib.util.find_spec('jax_plugins'), reason='no CUDA plugin here')

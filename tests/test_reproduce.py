@@ -100,9 +100,7 @@ def test_what_the_dataset_or_the_devices_cannot_do_is_found_before_training(
     flag: str, words: str, prepared: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=words):
-        reproduce.main(
-            ['reproduce', f'--data.dir={prepared}', f'--out={tmp_path / "out"}', flag]
-        )
+        reproduce.main(['reproduce', f'--data.dir={prepared}', f'--out={tmp_path / "out"}', flag])
     assert not (tmp_path / 'out').exists()
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import throughput
-from experiments.throughput.workloads import gflops, inside
+from experiments.throughput import __main__ as throughput
+from experiments.throughput.workloads import gflops, inner_shapes
 from glr_jax.config import ModelConfig
 from glr_jax.errors import UsageError, UserError
 from glr_jax.nn import cost
@@ -13,7 +13,7 @@ from glr_jax.nn import cost
 SMALL = ['throughput', '--model.kernels=4,6', '--model.hidden=5', '--n_mels=12', '--repeats=1']
 
 
-def test_the_arithmetic_of_each_task_equals_counts_by_hand() -> None:
+def test_the_arithmetic_of_each_workload_equals_a_count_by_hand() -> None:
     config = ModelConfig(conv='2d', kernels=(4, 6), hidden=5, cell='gru')
     work = gflops(config, batch_size=3, frames=40, n_mels=12)
     conv, recurrence = 20 * 6 * 25 * 4 * 6, 10 * (3 * 6 + 5) * 3 * 5
@@ -34,27 +34,28 @@ def test_the_parts_add_up_to_the_forward_pass(changes: dict) -> None:
     assert parts == pytest.approx(work['inference'])
 
 
-def test_the_last_layer_is_given_what_pooling_leaves() -> None:
+def test_the_inner_layers_receive_what_pooling_leaves() -> None:
     config = ModelConfig(kernels=(4, 6), pool=(2, 3), conv='2d')
-    assert inside(config, frames=25, n_mels=13) == ([12, 6], 4, 6, 4, 2 * 6)
+    assert inner_shapes(config, frames=25, n_mels=13) == ([12, 6], 4, 6, 4, 2 * 6)
 
 
-def test_figures_of_a_small_model_and_of_reading(prepared: Path, tmp_path: Path, capsys) -> None:
+def test_a_small_model_and_its_input_are_measured(prepared: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / 'figures.json'
     flags = ['--1d.batch_size=2', '--1d.frames=16', '--2d.batch_size=0', f'--out={out}']
     throughput.main([*SMALL, *flags, f'--data.dir={prepared}', '--data.frames=8'])
     figures = json.loads(out.read_text())
-    tasks = ['train step', 'inference', 'convolution', 'recurrence']
+    names = ['train step', 'inference', 'convolution', 'recurrence']
     inputs = ['input, streamed', 'input, resident']
-    assert [row['name'] for row in figures['rows']] == tasks + inputs
+    assert [row['name'] for row in figures['rows']] == names + inputs
     assert all(row['seconds'] > 0 and row['limit'] > 0 for row in figures['rows'])
     assert min(figures['rates']['1d'].values()) > 0
-    assert all(task in capsys.readouterr().out for task in tasks[:1])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names + inputs)
 
 
-def test_without_pytorch_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pytorch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'torch', None)
-    monkeypatch.delitem(sys.modules, 'experiments.peer_torch', raising=False)
+    monkeypatch.delitem(sys.modules, 'experiments.throughput.peer_torch', raising=False)
     with pytest.raises(UserError, match='pip install torch'):
         throughput.main([*SMALL, '--peer=torch'])
 
@@ -63,16 +64,31 @@ def test_without_pytorch_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     'flag',
     ['--model.cell=gru', '--model.norm=batch', '--model.readout=last', '--model.dtype=bfloat16'],
 )
-def test_a_peer_of_another_architecture_is_refused(flag: str) -> None:
-    with pytest.raises(UsageError, match='simple cells, GLR'):
+def test_an_architecture_that_the_peer_lacks_is_refused(flag: str) -> None:
+    with pytest.raises(UsageError, match='only simple cells, GLR'):
         throughput.main([*SMALL, '--peer=torch', flag])
 
 
 @pytest.mark.parametrize('conv', ['1d', '2d'])
-def test_the_peer_has_as_many_parameters(conv) -> None:
+def test_the_peer_has_as_many_parameters(conv: str) -> None:
     pytest.importorskip('torch')
     from experiments.throughput import peer_torch
 
     config = ModelConfig(conv=conv, kernels=(4, 6), hidden=5)
     model = peer_torch.Classifier(config, n_mels=12, num_labels=10)
     assert sum(p.numel() for p in model.parameters()) == cost.parameters(config, 12, 10)
+
+
+@pytest.mark.parametrize(
+    ('flag', 'words'),
+    [
+        ('--1d.frames=8', '--1d.frames=8 is too short'),
+        ('--2d.frames=9', '--2d.frames=9 is too short'),
+        ('--n_mels=8', '--model.pool reduces the mel bands 16-fold'),
+        ('--model.kind=cnn', '--model.kind'),
+        ('--model.conv=2d', '--1d.batch_size=0'),
+    ],
+)
+def test_flags_that_leave_nothing_to_time_are_named(flag: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        throughput.main([*SMALL, '--n_mels=16', '--model.pool=4', flag])

@@ -32,7 +32,7 @@ ENTRY %main (in: f32[2,100]) -> f32[] {
 
 def test_what_a_loop_does_counts_as_often_as_it_turns() -> None:
     exchanged = 4 * (4 * 16 + 200 + 1)
-    assert hlo.total(HLO, tpu_compile.counted) == {
+    assert hlo.total(HLO, tpu_compile.count) == {
         'cycles': 4 * 10 + 7,
         'all_reduces': 6,
         'bytes': exchanged,

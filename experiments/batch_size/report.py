@@ -132,11 +132,11 @@ def exchange(results: dict[str, Any]) -> str:
 def figure(results: dict[str, Any]) -> Figure:
     """Accuracy against clips per device, one line per norm."""
     drawn = Figure(figsize=(7.2, 4.2), layout='constrained')
-    axes, sizes, norms = drawn.subplots(), np.asarray(_sizes(results)), _norms(results)
+    axes, sizes, norms = drawn.subplots(), _sizes(results), _norms(results)
     for k, norm in enumerate(norms):
         color, marker = LOOKS[norm]
         # Side by side, so that error bars do not overlap.
-        at = sizes * 1.05 ** (k - (len(norms) - 1) / 2)
+        at = np.asarray(sizes) * 1.05 ** (k - (len(norms) - 1) / 2)
         values = [100 * np.asarray(list(_accuracies(results, norm, s).values())) for s in sizes]
         own = np.asarray([_is_own(results, norm, size) for size in sizes])
         have = np.asarray([len(v) > 0 for v in values])
