@@ -9,7 +9,7 @@ from tests.conftest import IDS, RANDOM, run, write_music
 
 @pytest.fixture
 def doubled(tmp_path: Path) -> Path:
-    """Music with one clip twice under another name, and once more under another label."""
+    """Music with two duplicates of one clip: one under the same label, one under another."""
     music = write_music(tmp_path / 'music')
     shutil.copy(music / 'hum/3.wav', music / 'hum/copy.wav')
     shutil.copy(music / 'hum/3.wav', music / 'rain/copy.wav')
@@ -21,7 +21,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_copy_is_stored_named_and_on_no_side(
+def test_a_duplicate_is_stored_and_named_but_in_no_split(
     doubled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = run(doubled, tmp_path / 'out')
@@ -32,17 +32,17 @@ def test_a_copy_is_stored_named_and_on_no_side(
     named = {row['id']: row['reason'] for row in table(out / 'skipped.csv')}
     assert named.keys() == {'hum/copy.wav', 'rain/copy.wav'}
     assert all('hum/3.wav' in reason for reason in named.values())
-    assert '0 skipped, 2 copies left out' in capsys.readouterr().out
+    assert '0 skipped, 2 duplicates left out' in capsys.readouterr().out
 
 
-def test_copies_take_no_part_in_how_the_others_are_dealt(
+def test_duplicates_do_not_change_the_sides_of_the_other_clips(
     doubled: Path, prepared: Path, tmp_path: Path
 ) -> None:
     with_copies = table(run(doubled, tmp_path / 'out') / 'splits.csv')
     assert [row for row in with_copies if row['random-1']] == table(prepared / 'splits.csv')
 
 
-def test_copies_can_be_kept(doubled: Path, tmp_path: Path) -> None:
+def test_duplicates_can_be_kept(doubled: Path, tmp_path: Path) -> None:
     out = run(doubled, tmp_path / 'out', '--keep_copies')
     assert all(row['random-1'] for row in table(out / 'splits.csv'))
     assert table(out / 'skipped.csv') == []

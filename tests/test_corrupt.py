@@ -1,4 +1,4 @@
-"""A folder as they come: all that can be wrong with it, prepared in one go."""
+"""A messy folder: everything that can be wrong with audio files, prepared at once."""
 
 import csv
 import subprocess
@@ -17,8 +17,8 @@ RATE = 22050
 NOISE = 0.1 * np.random.default_rng(1).standard_normal(2 * RATE)
 
 
-def break_things(music: Path) -> dict[str, str]:
-    """Spoils a folder; returns what each broken clip's reason must say."""
+def add_broken_clips(music: Path) -> dict[str, str]:
+    """Adds broken clips; returns {id: words that its reason must contain}."""
     hum = music / 'hum'
     (hum / 'empty.wav').touch()
     (hum / 'text.mp3').write_text('This is no music.\n' * 500)
@@ -43,8 +43,8 @@ def break_things(music: Path) -> dict[str, str]:
     }
 
 
-def stretch(music: Path) -> set[str]:
-    """Adds what is odd but sound; returns the ids."""
+def add_unusual_clips(music: Path) -> set[str]:
+    """Adds unusual but valid clips; returns their ids."""
     rain = music / 'rain'
     (rain / 'a folder.mp3').mkdir()
     (rain / 'loop').symlink_to('.')
@@ -71,11 +71,11 @@ def stretch(music: Path) -> set[str]:
     return {f'rain/{name}' for name in names}
 
 
-def test_what_is_broken_is_skipped_with_a_reason_and_the_rest_is_complete(
+def test_broken_clips_are_skipped_with_a_reason_and_the_others_are_kept(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     music = write_music(tmp_path / 'music')
-    broken, odd = break_things(music), stretch(music)
+    broken, odd = add_broken_clips(music), add_unusual_clips(music)
     out = run(music, tmp_path / 'out', '--max_skipped=0.5')
     with open(out / 'skipped.csv', newline='') as file:
         skipped = {row['id']: row['reason'] for row in csv.DictReader(file)}
@@ -90,11 +90,11 @@ def test_what_is_broken_is_skipped_with_a_reason_and_the_rest_is_complete(
     assert 'mpg123' not in printed.err
 
 
-def test_an_hour_fits_into_little_memory(tmp_path: Path) -> None:
+def test_an_hour_needs_little_memory(tmp_path: Path) -> None:
     hour = np.random.default_rng(0).integers(-9999, 9999, 3600 * 16000, np.int16)
     soundfile.write(tmp_path / 'hour.wav', hour, 16000)
     code = (
-        'import resource, sys; from data_prep.mel import FrontEnd, mel_of_file;'
+        'import resource, sys; from glr_jax.data.mel import FrontEnd, mel_of_file;'
         'before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;'
         'mel = mel_of_file(sys.argv[1], FrontEnd(sample_rate=16000));'
         'print(len(mel), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)'
@@ -102,18 +102,18 @@ def test_an_hour_fits_into_little_memory(tmp_path: Path) -> None:
     command = [sys.executable, '-c', code, str(tmp_path / 'hour.wav')]
     frames, kilobytes = map(int, subprocess.check_output(command, text=True).split())
     assert frames == 1 + 3600 * 16000 // 512
-    assert kilobytes < 1_200_000  # the transform of the whole would be 0.9 GB more
+    assert kilobytes < 1_200_000  # all at once, the transform would take 0.9 GB more
 
 
-def test_a_file_that_may_not_be_read_is_a_clip_to_skip() -> None:
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+def test_a_file_without_read_permission_is_refused() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's folders are closed to other users
         music = write_music(Path(folder) / 'music')
         (music / 'hum/3.wav').chmod(0)
         for path in (Path(folder), *music.rglob('*/')):
             path.chmod(0o755)
-        # Root may read everything, so it becomes somebody else, once all is imported.
+        # Root may read everything, so it becomes another user once all modules are imported.
         code = (
-            'import os, sys; from data_prep.mel import ClipError, FrontEnd, mel_of_file;'
+            'import os, sys; from glr_jax.data.mel import ClipError, FrontEnd, mel_of_file;'
             'mel_of_file(sys.argv[1], FrontEnd());'
             'os.geteuid() or os.setuid(65534);'
             'mel_of_file(sys.argv[1], FrontEnd());'

@@ -16,19 +16,19 @@ from tests.conftest import IDS, LABELS
 
 @pytest.fixture
 def mine(prepared: Path, tmp_path: Path) -> Path:
-    """A copy to damage."""
+    """A copy of the dataset, to be damaged."""
     return Path(shutil.copytree(prepared, tmp_path / 'mine'))
 
 
 def edit(folder: Path, change: Callable[[list], list]) -> Dataset:
-    """Opens the dataset after a change to the rows of splits.csv."""
+    """Changes the rows of splits.csv and opens the dataset."""
     path = str(folder / 'splits.csv')
     rows = change(records.read_table(path))
     records.write_table(path, list(rows[0]), [list(row.values()) for row in rows])
     return open_dataset(str(folder))
 
 
-def test_a_clip_is_what_was_prepared_in_any_order(music: Path, prepared: Path) -> None:
+def test_clips_are_read_as_prepared_in_any_order(music: Path, prepared: Path) -> None:
     dataset = open_dataset(str(prepared))
     assert (dataset.ids, dataset.labels) == (IDS, LABELS)
     assert dataset.targets.tolist() == np.repeat([0, 1, 2], 8).tolist()
@@ -48,7 +48,7 @@ def test_an_example_is_read_as_tfds_reads_it(mel_dtype: str) -> None:
     np.testing.assert_array_equal(found, theirs['mel'])
 
 
-def test_the_sides_of_a_protocol_share_out_the_clips(prepared: Path) -> None:
+def test_every_clip_is_on_one_side_of_a_split(prepared: Path) -> None:
     dataset = open_dataset(str(prepared))
     sides = [dataset.members('random-2', side) for side in ('train', 'validation', 'test')]
     assert [len(side) for side in sides] == [18, 3, 3]
@@ -56,13 +56,13 @@ def test_the_sides_of_a_protocol_share_out_the_clips(prepared: Path) -> None:
     assert dataset.held_out('random-2') == 'test'
 
 
-def test_an_unknown_protocol_is_answered_by_those_there_are(prepared: Path) -> None:
+def test_an_unknown_split_is_answered_with_the_known_ones(prepared: Path) -> None:
     with pytest.raises(UserError, match=r'random-9.* random-1, random-2, random-3'):
         open_dataset(str(prepared)).members('random-9', 'train')
 
 
-def test_a_missing_dataset_is_answered_by_the_command_that_makes_it() -> None:
-    with pytest.raises(UserError, match=r'no/such is not there.*data_prep --out=no/such'):
+def test_a_missing_dataset_is_answered_with_the_command_that_creates_it() -> None:
+    with pytest.raises(UserError, match=r'no/such was not found.*data_prep --out=no/such'):
         open_dataset('no/such')
 
 
@@ -77,7 +77,7 @@ def test_a_missing_row_is_refused(mine: Path) -> None:
         edit(mine, lambda rows: rows[:-1])
 
 
-def test_a_corrupt_record_is_refused_by_its_file(mine: Path) -> None:
+def test_a_corrupt_record_is_reported_with_its_file(mine: Path) -> None:
     shard = sorted(mine.glob('music-*'))[1]
     content = bytearray(shard.read_bytes())
     content[100] ^= 4
@@ -89,7 +89,7 @@ def test_a_corrupt_record_is_refused_by_its_file(mine: Path) -> None:
 
 
 @pytest.mark.parametrize('damage', [os.remove, lambda path: os.truncate(path, 99)])
-def test_a_missing_or_truncated_shard_is_refused_by_its_file(
+def test_a_missing_or_truncated_shard_is_reported_with_its_file(
     mine: Path, damage: Callable[[Path], None]
 ) -> None:
     shard = sorted(mine.glob('music-*'))[1]

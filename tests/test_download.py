@@ -1,4 +1,4 @@
-"""Archives fetched from a server on this machine, which can be made to fail."""
+"""Downloads from a local server that can be made to fail."""
 
 import contextlib
 import hashlib
@@ -39,7 +39,7 @@ def make_tar(entries: dict[str, bytes]) -> bytes:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `files` by name; `cut` bytes end a connection early, `ranges` are what was asked."""
+    """Serves `files` by name; closes connections after `cut` bytes; records requested `ranges`."""
 
     def __init__(self) -> None:
         super().__init__(('127.0.0.1', 0), Handler)
@@ -101,7 +101,7 @@ def test_an_archive_is_fetched_and_unpacked_once(
 
 
 @pytest.mark.parametrize('resumes', [True, False])
-def test_a_download_that_broke_off_goes_on(server: Server, tmp_path: Path, resumes: bool) -> None:
+def test_an_interrupted_download_resumes(server: Server, tmp_path: Path, resumes: bool) -> None:
     archive = server.offer('m.tar.gz', make_tar(MUSIC))
     server.cut = 100
     with pytest.raises(UserError, match='100 '):
@@ -112,16 +112,16 @@ def test_a_download_that_broke_off_goes_on(server: Server, tmp_path: Path, resum
     assert server.ranges == ['bytes=0-', 'bytes=100-']
 
 
-def test_a_download_that_was_whole_but_not_checked_is_used(server: Server, tmp_path: Path) -> None:
+def test_a_complete_download_that_was_not_verified_is_used(server: Server, tmp_path: Path) -> None:
     archive = server.offer('m.zip', make_zip(MUSIC))
     (tmp_path / 'm.zip.partial').write_bytes(server.files['/m.zip'])
     fetch([archive], str(tmp_path))
     check_music(tmp_path)
 
 
-def test_another_archive_than_the_published_one_is_removed(server: Server, tmp_path: Path) -> None:
+def test_an_archive_with_a_wrong_checksum_is_removed(server: Server, tmp_path: Path) -> None:
     archive = server.offer('m.zip', make_zip(MUSIC), checksum='0' * 40)
-    with pytest.raises(UserError, match='not what was published'):
+    with pytest.raises(UserError, match='was published; the file was removed'):
         fetch([archive], str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
@@ -133,33 +133,33 @@ def test_no_entry_escapes_the_folder(
 ) -> None:
     archive = server.offer(file, make(MUSIC | {name: b'evil'}))  # type: ignore[operator]
     folder = tmp_path / 'deep' / 'folder'
-    with contextlib.suppress(UserError):  # tar makes an absolute name relative, and is content
+    with contextlib.suppress(UserError):  # tar makes absolute names relative without an error
         fetch([archive], str(folder))
     assert [path for path in tmp_path.rglob('evil*') if folder not in path.parents] == []
     assert not Path('/tmp/evil.txt').exists()
     assert {p.name for p in folder.rglob('*')} <= {'music', 'a.txt', 'b', 'c.txt', file}
 
 
-def test_what_is_no_archive_is_named(server: Server, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_archive_is_named(server: Server, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'm\.zip is damaged'):
         fetch([server.offer('m.zip', b'no archive')], str(tmp_path))
 
 
-def test_a_server_that_has_nothing_or_is_not_there_is_named(server: Server, tmp_path: Path) -> None:
+def test_a_missing_file_and_a_missing_server_are_reported(server: Server, tmp_path: Path) -> None:
     archive = server.offer('m.zip', b'')
     del server.files['/m.zip']
     with pytest.raises(UserError, match='404'):
         fetch([archive], str(tmp_path))
-    with pytest.raises(UserError, match='cannot be fetched'):
+    with pytest.raises(UserError, match='cannot be downloaded'):
         fetch([archive._replace(url='http://127.0.0.1:9/m.zip')], str(tmp_path))
 
 
-def test_the_command_fetches_before_it_reads(
+def test_the_command_downloads_before_it_reads(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, 'GTZAN', server.offer('m.zip', make_zip(MUSIC)))
     with pytest.raises(UserError, match='is not GTZAN'):
         main(['x', '--source=gtzan', '--download', f'--input={tmp_path}', f'--out={tmp_path}/o'])
     check_music(tmp_path)
-    with pytest.raises(UsageError, match='--download knows'):
+    with pytest.raises(UsageError, match='--download supports'):
         main(['x', '--source=demo', '--download', f'--input={tmp_path}', f'--out={tmp_path}/o'])

@@ -30,7 +30,7 @@ TRACKS = [
 
 
 def layout(folder: Path, rows: list[list[str]], subset: str = 'small') -> str:
-    """FMA as its archives unpack, with noise for music."""
+    """FMA as unpacked from its archives, with noise for music."""
     (folder / 'fma_metadata').mkdir(parents=True)
     with open(folder / 'fma_metadata' / 'tracks.csv', 'w', newline='') as file:
         csv.writer(file).writerows(HEADER + rows)
@@ -52,7 +52,7 @@ def test_tracks_become_clips(tmp_path: Path) -> None:
     assert all(Path(clip.path).exists() for clip in clips)
 
 
-def test_a_larger_subset_has_the_smaller_ones_in_it_and_no_track_without_a_genre(
+def test_a_subset_contains_the_smaller_ones_and_no_track_without_a_genre(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert len(fma.fma_clips(layout(tmp_path / 'm', TRACKS, 'medium'), 'medium')) == 19
@@ -60,7 +60,7 @@ def test_a_larger_subset_has_the_smaller_ones_in_it_and_no_track_without_a_genre
     assert '1 of 20 tracks have no genre_top' in capfd.readouterr().err
 
 
-def test_the_command_prepares_fma_and_names_a_track_that_is_not_there(tmp_path: Path) -> None:
+def test_the_command_prepares_fma_and_names_a_missing_track(tmp_path: Path) -> None:
     folder = layout(tmp_path / 'FMA', TRACKS)
     (tmp_path / 'FMA/fma_small/000/000105.mp3').unlink()
     out = tmp_path / 'out'
@@ -75,10 +75,10 @@ def test_the_command_prepares_fma_and_names_a_track_that_is_not_there(tmp_path: 
 
 
 @pytest.mark.parametrize('missing', ['fma_small', 'fma_metadata'])
-def test_a_part_that_is_not_there_is_named(tmp_path: Path, missing: str) -> None:
+def test_a_missing_archive_is_named(tmp_path: Path, missing: str) -> None:
     layout(tmp_path, TRACKS)
     (tmp_path / missing).rename(tmp_path / 'elsewhere')
-    with pytest.raises(UserError, match=f'{missing}.* is not there; unpack {missing}.zip'):
+    with pytest.raises(UserError, match=f'{missing}.* was not found; unpack {missing}.zip'):
         fma.fma_clips(str(tmp_path))
 
 

@@ -14,7 +14,7 @@ def look(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_labels_lengths_protocols_and_records_are_told(
+def test_labels_lengths_splits_and_records_are_printed(
     prepared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = look(capsys, str(prepared))
@@ -22,10 +22,10 @@ def test_labels_lengths_protocols_and_records_are_told(
         assert re.search(rf'^{label} +8 ', text, re.MULTILINE)
     assert re.search(r'^all +24 +0\.\d +0\.\d +0\.\d$', text, re.MULTILINE)
     assert re.search(r'^random-1 +18 +3 +3 +0   no groups$', text, re.MULTILINE)
-    assert text.endswith('all 24 records are sound\n')
+    assert text.endswith('all 24 records are intact\n')
 
 
-def test_groups_on_two_sides_and_skipped_clips_are_counted(
+def test_groups_on_several_sides_and_skipped_clips_are_counted(
     music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = [f'{label}/{k}.wav' for label in LABELS for k in range(8)] + ['hum/99.wav']
@@ -36,11 +36,11 @@ def test_groups_on_two_sides_and_skipped_clips_are_counted(
     (tmp_path / 'music/metadata.csv').write_text('\n'.join(['path,artist', *rows]))
     text = look(capsys, str(run(tmp_path / 'music', tmp_path / 'out')))
     assert re.search(r'^random-1 .* 3 of 3$', text, re.MULTILINE)
-    assert re.search(r'^ +1  cannot be read.*, as hum/99.wav$', text, re.MULTILINE)
+    assert re.search(r'^ +1  cannot be read.*, e\.g\. hum/99.wav$', text, re.MULTILINE)
 
 
 @pytest.mark.parametrize('offset', [40, 600])
-def test_a_flipped_bit_is_found_by_file_and_offset(
+def test_a_flipped_bit_is_reported_with_file_and_offset(
     music: Path, tmp_path: Path, offset: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = run(music, tmp_path / 'out')
@@ -53,7 +53,7 @@ def test_a_flipped_bit_is_found_by_file_and_offset(
     assert f'{shard}: corrupt record 0 at offset 0' in capsys.readouterr().out
 
 
-def test_a_truncated_shard_is_found(
+def test_a_truncated_shard_is_reported(
     music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = run(music, tmp_path / 'out')
@@ -69,7 +69,7 @@ def test_a_page_of_spectrograms_is_drawn(prepared: Path, tmp_path: Path) -> None
     assert (tmp_path / 'page.png').read_bytes()[:4] == b'\x89PNG'
 
 
-def test_a_folder_that_is_no_dataset_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='is not a finished dataset'):
         inspect.main(['inspect', str(tmp_path)])
     with pytest.raises(UsageError, match='FOLDER'):

@@ -40,13 +40,13 @@ def test_equals_the_reference_on_both_mel_scales(htk: bool) -> None:
     np.testing.assert_allclose(log_mel(draw(), FrontEnd(htk=htk)), expected, rtol=0, atol=1e-3)
 
 
-def test_equals_the_reference_away_from_the_defaults() -> None:
+def test_equals_the_reference_with_other_settings() -> None:
     front_end = FrontEnd(sample_rate=8000, n_fft=512, hop_length=100, n_mels=40, top_db=50.0)
     expected = reference.log_mel(draw(), 8000, 512, 100, 40, top_db=50.0)
     np.testing.assert_allclose(log_mel(draw(), front_end), expected, rtol=0, atol=1e-3)
 
 
-def test_long_clips_are_transformed_in_parts_without_a_seam() -> None:
+def test_long_clips_are_transformed_in_pieces_that_fit_together() -> None:
     samples = np.random.default_rng(0).standard_normal(64 * 5000).astype(np.float32)
     front_end = FrontEnd(n_fft=256, hop_length=64, n_mels=16)
     power = librosa.feature.melspectrogram(
@@ -57,7 +57,7 @@ def test_long_clips_are_transformed_in_parts_without_a_seam() -> None:
     np.testing.assert_allclose(log_mel(samples, front_end), expected, atol=1e-3)
 
 
-def test_a_power_other_than_the_peak_can_be_0_db() -> None:
+def test_a_fixed_power_can_be_0_db() -> None:
     noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
     absolute = FrontEnd(ref=1.0, mel_dtype='float32')
     np.testing.assert_allclose(
@@ -69,7 +69,7 @@ def test_a_power_other_than_the_peak_can_be_0_db() -> None:
     np.testing.assert_allclose(log_mel(noise, absolute), expected, atol=1e-3)
 
 
-def test_bands_without_a_frequency_are_a_mistake_of_usage() -> None:
+def test_empty_mel_bands_are_a_usage_error() -> None:
     check(FrontEnd())
     with pytest.raises(UsageError, match=r'--n_fft=256 .* --n_mels=128: 20 of'):
         check(FrontEnd(n_fft=256))
@@ -80,7 +80,7 @@ def test_the_mel_scales_differ() -> None:
     assert np.abs(slaney - htk).max() > 1
 
 
-def test_the_peak_is_0_db_and_the_floor_80_below() -> None:
+def test_the_peak_is_0_db_and_the_floor_80_db_below() -> None:
     mel = log_mel(draw(), FrontEnd())
     assert (mel.min(), mel.max()) == (-80, 0)
 
@@ -92,7 +92,7 @@ def test_loudness_does_not_matter() -> None:
 
 @pytest.mark.parametrize('samples', [2048, 2559, 2560, 22050])
 @pytest.mark.parametrize('hop_length', [512, 300])
-def test_frames_are_one_more_than_the_hops_in_the_clip(samples: int, hop_length: int) -> None:
+def test_there_is_one_more_frame_than_hops(samples: int, hop_length: int) -> None:
     mel = log_mel(draw(samples), FrontEnd(hop_length=hop_length))
     assert mel.shape == (1 + samples // hop_length, 128)
 
@@ -112,7 +112,7 @@ def test_uint8_survives_a_second_encoding() -> None:
     np.testing.assert_array_equal(encode(decode(stored, FrontEnd()), FrontEnd()), stored)
 
 
-def test_float32_keeps_decibels_as_they_are() -> None:
+def test_float32_keeps_decibels_unchanged() -> None:
     front_end = FrontEnd(mel_dtype='float32')
     decibels = log_mel(draw(), front_end)
     stored = encode(decibels, front_end)
@@ -127,7 +127,7 @@ def test_float32_keeps_decibels_as_they_are() -> None:
         *itertools.product(['mp3'], [1, 2], [8000, 22050, 44100, 48000]),
     ],
 )
-def test_audio_is_read_as_the_mean_of_its_channels_at_the_rate_asked(
+def test_audio_is_read_as_the_mean_of_its_channels_at_the_requested_rate(
     tmp_path: Path, suffix: str, channels: int, rate: int
 ) -> None:
     gains = np.linspace(0.1, 0.6, channels)
@@ -141,7 +141,7 @@ def test_audio_is_read_as_the_mean_of_its_channels_at_the_rate_asked(
     assert np.abs(error[2000:9000]).max() < tolerance
 
 
-def test_a_file_gives_the_mel_of_its_samples(tmp_path: Path) -> None:
+def test_a_file_and_its_samples_give_the_same_mel(tmp_path: Path) -> None:
     soundfile.write(tmp_path / 'clip.wav', draw(), RATE, subtype='FLOAT')
     stored = mel_of_file(str(tmp_path / 'clip.wav'), FrontEnd())
     np.testing.assert_allclose(decode(stored, FrontEnd()), log_mel(draw(), FrontEnd()), atol=0.16)
@@ -159,7 +159,7 @@ def test_a_file_gives_the_mel_of_its_samples(tmp_path: Path) -> None:
     ],
     ids=['nan', 'infinity', 'silence', 'channels that cancel out', 'short', 'no samples'],
 )
-def test_samples_of_no_use_are_refused(tmp_path: Path, samples: np.ndarray, reason: str) -> None:
+def test_unusable_samples_are_refused(tmp_path: Path, samples: np.ndarray, reason: str) -> None:
     soundfile.write(tmp_path / 'clip.wav', samples, RATE, subtype='FLOAT')
     with pytest.raises(ClipError, match=reason):
         mel_of_file(str(tmp_path / 'clip.wav'), FrontEnd())
@@ -167,7 +167,7 @@ def test_samples_of_no_use_are_refused(tmp_path: Path, samples: np.ndarray, reas
 
 @pytest.mark.parametrize('suffix', ['wav', 'flac', 'ogg', 'mp3'])
 @pytest.mark.parametrize('content', [b'', b'This is no music.\n' * 500], ids=['empty', 'text'])
-def test_files_that_are_no_audio_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_files_that_are_not_audio_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f'clip.{suffix}'
     path.write_bytes(content)
     with pytest.raises(ClipError, match='cannot be decoded as audio'):
@@ -187,7 +187,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('suffix', ['wav', 'flac', 'ogg', 'mp3'])
 @pytest.mark.parametrize('part', [0.001, 0.3, 0.99])
-def test_a_truncated_file_gives_what_is_there_or_a_reason(
+def test_a_truncated_file_gives_its_beginning_or_an_error(
     tmp_path: Path, suffix: str, part: float
 ) -> None:
     path = tmp_path / f'clip.{suffix}'
@@ -204,13 +204,13 @@ def test_a_truncated_file_gives_what_is_there_or_a_reason(
 
 
 @pytest.mark.parametrize('suffix', ['au', 'snd', 'gsm', 'vox', 'raw'])
-def test_a_suffix_alone_makes_no_audio(tmp_path: Path, suffix: str) -> None:
+def test_a_suffix_does_not_make_a_file_audio(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f'x.{suffix}').write_bytes(b'Dear diary, ' * 500)
     with pytest.raises(ClipError, match='cannot be decoded'):
         load_audio(str(tmp_path / f'x.{suffix}'), RATE)
 
 
-def test_samples_too_large_to_square_and_too_small_to_hear_are_refused() -> None:
+def test_samples_that_are_too_large_or_too_small_are_refused() -> None:
     noise = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
     with pytest.raises(ClipError, match='too large'):
         log_mel(noise * 1e20, FrontEnd())

@@ -15,7 +15,7 @@ def listed(folder: Path, text: str) -> list[sources.Clip]:
     return sources.folder_clips(str(folder))
 
 
-def test_the_table_says_which_files_there_are_and_what_they_are(tmp_path: Path) -> None:
+def test_the_table_lists_files_with_labels_artists_and_sides(tmp_path: Path) -> None:
     clips = listed(
         tmp_path,
         'path,label,artist,split,tempo\n'
@@ -29,7 +29,7 @@ def test_the_table_says_which_files_there_are_and_what_they_are(tmp_path: Path) 
     assert [clip.splits['official'] for clip in clips] == ['train', 'validation', 'test']
 
 
-def test_files_that_are_not_listed_are_left_out_and_listed_ones_that_miss_are_named(
+def test_only_listed_files_count_and_missing_ones_are_named(
     tmp_path: Path,
 ) -> None:
     music = write_music(tmp_path / 'music')
@@ -41,18 +41,18 @@ def test_files_that_are_not_listed_are_left_out_and_listed_ones_that_miss_are_na
 
 
 @pytest.mark.parametrize('path', ['../x.wav', '/etc/passwd', 'a/../../x.wav', '.', ''])
-def test_no_path_leaves_the_folder(tmp_path: Path, path: str) -> None:
+def test_paths_outside_the_folder_are_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(UserError, match=r'metadata\.csv, line 3: path .* is not below'):
         listed(tmp_path, f'path,label\nok.wav,calm\n"{path}",calm\n')
 
 
 @pytest.mark.parametrize('text', ['', 'file,label\na.wav,calm\n', 'path,label\n'])
-def test_a_table_without_paths_is_named(tmp_path: Path, text: str) -> None:
+def test_a_table_without_paths_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match=r'metadata\.csv has no'):
         listed(tmp_path, text)
 
 
-def test_a_table_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_a_table_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / 'metadata.csv').write_bytes(b'path\n\xff\xfe\x00.wav\n')
     with pytest.raises(UserError, match='UTF-8'):
         sources.folder_clips(str(tmp_path))

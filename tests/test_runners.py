@@ -1,4 +1,4 @@
-"""The same bytes, whatever writes the shards."""
+"""All runners write the same bytes."""
 
 import hashlib
 import os
@@ -20,14 +20,14 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_parts_by_several_jobs_make_the_whole(
+def test_shard_ranges_of_several_jobs_make_up_the_dataset(
     music: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / 'out'
     for part in ('3:5', '0:2'):
         run(music, out, f'--shard_range={part}')
         assert not (out / 'splits.csv').exists()
-    assert capsys.readouterr().out.startswith(f'shards 3:5 are in {out}; without --shard_range')
+    assert capsys.readouterr().out.startswith(f'shards 3:5 are in {out}; once all')
     written = {path: path.stat().st_mtime_ns for path in out.glob('music-clips*')}
     assert len(written) == 4
     run(music, out)
@@ -35,7 +35,7 @@ def test_parts_by_several_jobs_make_the_whole(
     assert all(path.stat().st_mtime_ns == time for path, time in written.items())
 
 
-def test_a_job_leaves_what_another_is_writing_alone(music: Path, tmp_path: Path) -> None:
+def test_a_job_leaves_the_shards_of_other_jobs_alone(music: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out'
     run(music, out, '--shard_range=0:1')
     other = out / 'music-clips.tfrecord-00001-of-00005.partial-1'
@@ -47,26 +47,29 @@ def test_a_job_leaves_what_another_is_writing_alone(music: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize('text', ['3', '5:3', '2:2', '-1:2', 'a:b'])
-def test_a_range_that_is_none_is_a_mistake_of_usage(music: Path, tmp_path: Path, text: str) -> None:
+def test_a_bad_range_is_a_usage_error(music: Path, tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match='--shard_range'):
         run(music, tmp_path / 'out', f'--shard_range={text}')
 
 
-def test_a_range_beyond_the_shards_is_named(music: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match='there are 5 shards, so no 4:6'):
+def test_a_range_beyond_the_shards_is_refused(music: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='--shard_range=4:6 is too large: there are only 5 shards'):
         run(music, tmp_path / 'out', '--shard_range=4:6')
 
 
 class Kill:
-    """A clip that kills the worker that reads it, as the system does for want of memory."""
+    """Kills the worker that receives it, as the system does when memory runs out."""
+
+    def __reduce__(self) -> tuple:
+        return os._exit, (9,)
 
     def __call__(self, front_end: FrontEnd) -> None:
-        os._exit(9)
+        raise AssertionError
 
 
-def test_a_killed_worker_is_one_line(tmp_path: Path) -> None:
+def test_a_killed_worker_is_a_one_line_error(tmp_path: Path) -> None:
     clips = [Clip(f'{label}{k}', label, Kill()) for label in 'ab' for k in range(3)]  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r'smaller --num_workers than 2 goes on'):
+    with pytest.raises(UserError, match=r'--num_workers below 2 to resume'):
         prepare(clips, str(tmp_path / 'out'), FrontEnd(), runner=on_pool(2))
 
 
@@ -77,7 +80,7 @@ def test_beam_writes_the_same_bytes(music: Path, prepared: Path, tmp_path: Path)
     assert hashes(out) == hashes(prepared)
 
 
-def test_a_missing_beam_is_one_line(
+def test_a_missing_beam_is_a_one_line_error(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, 'apache_beam', None)

@@ -14,7 +14,7 @@ from glr_jax.errors import ClipError, UserError
 
 
 def write(path: Path) -> None:
-    """A short clip of noise, of the format that the suffix says."""
+    """Writes a short clip of noise in the format of the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = 0.1 * np.random.default_rng(0).standard_normal(4000)
     soundfile.write(path, noise, 22050, format=path.suffix[1:].upper())
@@ -27,12 +27,12 @@ def write_gtzan(root: Path, suffix: str = 'wav') -> None:
 
 
 def refusal(*parts: object) -> str:
-    """A pattern: these texts, in this order."""
+    """A pattern that matches these texts in this order."""
     return '.*'.join(re.escape(str(part)) for part in parts)
 
 
 # ---------------------------------------------------------------- folder
-def test_clips_of_a_folder_are_the_audio_files_below_each_label(tmp_path: Path) -> None:
+def test_a_folder_gives_the_audio_files_below_each_label(tmp_path: Path) -> None:
     for name in ('rock/one.wav', 'rock/live/1999/two.flac', 'jazz/three.ogg', 'jazz/four.mp3'):
         write(tmp_path / name)
     clips = sources.folder_clips(str(tmp_path))
@@ -49,7 +49,7 @@ def test_clips_of_a_folder_are_the_audio_files_below_each_label(tmp_path: Path) 
 @pytest.mark.parametrize(
     'name', ['my song.wav', '🎵.wav', 'Ünïcode, "x".wav', 'LOUD.WAV', 'a.b.Mp3']
 )
-def test_clips_of_any_name_are_found_and_read(tmp_path: Path, name: str) -> None:
+def test_clips_with_any_name_are_found_and_read(tmp_path: Path, name: str) -> None:
     write(tmp_path / 'rock & roll' / name)
     (clip,) = sources.folder_clips(str(tmp_path))
     assert (clip.id, clip.label) == (f'rock & roll/{name}', 'rock & roll')
@@ -60,14 +60,14 @@ def test_clips_of_any_name_are_found_and_read(tmp_path: Path, name: str) -> None
 @pytest.mark.parametrize(
     'name', ['rock/.one.wav', 'rock/.trash/one.wav', '.cache/one.wav', 'one.wav']
 )
-def test_hidden_files_and_those_without_a_label_are_left_out(tmp_path: Path, name: str) -> None:
+def test_hidden_and_unlabelled_files_are_left_out(tmp_path: Path, name: str) -> None:
     write(tmp_path / 'rock/kept.wav')
     write(tmp_path / name)
     assert [clip.id for clip in sources.folder_clips(str(tmp_path))] == ['rock/kept.wav']
 
 
 @pytest.mark.parametrize('name', ['cover.jpg', 'notes.txt', 'wav', 'one.wav.part', 'one.raw'])
-def test_files_that_are_no_audio_are_left_out(tmp_path: Path, name: str) -> None:
+def test_files_that_are_not_audio_are_left_out(tmp_path: Path, name: str) -> None:
     write(tmp_path / 'rock/kept.wav')
     (tmp_path / 'rock' / name).write_text('no audio')
     assert [clip.id for clip in sources.folder_clips(str(tmp_path))] == ['rock/kept.wav']
@@ -88,7 +88,7 @@ def test_a_folder_named_like_audio_is_searched(tmp_path: Path) -> None:
     ],
     ids=['missing', 'empty', 'without labels', 'without audio'],
 )
-def test_a_folder_of_no_use_is_named(tmp_path: Path, names: list[str], words: str) -> None:
+def test_an_unusable_folder_is_named(tmp_path: Path, names: list[str], words: str) -> None:
     for name in names:
         (tmp_path / name).mkdir(parents=True) if name.endswith('/') else write(tmp_path / name)
     with pytest.raises(UserError, match=refusal(tmp_path / 'music', words)):
@@ -96,7 +96,7 @@ def test_a_folder_of_no_use_is_named(tmp_path: Path, names: list[str], words: st
 
 
 @pytest.mark.parametrize('source', [sources.folder_clips, sources.gtzan_clips])
-def test_a_folder_that_is_not_given_is_asked_for(source: Callable[[str], list]) -> None:
+def test_a_missing_input_flag_is_named(source: Callable[[str], list]) -> None:
     with pytest.raises(UserError, match='--input'):
         source('')
 
@@ -104,7 +104,7 @@ def test_a_folder_that_is_not_given_is_asked_for(source: Callable[[str], list]) 
 # ---------------------------------------------------------------- gtzan
 @pytest.mark.parametrize('place', ['', 'genres', 'genres_original'])
 @pytest.mark.parametrize('suffix', ['wav', 'au'])
-def test_gtzan_is_read_in_its_own_layout(tmp_path: Path, place: str, suffix: str) -> None:
+def test_gtzan_is_read_as_published(tmp_path: Path, place: str, suffix: str) -> None:
     write_gtzan(tmp_path / place, suffix)
     clips = sources.gtzan_clips(str(tmp_path))
     assert [clip.id for clip in clips[:3]] == ['blues.00000', 'blues.00001', 'classical.00000']
@@ -123,7 +123,7 @@ def test_a_missing_genre_is_named(tmp_path: Path, place: str, missing: str) -> N
 
 # ---------------------------------------------------------------- arrays
 def save(folder: Path, **changes: object) -> str:
-    """An .npz of six clips, with arrays replaced or, by None, left out."""
+    """An .npz of six clips; arguments replace arrays, or remove them if None."""
     arrays = {
         'mel': np.random.default_rng(0).integers(0, 256, (6, 20, 8), np.uint8),
         'label': np.array(['rock', 'jazz'] * 3),
@@ -144,7 +144,7 @@ def test_arrays_become_clips(tmp_path: Path) -> None:
     assert {(clip.group, len(clip.splits)) for clip in clips} == {('', 0)}
 
 
-def test_arrays_bring_their_own_groups_and_split(tmp_path: Path) -> None:
+def test_arrays_may_have_groups_and_a_split(tmp_path: Path) -> None:
     split = np.array(['training', 'validation', 'test', 'train', 'valid', ''])
     clips = sources.arrays_clips(save(tmp_path, group=np.array([*'aabbcc']), split=split))
     assert [clip.group for clip in clips] == [*'aabbcc']
@@ -152,13 +152,13 @@ def test_arrays_bring_their_own_groups_and_split(tmp_path: Path) -> None:
     assert [clip.splits.get('official') for clip in clips] == expected
 
 
-def test_groups_may_be_called_artists(tmp_path: Path) -> None:
+def test_the_group_array_may_be_called_artist(tmp_path: Path) -> None:
     path = save(tmp_path, group=None, artist=np.array([*'xxyyzz']))
     assert [clip.group for clip in sources.arrays_clips(path)] == [*'xxyyzz']
 
 
 @pytest.mark.parametrize('dtype', ['float16', 'float32', 'float64'])
-def test_decibels_are_stored_as_the_front_end_says(tmp_path: Path, dtype: str) -> None:
+def test_decibels_are_stored_in_the_type_of_the_front_end(tmp_path: Path, dtype: str) -> None:
     decibels = np.full((6, 20, 8), -80, dtype)
     decibels[:, :, 0], decibels[:, :, 1] = 0, -20
     clip, *_ = sources.arrays_clips(save(tmp_path, mel=decibels))
@@ -169,7 +169,7 @@ def test_decibels_are_stored_as_the_front_end_says(tmp_path: Path, dtype: str) -
 @pytest.mark.parametrize('name', ['mel', 'label', 'id'])
 def test_a_missing_array_is_named(tmp_path: Path, name: str) -> None:
     path = save(tmp_path, **{name: None})
-    with pytest.raises(UserError, match=refusal(path, 'has no array(s)', name)):
+    with pytest.raises(UserError, match=refusal(path, 'lacks arrays', name)):
         sources.arrays_clips(path)
 
 
@@ -199,7 +199,7 @@ class Tripwire:
         return Path.touch, (Path('unpickled'),)
 
 
-def test_pickled_objects_are_refused_unopened(
+def test_pickled_objects_are_refused_without_loading_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -211,7 +211,9 @@ def test_pickled_objects_are_refused_unopened(
 
 @pytest.mark.parametrize('part', [0, 0.1, 0.5, 0.99])
 @pytest.mark.parametrize('start', [b'', b'some text, then '])
-def test_a_truncated_npz_or_none_at_all_is_named(tmp_path: Path, part: float, start: bytes) -> None:
+def test_a_file_that_is_not_a_complete_npz_is_named(
+    tmp_path: Path, part: float, start: bytes
+) -> None:
     path = Path(save(tmp_path))
     path.write_bytes(start + path.read_bytes()[: int(part * path.stat().st_size)])
     with pytest.raises(UserError, match=refusal(path, '.npz')):
@@ -219,7 +221,7 @@ def test_a_truncated_npz_or_none_at_all_is_named(tmp_path: Path, part: float, st
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_a_mel_that_is_not_finite_is_refused_by_its_clip(tmp_path: Path, value: float) -> None:
+def test_a_clip_with_nan_or_infinite_values_is_refused(tmp_path: Path, value: float) -> None:
     mel = np.zeros((6, 20, 8), np.float32)
     mel[2, 3, 4] = value
     clips = sources.arrays_clips(save(tmp_path, mel=mel))
@@ -228,19 +230,19 @@ def test_a_mel_that_is_not_finite_is_refused_by_its_clip(tmp_path: Path, value: 
         clips[2].mel(FrontEnd())
 
 
-def test_uint8_mels_become_decibels_where_float32_is_wanted(tmp_path: Path) -> None:
+def test_uint8_mels_become_decibels_if_stored_as_float32(tmp_path: Path) -> None:
     clip, *_ = sources.arrays_clips(save(tmp_path, mel=np.full((6, 20, 8), 51, np.uint8)))
     mel = clip.mel(FrontEnd(mel_dtype='float32'))
     np.testing.assert_allclose(mel, np.full((20, 8), -64.0), atol=1e-5)
 
 
 @pytest.mark.parametrize('shape', [(6, 20, 0), (6, 0, 8), (0, 20, 8)])
-def test_mels_of_nothing_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_empty_mels_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=refusal(shape)):
         sources.arrays_clips(save(tmp_path, mel=np.zeros(shape, np.uint8)))
 
 
-def test_a_lone_npy_and_a_column_of_one_value_are_refused(tmp_path: Path) -> None:
+def test_an_npy_file_and_a_scalar_array_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / 'x.npy', np.zeros(3))
     with pytest.raises(UserError, match=r'x\.npy is not an \.npz'):
         sources.arrays_clips(str(tmp_path / 'x.npy'))
@@ -248,13 +250,13 @@ def test_a_lone_npy_and_a_column_of_one_value_are_refused(tmp_path: Path) -> Non
         sources.arrays_clips(save(tmp_path, group=np.array('one')))
 
 
-def test_byte_strings_are_text(tmp_path: Path) -> None:
+def test_byte_strings_are_read_as_text(tmp_path: Path) -> None:
     clips = sources.arrays_clips(save(tmp_path, id=np.array([b'%d' % k for k in range(6)])))
     assert [clip.id for clip in clips] == list('012345')
 
 
 # ---------------------------------------------------------------- demo
-def test_the_demo_has_equally_many_clips_of_every_style() -> None:
+def test_the_demo_has_equally_many_clips_of_each_style() -> None:
     clips = sources.demo_clips()
     assert len({clip.id for clip in clips}) == len(clips)
     counts = Counter(clip.label for clip in clips)
@@ -262,7 +264,7 @@ def test_the_demo_has_equally_many_clips_of_every_style() -> None:
     assert set(counts.values()) == {sources.DEMO_CLIPS_PER_STYLE}
 
 
-def test_a_demo_clip_is_the_same_every_time_and_unlike_the_next() -> None:
+def test_a_demo_clip_is_reproducible_and_differs_from_the_next() -> None:
     one, two = sources.demo_clips()[:2]
     mel = one.mel(FrontEnd())
     assert mel.shape[1:] == (128,)

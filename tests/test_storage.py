@@ -1,4 +1,4 @@
-"""Datasets at an address: in fsspec's memory, and on an S3 server of this machine."""
+"""Datasets at an address: in fsspec's memory file system, and on a local S3 server."""
 
 import os
 import sys
@@ -36,7 +36,7 @@ def fetch(address: str, folder: Path) -> Path:
 
 @pytest.fixture
 def memory(music: Path) -> Iterator[str]:
-    """An address with the test music at /music."""
+    """The address of a folder in memory; /music in it holds the test music."""
     send(music, 'memory://bucket/music')
     yield 'memory://bucket'
     storage.remove('memory://bucket')
@@ -44,7 +44,7 @@ def memory(music: Path) -> Iterator[str]:
 
 @pytest.fixture(scope='module')
 def s3(music: Path) -> Iterator[str]:
-    """The same on a server that speaks S3, on a port of this machine."""
+    """The same on a local S3 server."""
     pytest.importorskip('s3fs')
     server = pytest.importorskip('moto.server').ThreadedMotoServer('127.0.0.1', 0, verbose=False)
     server.start()
@@ -65,7 +65,7 @@ def s3(music: Path) -> Iterator[str]:
 
 
 def check_dataset(out: str, prepared: Path, tmp_path: Path) -> None:
-    """It opens where it is, and is to the byte what is made on this machine."""
+    """The dataset can be opened at its address, and equals a local one to the byte."""
     there, here = open_dataset(out), open_dataset(str(prepared))
     assert list(there.ids) == IDS
     for clip in range(len(here)):
@@ -73,12 +73,14 @@ def check_dataset(out: str, prepared: Path, tmp_path: Path) -> None:
     assert hashes(fetch(out, tmp_path / 'fetched')) == hashes(prepared)
 
 
-def test_from_memory_to_memory(memory: str, prepared: Path, tmp_path: Path) -> None:
+def test_a_dataset_is_prepared_from_memory_to_memory(
+    memory: str, prepared: Path, tmp_path: Path
+) -> None:
     run(f'{memory}/music', f'{memory}/set')
     check_dataset(f'{memory}/set', prepared, tmp_path)
 
 
-def test_only_what_is_missing_is_written_again(memory: str, prepared: Path, tmp_path: Path) -> None:
+def test_only_missing_shards_are_written(memory: str, prepared: Path, tmp_path: Path) -> None:
     out = f'{memory}/set'
     system = fsspec.filesystem('memory')
     shards = lambda: {name: system.created(name) for name in system.glob(f'{out}/*.tfrecord-*')}
@@ -92,7 +94,7 @@ def test_only_what_is_missing_is_written_again(memory: str, prepared: Path, tmp_
     check_dataset(out, prepared, tmp_path)
 
 
-def test_a_clip_that_was_replaced_is_prepared_again(memory: str) -> None:
+def test_a_replaced_clip_is_prepared_again(memory: str) -> None:
     run(f'{memory}/music', f'{memory}/set', '--shard_range=0:1')
     with storage.to_write(f'{memory}/music/{IDS[0]}') as local:
         soundfile.write(local, np.sin(np.arange(9000)), 22050, format='WAV')
@@ -119,7 +121,7 @@ def test_inspect_and_predict_find_files_at_an_address(
     ]
 
 
-def test_a_flipped_bit_is_found_by_its_address(
+def test_a_flipped_bit_is_reported_with_its_address(
     memory: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(f'{memory}/music', f'{memory}/set')
@@ -137,18 +139,18 @@ def test_a_pool_prepares_from_s3_to_s3(s3: str, prepared: Path, tmp_path: Path) 
     check_dataset(f'{s3}/set', prepared, tmp_path)
 
 
-def test_a_bucket_that_is_not_there_is_one_line(s3: str, tmp_path: Path) -> None:
+def test_a_missing_bucket_is_a_one_line_error(s3: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match='s3://no-such-bucket/music is not a folder'):
         run('s3://no-such-bucket/music', str(tmp_path / 'out'))
 
 
-def test_a_kind_of_address_that_is_not_known_is_one_line(tmp_path: Path) -> None:
+def test_an_unknown_kind_of_address_is_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match='Protocol not known: nowhere') as caught:
         run('nowhere://music', str(tmp_path / 'out'))
     assert caught.value.filename == 'nowhere://music'
 
 
-def test_a_server_that_does_not_answer_is_one_line(
+def test_a_server_that_does_not_answer_is_a_one_line_error(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('AWS_ENDPOINT_URL', 'http://127.0.0.1:1')
@@ -160,7 +162,7 @@ def test_a_server_that_does_not_answer_is_one_line(
     fsspec.filesystem('s3').clear_instance_cache()
 
 
-def test_without_fsspec_an_address_is_one_line(
+def test_an_address_without_fsspec_is_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, 'fsspec', None)
@@ -168,10 +170,10 @@ def test_without_fsspec_an_address_is_one_line(
         run('gs://bucket/music', str(tmp_path / 'out'))
 
 
-def test_what_must_be_here_is_refused_at_an_address(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r'--workdir=gs://bucket/run: .* folder of this machine'):
-        config.check(config.Config(workdir='gs://bucket/run'))
-    with pytest.raises(UsageError, match=r'--input=gs://bucket: .* folder of this machine'):
+def test_an_address_is_refused_where_a_local_folder_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r'--workdir=gs://bucket/run: .* local folder'):
+        config.Config(workdir='gs://bucket/run')
+    with pytest.raises(UsageError, match=r'--input=gs://bucket: .* local folder'):
         run('gs://bucket', str(tmp_path / 'out'), '--source=gtzan', '--download')
 
 
@@ -181,7 +183,7 @@ def fail_in_writing(path: str) -> None:
         raise RuntimeError
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, memory: str) -> None:
+def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path, memory: str) -> None:
     for path in (str(tmp_path / 'file'), f'{memory}/file'):
         with storage.to_write(path) as local:
             Path(local).write_text('old')

@@ -1,4 +1,4 @@
-"""TensorFlow's own readers on our records, where it is installed (`pip install -e '.[tf]'`)."""
+"""TensorFlow reads the records, if it is installed (`pip install -e '.[tf]'`)."""
 
 import hashlib
 import importlib.util
@@ -14,7 +14,7 @@ from glr_jax.data.dataset import open_dataset
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec('tensorflow') is None, reason='TensorFlow is not installed'
 )
-# In a process of its own: this one stays without TensorFlow.
+# In a separate process, so that TensorFlow is not imported here.
 BY_TFDS = """
 import hashlib, json, sys
 import tensorflow_datasets as tfds

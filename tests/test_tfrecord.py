@@ -47,18 +47,18 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / 'two'
 
 
-def test_the_checksum_of_the_check_string_is_the_published_one() -> None:
+def test_the_check_string_has_the_published_checksum() -> None:
     assert crc32c(b'123456789') == 0xE3069283
     assert masked_crc(b'123456789') == mask(0xE3069283)
 
 
 @pytest.mark.parametrize('size', [0, 1, 7, 8, 9, 300])
-def test_masked_crc_equals_the_checksum_taken_bit_by_bit(size: int) -> None:
+def test_masked_crc_equals_a_bitwise_implementation(size: int) -> None:
     data = np.random.default_rng(size).bytes(size)
     assert masked_crc(data) == mask(crc32c(data))
 
 
-def test_a_file_is_its_frames_byte_for_byte(path: Path) -> None:
+def test_a_file_consists_of_framed_records(path: Path) -> None:
     assert path.read_bytes() == frame(FIRST) + frame(SECOND)
 
 
@@ -73,7 +73,7 @@ def test_a_known_record_has_known_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('sizes', [[], [0], [0, 0, 3], [1, 100_000, 0, 17], range(40)])
-def test_records_of_any_size_come_back(tmp_path: Path, sizes: list[int]) -> None:
+def test_records_of_any_size_are_read_back(tmp_path: Path, sizes: list[int]) -> None:
     records = [np.random.default_rng(size).bytes(size) for size in sizes]
     write_records(str(tmp_path / 'file'), records)
     file = RecordFile(str(tmp_path / 'file'))
@@ -81,12 +81,12 @@ def test_records_of_any_size_come_back(tmp_path: Path, sizes: list[int]) -> None
     assert [file[k] for k in range(len(file))] == records
 
 
-def test_records_are_read_in_any_order(path: Path) -> None:
+def test_records_can_be_read_in_any_order(path: Path) -> None:
     file = RecordFile(str(path))
     assert [file[1], file[0], file[1]] == [SECOND, FIRST, SECOND]
 
 
-def test_many_threads_read_at_once(tmp_path: Path) -> None:
+def test_many_threads_can_read_at_once(tmp_path: Path) -> None:
     records = [bytes([k]) * 1000 * k for k in range(50)]
     write_records(str(tmp_path / 'file'), records)
     file = RecordFile(str(tmp_path / 'file'))
@@ -96,7 +96,7 @@ def test_many_threads_read_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('place', range(12 + len(SECOND) + 4))
-def test_a_flipped_bit_is_found_by_file_and_offset(path: Path, place: int) -> None:
+def test_a_flipped_bit_is_reported_with_file_and_offset(path: Path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[OFFSET + place] ^= 1 << place % 8
     path.write_bytes(content)
@@ -112,21 +112,21 @@ def test_a_corrupt_record_leaves_the_others_readable(path: Path) -> None:
 
 
 @pytest.mark.parametrize('place', range(1, 12 + len(SECOND) + 4))
-def test_a_truncated_file_is_found_by_file_and_offset(path: Path, place: int) -> None:
+def test_a_truncated_file_is_reported_with_file_and_offset(path: Path, place: int) -> None:
     path.write_bytes(path.read_bytes()[: OFFSET + place])
     pattern = rf'{re.escape(str(path))}: truncated at offset {OFFSET}$'
     with pytest.raises(CorruptRecordError, match=pattern):
         RecordFile(str(path))
 
 
-def test_a_file_that_shrinks_after_it_was_opened_is_found(path: Path) -> None:
+def test_a_file_that_shrinks_after_it_was_opened_is_reported(path: Path) -> None:
     file = RecordFile(str(path))
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CorruptRecordError, match=f'offset {OFFSET}$'):
         file[1]
 
 
-def test_a_file_has_no_name_until_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_appears_only_once_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / 'file'
     seen = []
 
@@ -145,13 +145,13 @@ def broken_records() -> Iterator[bytes]:
     raise RuntimeError('broken')
 
 
-def test_nothing_is_left_of_a_file_whose_records_fail(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match='broken'):
         write_records(str(tmp_path / 'file'), broken_records())
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failure_leaves_the_earlier_file_as_it_was(path: Path) -> None:
+def test_a_failed_write_leaves_the_earlier_file_unchanged(path: Path) -> None:
     with pytest.raises(RuntimeError, match='broken'):
         write_records(str(path), broken_records())
     assert read_all(path) == [FIRST, SECOND]
