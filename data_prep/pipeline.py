@@ -64,7 +64,7 @@ def prepare(
 
     Raises:
       UserError: two clips have one id, a label has fewer than three clips, too many clips are
-        skipped, or `out` is not a dataset folder.
+        skipped, or `out` holds other files.
     """
     clips = sorted(clips, key=lambda clip: clip.id)
     for one, two in itertools.pairwise(clips):

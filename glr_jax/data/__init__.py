@@ -1,1 +1,1 @@
-"""Data: audio to mel spectrograms, dataset folders, batches. Knows no model."""
+"""From audio to batches: mel spectrograms, dataset folders, input pipelines; knows no model."""
