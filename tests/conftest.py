@@ -12,7 +12,7 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:  # all workers and commands compile 
 from jaxtyping import install_import_hook
 
 # Every annotated shape and type is checked at every call.
-install_import_hook(['glr_jax', 'data_prep', 'experiments'], 'typechecker.checked')
+install_import_hook(['glr_jax', 'data_prep', 'experiments'], 'tests.typechecker.checked')
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -17,11 +17,11 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
-from conftest import SMALL_RUN, write_tone
 
 from data_prep import __main__ as data_prep
 from glr_jax import cli, evaluate, predict, train
 from glr_jax.errors import UserError
+from tests.conftest import SMALL_RUN, write_tone
 
 COMMANDS: dict[str, Any] = {
     'glr_jax.train': train,

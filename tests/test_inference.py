@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from conftest import make_dataset
 
 from glr_jax import inference
+from tests.conftest import make_dataset
 
 FRAMES = 8
 # Clips whose first value is their label's number, of several lengths.

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_dataset
 
 from glr_jax import metrics, report
 from glr_jax.config import Config
 from glr_jax.html_report import page
+from tests.conftest import make_dataset
 
 LABELS = ('rock', 'pop & <soul>', 'drum')
 TARGETS, DECISIONS = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 1, 1, 2, 0])
