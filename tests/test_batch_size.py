@@ -15,7 +15,13 @@ from glr_jax.errors import UsageError, UserError
 SIZES = (1, 8)
 SMALL = [
     *('--cpu_devices=0', '--norms=glr,batch', '--per_device=1,8', '--iterations=1'),
-    *('--data.frames=8', '--train.batch_size=8', '--train.epochs=1', '--repeats=1'),
+    *(
+        '--data.frames=8',
+        '--data.resident=off',
+        '--train.batch_size=8',
+        '--train.epochs=1',
+        '--repeats=1',
+    ),
     *('--model.kind=cnn', '--model.kernels=8', '--model.pool=2', '--model.kernel_size=3'),
 ]
 

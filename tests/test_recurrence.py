@@ -1,16 +1,22 @@
+import functools
+
 import jax
 import pytest
 
 from experiments import recurrence
+from experiments.timing import time_in_turns
 from glr_jax.errors import UsageError, UserError
+from glr_jax.nn import fused_rnn
 
 SMALL = ['recurrence', '--batches=2', '--steps=3', '--hidden=8', '--repeats=1']
 
 
-def test_checks_and_then_prints_a_row_for_each_type_and_pass(
+def test_it_checks_and_then_prints_a_row_for_each_type_and_pass(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(recurrence, 'SIZES', [(1, 2, 8)])
+    short = functools.partial(time_in_turns, turn=0.001)
+    monkeypatch.setattr(recurrence, 'time_in_turns', short)
     recurrence.main(SMALL)
     out, err = capsys.readouterr()
     assert err.count('of the largest value') == 4
@@ -19,16 +25,16 @@ def test_checks_and_then_prints_a_row_for_each_type_and_pass(
     assert all(float(cell.replace(',', '')) > 0 for row in rows for cell in row[3:])
 
 
-def test_a_kernel_that_is_not_equal_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_differs_from_the_scan_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     scan = recurrence.scan
-    monkeypatch.setattr(fused, 'recur', lambda x, *weights: scan(x, *weights) + 1e-3)
+    monkeypatch.setattr(fused_rnn, 'recur', lambda x, *weights: scan(x, *weights) + 1e-3)
     with pytest.raises(UserError, match='2 x 3 x 8, float32: off by 1'):
         recurrence.check(2, 3, 8, 'float32')
-    monkeypatch.setattr(fused, 'recur', lambda x, *weights: scan(x, *weights) * jax.numpy.nan)
+    monkeypatch.setattr(fused_rnn, 'recur', lambda x, *weights: scan(x, *weights) * jax.numpy.nan)
     with pytest.raises(UserError, match='not equal to the scan'):
         recurrence.check(2, 3, 8, 'float32')
 
 
-def test_more_units_than_the_kernel_has_are_refused() -> None:
+def test_more_units_than_the_kernel_allows_are_refused() -> None:
     with pytest.raises(UsageError, match=r'--hidden=200.* 128'):
         recurrence.main([*SMALL, '--hidden=200'])

@@ -11,7 +11,7 @@ from glr_jax.errors import UserError
 
 SMALL = [
     *('--epochs=1', '--iterations=1,2', '--models=cnn+batch,cnn+glr', '--data.frames=8'),
-    *('--train.batch_size=8', '--model.kernels=8', '--model.pool=2'),
+    *('--data.resident=off', '--train.batch_size=8', '--model.kernels=8', '--model.pool=2'),
 ]
 
 

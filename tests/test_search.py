@@ -6,7 +6,10 @@ import pytest
 from experiments import paper, search
 from glr_jax.errors import UsageError
 
-SMALL = ['--data.frames=8', '--train.batch_size=8', '--model.pool=1', '--epochs=1', '--layers=1']
+SMALL = [
+    *('--data.frames=8', '--data.resident=off', '--train.batch_size=8', '--epochs=1'),
+    *('--model.kind=cnn', '--model.norm=none', '--model.pool=1', '--layers=1'),
+]
 # The paper's optimum is a trial of every search; here it is a small one.
 OPTIMUM = paper.OPTIMUM | {'layers': 1, 'kernels': 8, 'hidden': 8, 'epochs': 1}
 
@@ -22,7 +25,7 @@ def settings(**changes: object) -> list[search.Setting]:
 
 
 @pytest.mark.parametrize('method', ['random', 'grid', 'each'])
-def test_the_papers_optimum_comes_first_and_no_setting_twice(method: str) -> None:
+def test_the_papers_optimum_comes_first_and_no_setting_is_repeated(method: str) -> None:
     chosen = settings(method=method, budget=40)
     assert chosen[0] == paper.OPTIMUM
     assert len({tuple(setting.values()) for setting in chosen}) == len(chosen)
@@ -40,18 +43,18 @@ def test_a_grid_is_the_whole_product() -> None:
     assert len(chosen) == 1 + 2 * 4 * 2 * 4 * 4
 
 
-def test_each_varies_one_parameter_at_a_time() -> None:
+def test_each_changes_one_parameter_at_a_time() -> None:
     chosen = settings(method='each', budget=100)
     assert len(chosen) == 1 + 6 * 3
     for setting in chosen[1:]:
         assert sum(setting[name] != paper.OPTIMUM[name] for name in setting) == 1
 
 
-def test_every_trial_is_in_the_table_and_none_is_run_twice(
+def test_every_trial_is_in_the_table_and_none_is_repeated(
     command: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command += ['--kernels=8', '--hidden=8', '--kernel_size=3,5', '--learning_rate=0.01,1e39']
-    command += ['--method=grid', '--model.norm=none']
+    command += ['--method=grid']
     search.main([*command, '--budget=2'])
     capfd.readouterr()
     search.main([*command, '--budget=5'])
@@ -72,3 +75,20 @@ def test_every_trial_is_in_the_table_and_none_is_run_twice(
 def test_flags_that_the_search_sets_are_refused(command: list[str]) -> None:
     with pytest.raises(UsageError, match=r'--model.hidden .* --hidden'):
         search.main([*command, '--model.hidden=32'])
+
+
+@pytest.mark.parametrize(
+    ('flags', 'words'),
+    [
+        (['--layers=1,4', '--model.pool=2'], '--data.frames=8 is too short'),
+        (['--kernels=8,12', '--model.norm=group'], '--model.norm=group .* not 12'),
+        (['--learning_rate=0.1,-1'], '--learning_rate=0.1,-1'),
+        (['--parallel.timeout=9'], 'parallel.timeout'),
+    ],
+)
+def test_a_setting_that_cannot_be_trained_is_found_before_the_first_trial(
+    flags: list[str], words: str, command: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        search.main([*command, '--method=each', '--budget=99', *flags])
+    assert not (tmp_path / 'out').exists()

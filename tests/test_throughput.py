@@ -1,3 +1,4 @@
+import functools
 import json
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ import pytest
 
 from experiments.throughput import __main__ as throughput
 from experiments.throughput.workloads import gflops, inner_shapes
+from experiments.timing import time_in_turns
 from glr_jax.config import ModelConfig
 from glr_jax.errors import UsageError, UserError
 from glr_jax.nn import cost
@@ -39,16 +41,23 @@ def test_the_inner_layers_receive_what_pooling_leaves() -> None:
     assert inner_shapes(config, frames=25, n_mels=13) == ([12, 6], 4, 6, 4, 2 * 6)
 
 
-def test_a_small_model_and_its_input_are_measured(prepared: Path, tmp_path: Path, capsys) -> None:
-    out = tmp_path / 'figures.json'
+def test_a_small_model_and_its_input_are_measured(
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short = functools.partial(time_in_turns, turn=0.001)
+    monkeypatch.setattr(throughput, 'time_in_turns', short)
+    out = tmp_path / 'measured.json'
     flags = ['--1d.batch_size=2', '--1d.frames=16', '--2d.batch_size=0', f'--out={out}']
     throughput.main([*SMALL, *flags, f'--data.dir={prepared}', '--data.frames=8'])
-    figures = json.loads(out.read_text())
+    measured = json.loads(out.read_text())
     names = ['train step', 'inference', 'convolution', 'recurrence']
     inputs = ['input, streamed', 'input, resident']
-    assert [row['name'] for row in figures['rows']] == names + inputs
-    assert all(row['seconds'] > 0 and row['limit'] > 0 for row in figures['rows'])
-    assert min(figures['rates']['1d'].values()) > 0
+    assert [row['name'] for row in measured['rows']] == names + inputs
+    assert all(row['seconds'] > 0 and row['limit'] > 0 for row in measured['rows'])
+    assert min(measured['rates']['1d'].values()) > 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in names + inputs)
 
