@@ -1,7 +1,7 @@
 """The music classifier in NumPy float64, written from the paper's equations (Eq. 1-9).
 
-The JAX implementation is tested against it: evident equations rather than speed, for tiny inputs.
-Every array is NumPy's, with the cases on axis 0 and the features (channels, units) on the last.
+The JAX implementation is tested against it. It favours clear equations over speed, for tiny inputs.
+All arrays are NumPy arrays with cases on axis 0 and features (channels, units) on the last axis.
 """
 
 from collections.abc import Callable
@@ -76,15 +76,15 @@ def standardise(a: Array, axis: int | tuple[int, ...], epsilon: float) -> Array:
 def glr(
     a: Array, gain: Array, bias: Array, axis: int | tuple[int, ...] = -1, epsilon: float = 1e-5
 ) -> Array:
-    """Global layer regularization, Eq. 7-8: statistics of each case (axis 0) on its own."""
+    """Global Layer Regularization, Eq. 7-8, with separate statistics for each case (axis 0)."""
     axes = (axis,) if isinstance(axis, int) else axis
     if any(i % a.ndim == 0 for i in axes):
-        raise ValueError('GLR takes no statistics over the training cases (axis 0)')
+        raise ValueError('GLR must not take statistics over the training cases (axis 0)')
     return gain * standardise(a, axes, epsilon) + bias
 
 
 def glr_layer(a: Array, gain: Array, bias: Array, epsilon: float = 1e-5) -> Array:
-    """Eq. 7-8 with H counting every summed input of the case: all axes but 0."""
+    """Eq. 7-8 where H counts all summed inputs of a case: all axes but 0."""
     return glr(a, gain, bias, tuple(range(1, a.ndim)), epsilon)
 
 
@@ -96,14 +96,14 @@ def batch_norm(
     variance: Array | None = None,
     epsilon: float = 1e-5,
 ) -> Array:
-    """Eq. 7-8 for each feature over the batch and all positions, or with given statistics."""
+    """Eq. 7-8 per feature over the batch and all positions, or with the given statistics."""
     if mean is None or variance is None:
         return gain * standardise(a, tuple(range(a.ndim - 1)), epsilon) + bias
     return gain * (np.asarray(a, np.float64) - mean) / np.sqrt(variance + epsilon) + bias
 
 
 def group_norm(a: Array, gain: Array, bias: Array, groups: int, epsilon: float = 1e-5) -> Array:
-    """Eq. 7-8 for each case and group of adjacent channels, over all positions."""
+    """Eq. 7-8 per case and group of adjacent channels, over all positions."""
     axes = tuple(range(1, a.ndim))
     parts = np.split(a, groups, axis=-1)
     return gain * np.concatenate([standardise(p, axes, epsilon) for p in parts], -1) + bias
@@ -131,7 +131,7 @@ def conv2d(x: Array, kernel: Array) -> Array:
 
 
 def max_pool(x: Array, size: int) -> Array:
-    """Maximum of each `size` frames (and `size` bands, if 4-D); a remainder is dropped."""
+    """Maximum over every `size` frames (and `size` bands, if 4-D); a remainder is dropped."""
     for axis in range(1, x.ndim - 1):
         length = x.shape[axis] // size
         steps = [np.take(x, np.arange(length) * size + i, axis) for i in range(size)]
@@ -141,12 +141,12 @@ def max_pool(x: Array, size: int) -> Array:
 
 # ---------------------------------------------------------------- recurrence, Eq. 5
 def sigmoid(a: Array) -> Array:
-    """1 / (1 + exp(-a)), without overflow."""
+    """1 / (1 + exp(-a)) without overflow."""
     return 0.5 + 0.5 * np.tanh(0.5 * a)
 
 
 def simple_step(u: Gates, h: Array, c: Array, w: Gates, norm: Callable) -> tuple[Array, Array]:
-    """Eq. 5: hs_t = f(U.m_t + W hs_{t-1} + b), where norm adds b."""
+    """Eq. 5: hs_t = f(U.m_t + W hs_{t-1} + b); the norm adds b."""
     return np.tanh(norm(0, u[0] + h @ w[0])), c
 
 
@@ -175,10 +175,11 @@ def recurrence(
     norm: Norm = glr,
     input_norm: Norm | None = None,
 ) -> Array:
-    """Hidden states [B, T, H] of Eq. 5 over x [B, T, D], each gate's summed input normalised.
+    """Hidden states [B, T, H] of Eq. 5 for x [B, T, D], with each gate's summed inputs normalised.
 
-    `norm` acts inside each step on a gate's [B, H]; with `input_norm`, that one acts once on the
-    projected sequence [B, T, G*H] and nothing inside. gain and bias are [G, H] for G gates.
+    `norm` normalises a gate's [B, H] inside each step. If `input_norm` is given, it normalises the
+    projected sequence [B, T, G*H] once instead, and nothing is normalised inside the steps. gain
+    and bias are [G, H] for G gates.
     """
     gates = len(gain)
     u = np.asarray(x, np.float64) @ input_kernel
@@ -204,7 +205,7 @@ lstm = partial(recurrence, lstm_step)
 
 # ---------------------------------------------------------------- the classifier, Eq. 6 and 9
 def log_softmax(logits: Array) -> Array:
-    """Logarithm of Eq. 9 over the last axis."""
+    """The logarithm of Eq. 9 over the last axis."""
     x = logits - np.max(logits, axis=-1, keepdims=True)
     return x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True))
 
@@ -214,9 +215,9 @@ def softmax(logits: Array) -> Array:
     return np.exp(log_softmax(logits))
 
 
-def cross_entropy(logits: Array, labels: Array) -> float:
-    """Mean over the cases of -log P(label), with P of Eq. 9; labels [B] are integers."""
-    return float(-np.mean(log_softmax(logits)[np.arange(len(labels)), labels]))
+def cross_entropy(logits: Array, targets: Array) -> float:
+    """Mean of -log P(target) over the cases, with P from Eq. 9; targets [B] are integers."""
+    return float(-np.mean(log_softmax(logits)[np.arange(len(targets)), targets]))
 
 
 CELLS = {'simple': simple_rnn, 'gru': gru, 'lstm': lstm}
@@ -233,9 +234,10 @@ def forward(
     pool: tuple[int, ...] = (2, 2),
     groups: int = 8,
 ) -> Array:
-    """Logits [B, L] of mel [B, T, F]: Eq. 4 (conv blocks), Eq. 5 (recurrence), Eq. 6 (readout).
+    """Logits [B, L] for mel [B, T, F]: Eq. 4 (conv blocks), Eq. 5 (recurrence), Eq. 6 (readout).
 
-    `pool` has one size for each conv block. Without params['recurrent'] the features are read.
+    `pool` has one size per conv block. Without params['recurrent'], the output layer reads the
+    features directly.
     """
     params, x = to_float64(params), np.array(mel, np.float64)
     normalise = partial(group_norm, groups=groups) if norm == 'group' else NORMS[norm]
@@ -256,14 +258,14 @@ def forward(
     return h @ v + b
 
 
-def loss(params: dict[str, Any], mel: Array, labels: Array, **options: Any) -> float:
+def loss(params: dict[str, Any], mel: Array, targets: Array, **options: Any) -> float:
     """Categorical cross-entropy of the softmax (Eq. 9) of `forward(params, mel, **options)`."""
-    return cross_entropy(forward(params, mel, **options), labels)
+    return cross_entropy(forward(params, mel, **options), targets)
 
 
 # ---------------------------------------------------------------- gradient check
 def map_arrays(function: Callable[[Array], Array], tree: Any) -> Any:
-    """The nested dict or list with `function` applied to each of its arrays."""
+    """A nested dict or list with `function` applied to every array."""
     if isinstance(tree, dict):
         return {name: map_arrays(function, branch) for name, branch in tree.items()}
     if isinstance(tree, list | tuple):
@@ -279,9 +281,10 @@ def to_float64(tree: Any) -> Any:
 def numeric_gradient(
     f: Callable, params: Any, delta: float = 1e-5, sample: int | None = None, seed: int = 0
 ) -> Any:
-    """Central differences (f(p + delta) - f(p - delta)) / 2 delta for the arrays of Eq. 4-9.
+    """Gradient of f by central differences: (f(p + delta) - f(p - delta)) / 2 delta per entry.
 
-    With `sample` only that many random entries of each array are differentiated; others are NaN.
+    With `sample`, only that many random entries of each array are differentiated; the others are
+    NaN.
     """
     params, random = to_float64(params), np.random.default_rng(seed)
 
