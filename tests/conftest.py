@@ -11,10 +11,10 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:  # all workers and commands compile 
 
 from jaxtyping import install_import_hook
 
-import tests.typechecker  # the hook looks it up by its name
+from tests import typechecker
 
 # Every annotated shape and type is checked at every call.
-install_import_hook(['glr_jax', 'data_prep', 'experiments'], 'tests.typechecker.checked')
+install_import_hook(['glr_jax', 'data_prep', 'experiments'], f'{typechecker.__name__}.checked')
 
 from collections.abc import Sequence
 from pathlib import Path
