@@ -123,12 +123,11 @@ def check(
         tiny = [flag.format(new=tmp_path / 'new') for flag in TINY[module]]
         main_of(module)([module, *arguments, *tiny])
 
-    def launch(script_path: str, arguments: list[str]) -> None:
+    def launch(*words: str) -> None:
         """Runs a launch script with a python that only prints its arguments."""
         stub = script(tmp_path / 'python', '[ "$1" = -c ] && echo 12345 || echo "$@"')
-        dry = ['--dry-run'] if script_path.endswith('tpu_pod.sh') else []
         done = subprocess.run(
-            [script_path, *dry, *[word for word in arguments if word != '--dry-run']],
+            words,
             env={'PATH': '/usr/bin:/bin', 'PYTHON': str(stub)},
             capture_output=True,
             text=True,
@@ -155,8 +154,8 @@ def check(
                 check_packages(packages)
             case ['python', '-m', module, *arguments]:
                 python(command, module, arguments)
-            case ['launch/local.sh' | 'launch/tpu_pod.sh' as path, *arguments]:
-                launch(path, arguments)
+            case ['launch/local.sh', *_] | ['launch/tpu_pod.sh', '--dry-run', *_]:
+                launch(*words)
             case ['sbatch', *arguments]:
                 check_sbatch(arguments)
             case ['docker', 'build', '-f', path, '--build-arg', extra, '-t', _, '.']:
