@@ -128,7 +128,7 @@ class Classifier(nnx.Module):
         layers = config.conv_layers()
         self.images = config.conv == '2d' and bool(layers)
         if self.images and n_mels < math.prod(pool for _, pool in layers):
-            raise ValueError(f'pooling leaves none of the {n_mels} mel bands')
+            raise ValueError(f'pooling leaves none of the {n_mels} mel bands; use smaller pools')
         features, bands = (1, n_mels) if self.images else (n_mels, 1)
         blocks = []
         for kernels, pool in layers:

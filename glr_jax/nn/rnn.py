@@ -71,8 +71,8 @@ def recur(
     if implementation == 'fused':
         if not fusible:
             raise ValueError(
-                'only the simple cell with GLR and at most '
-                f"{MAX_FUSED_HIDDEN} units has a fused kernel; use implementation='auto'"
+                f'only the simple cell with GLR and at most {MAX_FUSED_HIDDEN} units has a fused '
+                "kernel; use implementation='auto'"
             )
         return fused(x, hidden_kernel)
     # The kernel compiles for TPUs too, but nobody has measured whether it beats the scan there.
