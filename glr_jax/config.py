@@ -51,8 +51,8 @@ class ModelConfig:
     kind: Kind = option('crnn', 'convolutions and recurrence, or one of them')
     norm: NormName = option(
         'glr',
-        'glr: per position; glr_layer: whole layer; batch: per device; batch_sync: all devices; '
-        'group: groups of features; none: a bias only',
+        'statistics over: glr = each position; glr_layer = the whole layer; batch = the clips on '
+        'a device; batch_sync = on all devices; group = groups of features; none = a bias only',
     )
     conv: Conv = option('1d', 'convolve over time with all mels, or over time and mels')
     kernels: tuple[int, ...] = option((128, 128), 'kernels in each convolution', minimum=1)
@@ -71,7 +71,7 @@ class ModelConfig:
     )
     recurrence: Recurrence = option(
         'auto',
-        'scan: step by step; fused: one GPU kernel for all steps (GLR, simple cell, at most '
+        'scan = step by step; fused = one GPU kernel for all steps (GLR, simple cell, at most '
         f'{MAX_FUSED_HIDDEN} units); auto = fused on a GPU where possible. Results are the same',
     )
 
