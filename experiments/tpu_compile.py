@@ -76,9 +76,9 @@ def main(argv: list[str]) -> None:
         dataclasses.replace(study.model, norm=norm)  # type: ignore[arg-type]
         for norm in study.norms
     ]
+    meshes = {shape: slice_of_v5e(shape) for shape in study.slices}
     rows = []
-    for shape in study.slices:
-        mesh = slice_of_v5e(shape)
+    for shape, mesh in meshes.items():
         for model in models:
             status(f'{shape}, {model.norm}: compiling')
             cells = measure(study, model, mesh)

@@ -1,4 +1,4 @@
-"""The GPU's compiler, where it is installed; the counting, everywhere."""
+"""Counting kernels in compiled programs; and the CUDA compiler, if it is installed."""
 
 import importlib.util
 import subprocess
@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from experiments import gpu_compile, hlo
+from glr_jax.errors import UsageError
 
 HLO = """
 HloModule jit_program
@@ -32,11 +33,13 @@ ENTRY %main.2 (a: f32[8]) -> f32[8] {
 """  # noqa: E501
 
 
-def test_kernels_in_a_loop_count_for_every_turn() -> None:
+def test_kernels_in_a_loop_count_once_per_iteration() -> None:
     assert hlo.total(HLO, gpu_compile.count) == {'started': 1 + 20 * 2}
 
 
-@pytest.mark.skipif(not importlib.util.find_spec('jax_plugins'), reason='no CUDA plugin here')
+@pytest.mark.skipif(
+    not importlib.util.find_spec('jax_plugins'), reason='the CUDA plugin is not installed'
+)
 def test_the_fused_recurrence_starts_fewer_kernels() -> None:
     flags = ['--dtypes=bfloat16', '--frames=64', '--clips=4', '--model.kernels=8']
     command = [sys.executable, '-m', 'experiments.gpu_compile', *flags]
@@ -44,3 +47,17 @@ def test_the_fused_recurrence_starts_fewer_kernels() -> None:
     assert done.returncode == 0, done.stderr
     scan, fused = (int(line.split('|')[3]) for line in done.stdout.splitlines()[2:])
     assert 0 < fused < scan / 3
+
+
+@pytest.mark.parametrize(
+    ('flag', 'words'),
+    [
+        ('--dtypes=float32,float16', '--dtypes=float16 is not one of float32'),
+        ('--recurrences=scan,loop', '--recurrences=loop is not one of auto, scan'),
+        ('--model.pool=32', '--frames=640 is too short'),
+        ('--model.dtype=bfloat16', '--model.dtype .* --dtypes'),
+    ],
+)
+def test_bad_flags_are_named_before_anything_is_compiled(flag: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        gpu_compile.main(['gpu_compile', flag])

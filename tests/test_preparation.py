@@ -6,7 +6,7 @@ import pytest
 from experiments import preparation
 
 
-def test_the_benchmark_prints_what_it_measured(
+def test_it_prints_the_rates_that_it_writes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ['--clips=6', '--seconds=0.3', '--rounds=1', '--num_workers=2']

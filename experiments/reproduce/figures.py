@@ -14,7 +14,12 @@ from experiments.reproduce.report import SVM
 
 COLORS = ('#33608c', '#d1603d', '#5a9a68', '#8c6bb1', '#c9a227', '#6e6e6e')
 ON_LINE = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5}  # under a number on a line
-SVM_LINE: dict[str, Any] = {'color': '#666', 'linestyle': ':', 'zorder': 0, 'label': 'SVM on band statistics'}
+SVM_LINE: dict[str, Any] = {
+    'color': '#666',
+    'linestyle': ':',
+    'zorder': 0,
+    'label': 'SVM on band statistics',
+}
 
 
 def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
