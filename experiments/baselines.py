@@ -29,7 +29,7 @@ Prints the test accuracy of two classifiers that ignore time, on the same splits
   linear  logistic regression on the mean of each mel band
   svm     RBF SVM on the mean, standard deviation, mean |difference| between frames, and 10th and
           90th percentile of each mel band
-The validation clips decide the strength of the regularisation.
+The regularisation strength is chosen on the validation clips.
 """
 Classifier = Literal['linear', 'svm']
 STRENGTHS: dict[Classifier, tuple[float, ...]] = {

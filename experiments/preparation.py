@@ -48,7 +48,7 @@ DISTINCT = 32  # files; further clips are links to them
 class Preparation:
     """The flags."""
 
-    clips: int = option(64, 'number of files', minimum=2)
+    clips: int = option(64, 'number of files', minimum=6)  # of two labels, three each
     seconds: float = option(30.0, 'length of each file in seconds', minimum=0.2)
     rounds: int = option(3, 'how often each way is timed', minimum=1)
     num_workers: int = option(0, 'worker processes; 0 = one per CPU core', minimum=0)

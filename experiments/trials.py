@@ -58,7 +58,7 @@ def split_of(protocol: str, iteration: int, dataset: Dataset) -> str:
             return name
     raise UserError(
         f'--protocol={protocol} has no split for iteration {iteration} in {dataset.folder}; '
-        f'its splits are {", ".join(dataset.splits)}'
+        f'the splits there are {", ".join(dataset.splits)}'
     )
 
 

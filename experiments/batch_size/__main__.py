@@ -27,9 +27,9 @@ usage: python -m experiments.batch_size --data.dir=FOLDER --out=DIR [--flag=valu
 
 Trains with each norm at each number of clips per device. --train.batch_size stays the same, so
 there are either many devices with few clips each, or few devices with many. Before that, it
-measures the first step of each: how far its gradient deviates from that on one device, its time,
-and what the devices exchange. Writes DIR/report.md, DIR/results.json and DIR/accuracy.png after
-every run. If it was interrupted, the same command resumes it.
+measures the first step of each: how far its gradient deviates from the gradient on one device, how
+long it takes, and what the devices exchange. Writes DIR/report.md, DIR/results.json and
+DIR/accuracy.png after every run. If it was interrupted, the same command resumes it.
 
 The necessary runs come first: every norm on one device, then, at every size, the norms whose
 gradient depends on the number of devices. The remaining runs only confirm that the other norms do

@@ -225,9 +225,9 @@ def _changes(results: dict[str, Any]) -> str:
         return ''
     parts = ', '.join(f'{NAMES[norm]} {points:.1f}' for norm, points in most.items())
     return (
-        'Even where the gradient does not depend on the size, the accuracy of an iteration differs '
-        'between sizes, since training amplifies float rounding. The largest differences, in '
-        f'points: {parts}. '
+        'Even where the gradient does not depend on the size, the accuracy of an iteration can '
+        'differ between sizes, since training amplifies float rounding. The largest differences '
+        f'in points: {parts}. '
     )
 
 

@@ -28,8 +28,8 @@ usage: python -m experiments.throughput [--peer=torch] [--data.dir=FOLDER] [--ou
 
 Prints clips per second of the 1-D and the 2-D model on one device: a train step, inference, and,
 forward and backward, the last convolution and the recurrent layer alone (on a GPU also as a scan).
-With --data.dir, also of the input alone: batches that are read and sent to the device (streamed),
-and batches that are cut there from clips in device memory (resident).
+With --data.dir, also of the input alone: batches that the host reads and sends (streamed), and
+batches that the device cuts from clips in its memory (resident).
 
 The limit is the machine's own rate: for the models, at a matmul of 2048 x 2048 in --model.dtype;
 for the input, at copying memory. It counts direct convolution, so an algorithm with fewer
