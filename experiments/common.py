@@ -3,8 +3,6 @@
 import math
 import os
 import platform
-import typing
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,7 +11,7 @@ from glr_jax import cli
 from glr_jax.config import ModelConfig
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, startup
-from glr_jax.errors import FieldError, UsageError
+from glr_jax.errors import UsageError
 
 
 def start(study: Any, taken: dict[str, str], cpu_devices: int) -> Dataset:
@@ -33,14 +31,6 @@ def start(study: Any, taken: dict[str, str], cpu_devices: int) -> Dataset:
     parallel.set_cpu_devices(cpu_devices)
     startup.enable_compilation_cache()
     return open_dataset(study.data.dir)
-
-
-def check_choices(flag: str, values: Sequence[str], literal: Any) -> None:
-    """Raises `FieldError` if a comma-separated flag has a value that is not in a `Literal`."""
-    choices = typing.get_args(literal)
-    for value in values:
-        if value not in choices:
-            raise FieldError(flag, value, f'is not one of {", ".join(choices)}')
 
 
 def check_frames(flag: str, frames: int, model: ModelConfig) -> None:

@@ -49,7 +49,9 @@ class TpuCompile:
     """The flags."""
 
     slices: tuple[str, ...] = option(('2x2', '4x4', '16x16'), 'slices of TPU v5e, in chips')
-    norms: tuple[str, ...] = option(('glr', 'batch_sync'), 'norms to compare, see --model.norm')
+    norms: tuple[NormName, ...] = option(
+        ('glr', 'batch_sync'), 'norms to compare, see --model.norm'
+    )
     clips: int = option(32, 'clips per device and step', minimum=1)
     accumulate: int = option(1, 'micro-batches per device and step', minimum=1)
     frames: int = option(640, 'frames per clip', minimum=8)
@@ -58,7 +60,6 @@ class TpuCompile:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        common.check_choices('norms', self.norms, NormName)
         common.check_frames('frames', self.frames, self.model)
         self.model.check_bands(N_MELS)
         if self.clips % self.accumulate:
@@ -72,10 +73,7 @@ def main(argv: list[str]) -> None:
     study = cli.parse(TpuCompile, argv, USAGE)
     cli.refuse(study, TAKEN)
     jax.config.update('jax_platforms', 'cpu')
-    models = [
-        dataclasses.replace(study.model, norm=norm)  # type: ignore[arg-type]
-        for norm in study.norms
-    ]
+    models = [dataclasses.replace(study.model, norm=norm) for norm in study.norms]
     meshes = {shape: slice_of_v5e(shape) for shape in study.slices}
     rows = []
     for shape, mesh in meshes.items():

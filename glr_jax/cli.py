@@ -152,15 +152,19 @@ def _define(name: str, field: dataclasses.Field, kind: Any, values: flags.FlagVa
 
 
 class _TupleParser(flags.ArgumentParser):
-    """Comma-separated values of one type."""
+    """Comma-separated values of one type or of a `Literal`."""
 
-    def __init__(self, kind: Callable[[str], Any]):
-        self.kind = kind
+    def __init__(self, kind: Any):
+        self.kind, self.choices = kind, typing.get_args(kind)
 
     def parse(self, argument: Any) -> tuple:
         if isinstance(argument, tuple):
             return argument
-        return tuple(self.kind(item) for item in argument.split(','))
+        items = argument.split(',')
+        for item in items:
+            if self.choices and item not in self.choices:
+                raise ValueError(f'{item} is not one of {", ".join(self.choices)}')
+        return tuple(items) if self.choices else tuple(map(self.kind, items))
 
     def flag_type(self) -> str:
         return 'comma-separated values'

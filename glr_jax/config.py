@@ -20,6 +20,7 @@ CellName = Literal['simple', 'gru', 'lstm']
 Readout = Literal['mean', 'last', 'local']
 Recurrence = Literal['auto', 'scan', 'fused']
 Mapper = Literal['shard_map', 'pmap']
+DType = Literal['float32', 'bfloat16']
 
 GROUPS = 8  # of group normalisation
 MAX_FUSED_HIDDEN = 128  # 64 KB of weights, a quarter of the registers of a GPU's multiprocessor
@@ -66,7 +67,7 @@ class ModelConfig:
         'mean', 'mean of the states, last state, or mean of the outputs per step (Eq. 6)'
     )
     dropout: float = option(0.3, 'dropout rate before the output layer', minimum=0, below=1)
-    dtype: Literal['float32', 'bfloat16'] = option(
+    dtype: DType = option(
         'float32', 'compute layers in this type; parameters, statistics and loss stay float32'
     )
     recurrence: Recurrence = option(

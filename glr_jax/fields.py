@@ -68,7 +68,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT:
+def from_dict(config_class: type[ConfigT], values: Any) -> ConfigT:
     """The config that `to_dict` wrote, also after a round trip through JSON.
 
     Missing fields get their defaults and unknown ones are ignored, as another version may have

@@ -157,7 +157,7 @@ def test_the_report_says_where_batch_norm_is_better() -> None:
 @pytest.mark.parametrize(
     ('flag', 'message'),
     [
-        ('--norms=glr,layer', '--norms=layer is not one of glr'),
+        ('--norms=glr,layer', 'layer is not one of glr'),
         ('--per_device=3', r'--per_device=3 does not divide --train.batch_size=8'),
         ('--train.accumulate=2', '--train.accumulate .* --per_device'),
         ('--model.norm=batch', '--model.norm .* --norms'),

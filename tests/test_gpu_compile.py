@@ -52,8 +52,8 @@ def test_the_fused_recurrence_starts_fewer_kernels() -> None:
 @pytest.mark.parametrize(
     ('flag', 'words'),
     [
-        ('--dtypes=float32,float16', '--dtypes=float16 is not one of float32'),
-        ('--recurrences=scan,loop', '--recurrences=loop is not one of auto, scan'),
+        ('--dtypes=float32,float16', 'float16 is not one of float32'),
+        ('--recurrences=scan,loop', 'loop is not one of auto, scan'),
         ('--model.pool=32', '--frames=640 is too short'),
         ('--model.dtype=bfloat16', '--model.dtype .* --dtypes'),
     ],

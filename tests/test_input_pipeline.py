@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from conftest import run as prepare
 
 from experiments import gaps
 from glr_jax import train
@@ -20,6 +19,7 @@ from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.input_pipeline import prefetch
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
+from tests.conftest import run as prepare
 
 SMALL = [
     *('--data.frames=8', '--train.batch_size=8', '--train.epochs=5'),

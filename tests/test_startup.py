@@ -18,6 +18,15 @@ if __name__ == '__main__':
     startup.restart_with_huge_pages()
 {SAY}
 """
+TRAP = """
+import os
+
+def execv(path, arguments):
+    print("restarted", *arguments[1:], flush=True)
+    os._exit(0)
+
+os.execv = execv
+"""
 STEPS = """
 import resource
 
@@ -111,9 +120,7 @@ def test_the_command_of_somebody_else_that_imports_ours_runs_once(
 @linux
 @pytest.mark.parametrize('module', ['glr_jax.predict', 'experiments.gaps'])
 def test_commands_of_ours_restart(module: str, tmp_path: Path) -> None:
-    trap = 'import os\ndef execv(path, arguments):\n    print("restarted", *arguments[1:], flush=True)\n'
-    trap += '    os._exit(0)\nos.execv = execv\n'
-    (tmp_path / 'sitecustomize.py').write_text(trap)
+    (tmp_path / 'sitecustomize.py').write_text(TRAP)
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     said = start(tmp_path, '-m', module, 'x', PYTHONPATH=path)
     assert said == f'restarted -m {module} x'

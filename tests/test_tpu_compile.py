@@ -60,7 +60,7 @@ def test_a_device_does_the_same_work_on_every_slice() -> None:
 @pytest.mark.parametrize(
     ('flags', 'words'),
     [
-        (['--norms=glr,glrr'], '--norms=glrr is not one of glr'),
+        (['--norms=glr,glrr'], 'glrr is not one of glr'),
         (['--frames=8', '--model.pool=4'], '--frames=8 is too short'),
         (['--model.conv=2d', '--model.pool=16', '--frames=640'], '--model.pool reduces'),
         (['--clips=5', '--accumulate=2'], '--clips=5 is not a multiple of --accumulate=2'),

@@ -51,7 +51,7 @@ class BatchSize:
     """The flags."""
 
     out: str = option('', 'folder for the runs and the report')
-    norms: tuple[str, ...] = option(
+    norms: tuple[NormName, ...] = option(
         ('glr', 'batch', 'batch_sync', 'group', 'none'), 'norms to train with, see --model.norm'
     )
     per_device: tuple[int, ...] = option(
@@ -73,7 +73,6 @@ class BatchSize:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        common.check_choices('norms', self.norms, NormName)
         for size in self.per_device:
             if self.train.batch_size % size:
                 raise UsageError(
@@ -132,7 +131,7 @@ def plan(study: BatchSize, dataset: Dataset) -> list[Trial]:
                     workdir=os.path.join(study.out, f'{norm}-{size}-{iteration}'),
                     seed=iteration,
                     data=dataclasses.replace(study.data, split=split),
-                    model=dataclasses.replace(study.model, norm=norm),  # type: ignore[arg-type]
+                    model=dataclasses.replace(study.model, norm=norm),
                     train=study.train,
                 )
                 name = f'{norm}, {size} clips per device, iteration {iteration}'
