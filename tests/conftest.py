@@ -4,6 +4,8 @@ import os
 import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
+# Most of the time goes into compiling small programs: LLVM's costly passes do not pay.
+os.environ.setdefault('XLA_FLAGS', '--xla_llvm_disable_expensive_passes=true')
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # all workers and commands compile a program once
     _CACHE = tempfile.TemporaryDirectory(prefix='glr_jax-tests-')
     os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name

@@ -93,6 +93,7 @@ def test_waiting_for_a_file_fails_when_the_process_has_ended(start: Start, tmp_p
         wait_for(process, tmp_path / 'metrics.jsonl')
 
 
+@pytest.mark.slow
 def test_local_passes_sigterm_on_and_the_same_command_resumes(
     start: Start, prepared: Path, tmp_path: Path
 ) -> None:

@@ -127,7 +127,10 @@ TWO_STEPS, STREAMED = '--train.steps_per_dispatch=2', '--data.resident=off'
 
 @pytest.mark.parametrize(
     ('count', 'devices', 'flags'),
-    [(2, 2, [STREAMED]), (2, 1, ['--parallel.mapper=pmap', TWO_STEPS])],
+    [
+        (2, 2, [STREAMED]),
+        pytest.param(2, 1, ['--parallel.mapper=pmap', TWO_STEPS], marks=pytest.mark.slow),
+    ],
 )
 def test_processes_and_devices_do_not_change_results(
     count: int, devices: int, flags: list[str], alone: Path, prepared: Path, tmp_path: Path
@@ -145,6 +148,7 @@ def test_processes_and_devices_do_not_change_results(
     assert stored(tmp_path / 'run') < 1.3 * stored(alone)  # once: each process writes a part of it
 
 
+@pytest.mark.slow
 def test_one_process_with_four_devices(alone: Path, prepared: Path, tmp_path: Path) -> None:
     codes, _, errors = Run(tmp_path / 'run', prepared, 1, 4).finish()
     assert codes == [0], errors
@@ -153,7 +157,10 @@ def test_one_process_with_four_devices(alone: Path, prepared: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ('before', 'after'),
-    [((2, 2, TWO_STEPS), (1, 1, STREAMED)), ((1, 4), (2, 1, TWO_STEPS))],
+    [
+        ((2, 2, TWO_STEPS), (1, 1, STREAMED)),
+        pytest.param((1, 4), (2, 1, TWO_STEPS), marks=pytest.mark.slow),
+    ],
 )
 def test_a_sigterm_to_one_stops_all_and_others_may_resume(
     before: tuple, after: tuple, alone: Path, prepared: Path, tmp_path: Path

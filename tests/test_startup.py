@@ -145,6 +145,7 @@ def programs_in(folder: Path) -> dict[str, int]:
     return {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.name.endswith('-cache')}
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_no_program(tmp_path: Path) -> None:
     first = start(tmp_path, '-c', TRAIN_STEP, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
     written = programs_in(tmp_path)
