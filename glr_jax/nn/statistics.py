@@ -4,13 +4,14 @@ What a network with a mean over time does not see: how bands vary together and h
 fixed, differentiable functions of the window; learned layers come after them.
 
     levels      per band: mean, deviation, mean |difference|, 10th and 90th percentile over time
-    cepstra     means and covariances of 24 cepstra (McKinney & Breebaart, 2003; Mandel & Ellis, 2005)
+    cepstra     means and covariances of 24 cepstra (Mandel & Ellis, 2005)
     delta       covariances of the cepstra's differences in time
     modulation  spectrum over time of 32 bands, in 12 rates (McDermott & Simoncelli, 2011)
     texture     2-D spectrum over time and frequency of patches: 8 rates, 16 scales, 3 registers
     contrast    spectral contrast of 16 regions: mean and deviation (Jiang et al., 2002)
 """
 
+import itertools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ def levels(x: Float[Array, 'batch frames mels']) -> Float[Array, 'batch five_mel
     ranked, frames = jnp.sort(x, 1), x.shape[1]
     change = jnp.abs(jnp.diff(x, axis=1)).mean(1)
     low, high = ranked[:, int(0.1 * frames)], ranked[:, int(0.9 * frames)]
-    return jnp.concatenate([x.mean(1), x.std(1, ddof=1), change, low, high], 1)
+    return jnp.concatenate([x.mean(1), _deviation(x), change, low, high], 1)
 
 
 def _of_cepstra(x: Float[Array, 'batch frames bands']) -> dict[str, Array]:
@@ -98,7 +99,12 @@ def contrast(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch two_r
     """Loudest minus quietest two bands of each region of eight: mean and deviation over time."""
     ranked = jnp.sort(x.reshape(*x.shape[:2], 16, 8), 3)
     spread = ranked[..., -2:].mean(3) - ranked[..., :2].mean(3)
-    return jnp.concatenate([spread.mean(1), spread.std(1, ddof=1)], 1)
+    return jnp.concatenate([spread.mean(1), _deviation(spread)], 1)
+
+
+def _deviation(x: Float[Array, 'batch frames features']) -> Float[Array, 'batch features']:
+    """Standard deviation over time, with a finite gradient for a constant."""
+    return jnp.sqrt(x.var(1, ddof=1) + 1e-6)
 
 
 def _magnitude(spectrum: Array) -> Array:
@@ -126,7 +132,7 @@ def _bands(x: Float[Array, 'batch frames mels'], count: int) -> Float[Array, 'ba
 def _means(size: int, edges: Sequence[int]) -> Array:
     """A matrix that averages the values between each two edges."""
     means = np.zeros((size, len(edges) - 1), np.float32)
-    for k, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for k, (low, high) in enumerate(itertools.pairwise(edges)):
         means[low:high, k] = 1 / (high - low)
     return jnp.asarray(means)
 
