@@ -37,7 +37,7 @@ jax.config.update('jax_num_cpu_devices', 8)
 PathLike = TypeVar('PathLike', Path, str)
 LABELS = ('hiss', 'hum', 'rain')
 IDS = [f'{label}/{k}.wav' for label in LABELS for k in range(8)]
-RANDOM = ['random-1', 'random-2', 'random-3']
+RANDOM = [f'random-{k}' for k in range(1, 14)]
 PITCHES = {'high': 3000, 'low': 200, 'middle': 900}  # Hz
 SMALL_RUN = [
     *('--data.frames=32', '--train.batch_size=8', '--train.epochs=6'),

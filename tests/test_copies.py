@@ -28,7 +28,7 @@ def test_a_duplicate_is_stored_and_named_but_in_no_split(
     sides = {row['id']: [row[name] for name in RANDOM] for row in table(out / 'splits.csv')}
     assert sides.keys() == {*IDS, 'hum/copy.wav', 'rain/copy.wav'}
     assert all(all(sides[id]) for id in IDS)
-    assert sides['hum/copy.wav'] == sides['rain/copy.wav'] == ['', '', '']
+    assert sides['hum/copy.wav'] == sides['rain/copy.wav'] == [''] * len(RANDOM)
     named = {row['id']: row['reason'] for row in table(out / 'skipped.csv')}
     assert named.keys() == {'hum/copy.wav', 'rain/copy.wav'}
     assert all('hum/3.wav' in reason for reason in named.values())

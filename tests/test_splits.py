@@ -7,6 +7,8 @@ from data_prep import splits
 from glr_jax.errors import UserError
 
 ITERATIONS = (1, 2, 3)
+RANDOM = [f'random-{k}' for k in range(1, 14)]
+GROUP = [f'group-{k}' for k in ITERATIONS]
 IDS = [f'{k:03}' for k in range(100)]
 CLIP_LABELS = ['rock'] * 50 + ['jazz'] * 50
 GROUPS = [f'artist {k // 2}' for k in range(100)]
@@ -42,16 +44,44 @@ def test_random_sides_are_8_1_1_in_labels_of_different_size() -> None:
 
 def test_every_clip_is_on_one_side_of_every_split() -> None:
     table = splits.make_splits(IDS, CLIP_LABELS, GROUPS)
-    assert len(table) == 6
+    assert list(table) == [*RANDOM, *GROUP]
     for sides in table.values():
         assert len(sides) == len(IDS)
         assert set(sides) == {'train', 'validation', 'test'}
 
 
-@pytest.mark.parametrize('protocol', ['random', 'group'])
-def test_the_iterations_differ(protocol: str) -> None:
+@pytest.mark.parametrize('names', [RANDOM, GROUP])
+def test_the_iterations_differ(names: list[str]) -> None:
     table = splits.make_splits(IDS, CLIP_LABELS, GROUPS)
-    assert len({tuple(table[f'{protocol}-{k}']) for k in ITERATIONS}) == 3
+    assert len({tuple(table[name]) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ('split', 'test', 'validation'),
+    [
+        (
+            'random-1',
+            '008 024 029 036 045 065 073 075 080 087',
+            '005 017 032 037 047 053 056 077 078 099',
+        ),
+        (
+            'random-2',
+            '010 014 025 031 047 056 057 083 088 090',
+            '001 016 022 043 046 055 078 084 095 096',
+        ),
+        (
+            'random-3',
+            '001 008 022 034 045 052 061 067 078 082',
+            '012 013 023 040 042 073 075 080 089 091',
+        ),
+    ],
+)
+def test_the_papers_three_splits_stay_as_they_are(split: str, test: str, validation: str) -> None:
+    sides = splits.make_splits(IDS, CLIP_LABELS, [''] * 100)[split]
+    assert [id for id, side in zip(IDS, sides, strict=True) if side == 'test'] == test.split()
+    assert [
+        id for id, side in zip(IDS, sides, strict=True) if side == 'validation'
+    ] == validation.split()
 
 
 def test_the_sides_do_not_follow_the_order_of_ids() -> None:
@@ -98,12 +128,8 @@ def test_columns_of_unequal_length_are_an_error() -> None:
 
 
 def test_group_splits_exist_only_if_there_are_groups() -> None:
-    assert list(splits.make_splits(IDS, CLIP_LABELS, [''] * 100)) == [
-        'random-1',
-        'random-2',
-        'random-3',
-    ]
-    assert {'group-1', 'group-2', 'group-3'} < splits.make_splits(IDS, CLIP_LABELS, GROUPS).keys()
+    assert list(splits.make_splits(IDS, CLIP_LABELS, [''] * 100)) == RANDOM
+    assert set(GROUP) < splits.make_splits(IDS, CLIP_LABELS, GROUPS).keys()
 
 
 @pytest.mark.parametrize('iteration', ITERATIONS)
