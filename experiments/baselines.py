@@ -1,4 +1,4 @@
-"""Classical classifiers that ignore time, on statistics of each mel band: what a network must beat.
+"""Classical classifiers on statistics of each clip: what a network must beat.
 
 `python -m experiments.baselines --data.dir=data/demo`
 """
@@ -7,12 +7,14 @@ import concurrent.futures
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int, Num
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -20,22 +22,36 @@ from sklearn.svm import SVC
 from glr_jax import cli, metrics
 from glr_jax.cli import status
 from glr_jax.data.dataset import Dataset, open_dataset
+from glr_jax.data.mel import decode
 from glr_jax.fields import option, section
+from glr_jax.nn.statistics import WINDOW, statistics
 
 USAGE = """
 usage: python -m experiments.baselines --data.dir=FOLDER [--data.split=SPLIT,...] [--out=FILE]
 
-Prints the test accuracy of two classifiers that ignore time, on the same splits as the networks:
-  linear  logistic regression on the mean of each mel band
-  svm     RBF SVM on the mean, standard deviation, mean |difference| between frames, and 10th and
-          90th percentile of each mel band
-The regularisation strength is chosen on the validation clips.
+Prints the test accuracy of classical classifiers, on the same splits as the networks:
+  majority         the most frequent label of the training clips
+  linear           logistic regression on the mean of each mel band
+  svm, levels      RBF SVM on the mean, standard deviation, mean |difference| between frames, and
+                   10th and 90th percentile of each mel band
+  svm, statistics  SVM on six groups of statistics of the clip (levels, covariances of cepstra and
+                   of their differences, modulation, texture, contrast), with the mean of one RBF
+                   kernel per group
+The regularisation strength is chosen on the validation clips. Only the last one sees how the music
+changes over more than one frame, and how bands vary together.
 """
 Classifier = Literal['linear', 'svm']
 STRENGTHS: dict[Classifier, tuple[float, ...]] = {
     'linear': (0.001, 0.01, 0.1, 1.0),
     'svm': (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
 }
+STATISTICS_STRENGTHS = (1.0, 3.0, 10.0, 30.0)
+PRINTED = {'svm': 'svm, levels', 'svm_statistics': 'svm, statistics'}
+MOST_FRAMES = 1292  # of a clip for `statistics`: 30 s at the default front end
+CLIPS_AT_A_TIME = 32
+LARGEST = 6.0  # deviations; rarer values say little and dominate the distance
+
+Groups = dict[str, Float[np.ndarray, 'clips _']]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +77,22 @@ def main(argv: list[str]) -> None:
     study = cli.parse(Baselines, argv, USAGE)
     cli.need(study, 'data.dir')
     dataset = open_dataset(study.data.dir)
-    for split in study.data.split:
+    splits = study.data.split
+    for split in splits:
         dataset.members(split, 'train')  # a wrong name is found before anything is read
-    features = all_statistics(dataset)
+    features, groups = all_statistics(dataset), all_groups(dataset)
     results = {}
-    print(f'{"":8}' + ''.join(f'{split:>16}' for split in study.data.split) + f'{"mean":>10}')
-    for name in STRENGTHS:
-        scores = {split: score(name, dataset, split, features) for split in study.data.split}
+    print(f'{"":16}' + ''.join(f'{split:>16}' for split in splits) + f'{"mean":>10}')
+    for name, score_split in {
+        'majority': lambda split: majority_score(dataset, split),
+        'linear': lambda split: score('linear', dataset, split, features),
+        'svm': lambda split: score('svm', dataset, split, features),
+        'svm_statistics': lambda split: statistics_score(dataset, split, groups),
+    }.items():
+        scores = {split: score_split(split) for split in splits}
         accuracies = [row['accuracy'] for row in scores.values()]
         cells = ''.join(f'{accuracy:16.3f}' for accuracy in accuracies)
-        print(f'{name:8}{cells}{np.mean(accuracies):10.3f}', flush=True)
+        print(f'{PRINTED.get(name, name):16}{cells}{np.mean(accuracies):10.3f}', flush=True)
         results[name] = scores
     if study.out:
         os.makedirs(os.path.dirname(os.path.abspath(study.out)), exist_ok=True)
@@ -93,6 +115,51 @@ def all_statistics(dataset: Dataset) -> Float[np.ndarray, 'clips features']:
         return np.stack(list(rows))
 
 
+def all_groups(dataset: Dataset) -> Groups:
+    """The six groups of `glr_jax.nn.statistics` of every clip.
+
+    All clips get one length, so that one program is compiled: the median, but at least `WINDOW`
+    and at most `MOST_FRAMES` frames. Longer clips are cut to their middle, shorter ones are
+    repeated.
+    """
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        lengths = list(pool.map(lambda clip: len(dataset.mel(clip)), range(len(dataset))))
+        frames = int(np.clip(np.median(lengths), WINDOW, MOST_FRAMES))
+        compute, parts = jax.jit(statistics), []
+        for start in range(0, len(dataset), CLIPS_AT_A_TIME):
+            # The last batch is filled up with its last clip, for the same reason.
+            clips = np.minimum(np.arange(start, start + CLIPS_AT_A_TIME), len(dataset) - 1)
+            mels = pool.map(lambda clip: of_length(decibels(dataset, clip), frames), clips)
+            parts.append(jax.device_get(compute(np.stack(list(mels)))))
+    return {
+        name: np.concatenate([part[name] for part in parts])[: len(dataset)] for name in parts[0]
+    }
+
+
+def decibels(dataset: Dataset, clip: int | np.integer) -> Float[np.ndarray, 'frames mels']:
+    """A clip in dB above the floor if it is stored in 256 levels, else as it is stored."""
+    mel, front_end = dataset.mel(clip), dataset.front_end
+    if front_end.mel_dtype == 'float32':
+        return mel
+    return decode(mel, front_end) + np.float32(front_end.top_db)
+
+
+def of_length(
+    mel: Float[np.ndarray, 'frames mels'], frames: int
+) -> Float[np.ndarray, '{frames} mels']:
+    """The middle of a longer clip; a shorter clip repeated."""
+    start = max(len(mel) - frames, 0) // 2
+    return np.resize(mel[start : start + frames], (frames, mel.shape[1]))
+
+
+def majority_score(dataset: Dataset, split: str) -> dict[str, Any]:
+    """Scores of always deciding for the most frequent label of the training clips."""
+    train, _, test = _sides(dataset, split)
+    decision = np.bincount(dataset.targets[train]).argmax()
+    targets = dataset.targets[test]
+    return metrics.scores(targets, np.full_like(targets, decision), dataset.labels)
+
+
 def score(
     name: Classifier, dataset: Dataset, split: str, features: Float[np.ndarray, 'clips features']
 ) -> dict[str, Any]:
@@ -106,18 +173,59 @@ def score(
     """
     if name == 'linear':
         features = features[:, : dataset.n_mels]
-    train, validation = dataset.members(split, 'train'), dataset.members(split, 'validation')
-    test = dataset.members(split, dataset.held_out(split))
+    train, validation, test = _sides(dataset, split)
     fits = [_fit(name, strength, features, dataset, train) for strength in STRENGTHS[name]]
     chosen = max(fits, key=lambda fit: fit.score(features[validation], dataset.targets[validation]))
     return metrics.scores(dataset.targets[test], chosen.predict(features[test]), dataset.labels)
 
 
+def statistics_score(
+    dataset: Dataset, split: str, groups: Mapping[str, Float[np.ndarray, 'clips _']]
+) -> dict[str, Any]:
+    """Scores of an SVM with the mean of one RBF kernel per group of statistics.
+
+    Args:
+      dataset: the clips.
+      split: which of them are for training, validation and test.
+      groups: of every clip, from `all_groups`.
+    """
+    train, validation, test = _sides(dataset, split)
+    kernel = np.mean([_kernel(values, train) for values in groups.values()], 0)
+    fits = [
+        SVC(C=strength, kernel='precomputed').fit(kernel[train], dataset.targets[train])
+        for strength in STATISTICS_STRENGTHS
+    ]
+    chosen = max(fits, key=lambda fit: fit.score(kernel[validation], dataset.targets[validation]))
+    return metrics.scores(dataset.targets[test], chosen.predict(kernel[test]), dataset.labels)
+
+
 def svm_scores(dataset: Dataset, splits: Sequence[str]) -> list[dict[str, Any]]:
-    """Scores of the SVM on each split; a split that occurs twice is scored once."""
-    statistics = all_statistics(dataset)
-    scores = {split: score('svm', dataset, split, statistics) for split in set(splits)}
+    """Scores of the SVM on levels on each split; a split that occurs twice is scored once."""
+    features = all_statistics(dataset)
+    scores = {split: score('svm', dataset, split, features) for split in set(splits)}
     return [scores[split] for split in splits]
+
+
+def strong_svm_scores(dataset: Dataset, splits: Sequence[str]) -> list[dict[str, Any]]:
+    """Scores of the SVM on all statistics on each split; as `svm_scores`."""
+    groups = all_groups(dataset)
+    scores = {split: statistics_score(dataset, split, groups) for split in set(splits)}
+    return [scores[split] for split in splits]
+
+
+def _sides(dataset: Dataset, split: str) -> tuple[Int[np.ndarray, ' _'], ...]:
+    """The clips for training, for choosing and for the scores."""
+    sides = ('train', 'validation', dataset.held_out(split))
+    return tuple(dataset.members(split, side) for side in sides)
+
+
+def _kernel(
+    values: Float[np.ndarray, 'clips features'], train: Int[np.ndarray, ' train']
+) -> Float[np.ndarray, 'clips train']:
+    """RBF kernel of every clip with the training clips, scaled as sklearn's gamma='scale'."""
+    scaled = StandardScaler().fit(values[train]).transform(values).clip(-LARGEST, LARGEST)
+    variance = scaled[train].var() or 1.0  # all clips are alike
+    return rbf_kernel(scaled, scaled[train], gamma=1 / (values.shape[1] * variance))
 
 
 def _fit(

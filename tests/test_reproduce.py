@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import baselines, paper
+from experiments import paper
 from experiments.reproduce import __main__ as reproduce
 from glr_jax import cli
 from glr_jax.errors import UserError
@@ -110,11 +110,3 @@ def test_the_papers_datasets_are_recognised_by_their_labels() -> None:
     assert paper.dataset_of(gtzan) == 'GTZAN'
     assert paper.dataset_of(fma) == 'FMA'
     assert paper.dataset_of(['jazz', 'rock']) is None
-
-
-def test_baselines_are_scored_on_the_same_test_clips(prepared: Path, tmp_path: Path) -> None:
-    out = tmp_path / 'baselines.json'
-    baselines.main(['baselines', f'--data.dir={prepared}', '--data.split=random-1', f'--out={out}'])
-    scores = json.loads(out.read_text())
-    assert set(scores) == {'linear', 'svm'}
-    assert scores['svm']['random-1']['num_clips'] == 3
