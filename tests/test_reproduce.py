@@ -22,14 +22,15 @@ def study(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_every_model_runs_in_every_iteration_and_the_svm_beside_it(study: Path) -> None:
+def test_every_model_runs_in_every_iteration_and_the_svms_beside_it(study: Path) -> None:
     runs = json.loads((study / 'results.json').read_text())['runs']
     assert sorted((run['model'], run['iteration']) for run in runs) == [
         *(('cnn+batch', k) for k in (1, 2)),
         *(('cnn+glr', k) for k in (1, 2)),
         *(('svm', k) for k in (1, 2)),
+        *(('svm_statistics', k) for k in (1, 2)),
     ]
-    splits = {run['iteration']: run['scores']['split'] for run in runs if run['model'] != 'svm'}
+    splits = {run['iteration']: run['scores']['split'] for run in runs if 'svm' not in run['model']}
     assert splits == {1: 'random-1', 2: 'random-2'}
 
 

@@ -142,16 +142,18 @@ def architecture(model: str) -> dict[str, Any]:
 
 
 def collect(study: Reproduction, dataset: Dataset, finished: Sequence[Trial]) -> dict[str, Any]:
-    """Scores and learning curves of all trials, and the SVM's scores on the same splits."""
+    """Scores and learning curves of all trials, and the scores of both SVMs on the same splits."""
     rows = [
         trial.varied | {'scores': trial.scores(), 'epochs': trial.epochs()} for trial in finished
     ]
     seconds = {f'{row["model"]}-{row["iteration"]}': row['epochs'][-1]['seconds'] for row in rows}
     splits = [split_of(study.protocol, iteration, dataset) for iteration in study.iterations]
-    for iteration, scores in zip(
-        study.iterations, baselines.svm_scores(dataset, splits), strict=True
+    for name, scores_on in (
+        (report.SVM, baselines.svm_scores),
+        (report.STRONG_SVM, baselines.strong_svm_scores),
     ):
-        rows.append({'model': report.SVM, 'iteration': iteration, 'scores': scores})
+        for iteration, scores in zip(study.iterations, scores_on(dataset, splits), strict=True):
+            rows.append({'model': name, 'iteration': iteration, 'scores': scores})
     return {
         'labels': list(dataset.labels),
         'dataset': dataset.folder,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments import paper
-from experiments.reproduce.report import SVM
+from experiments.reproduce.report import SVM, SVMS
 
 COLORS = ('#33608c', '#d1603d', '#5a9a68', '#8c6bb1', '#c9a227', '#6e6e6e')
 ON_LINE = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5}  # under a number on a line
@@ -34,7 +34,7 @@ def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
     """
     os.makedirs(os.path.join(folder, 'figures'), exist_ok=True)
     name = paper.dataset_of(results['labels'])
-    networks = [run for run in results['runs'] if run['model'] != SVM]
+    networks = [run for run in results['runs'] if run['model'] not in SVMS]
     models = list(dict.fromkeys(run['model'] for run in networks))
     proposed = 'proposed' if 'proposed' in models else models[-1]
     baselines = [model for model in models if model != proposed]
