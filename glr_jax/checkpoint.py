@@ -97,8 +97,8 @@ def save(
 ) -> None:
     """Saves a checkpoint in the background; one without validation scores never ranks as best."""
     items = ocp.args.Composite(
-        model=ocp.args.StandardSave({'params': state.params, 'stats': state.stats}),
-        training=ocp.args.StandardSave({'optimizer': state.optimizer, 'totals': state.totals}),
+        model=ocp.args.StandardSave(_model(state)),
+        training=ocp.args.StandardSave(_training(state)),
         meta=ocp.args.JsonSave(to_dict(meta)),
     )
     manager.save(int(state.step), args=items, metrics=validation, force=True)
@@ -113,12 +113,16 @@ def restore_latest(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh
     saved = manager.restore(
         step,
         args=ocp.args.Composite(
-            model=ocp.args.StandardRestore({'params': like.params, 'stats': like.stats}),
-            training=ocp.args.StandardRestore({'optimizer': like.optimizer, 'totals': like.totals}),
+            model=ocp.args.StandardRestore(_model(like)),
+            training=ocp.args.StandardRestore(_training(like)),
         ),
     )
     counted = jax.device_put(jax.numpy.int32(step), like.step.sharding)
-    return TrainState(counted, **saved.model, **saved.training)
+    params, stats = saved.model['params'], saved.model['stats']
+    optimizer, totals = saved.training['optimizer'], saved.training['totals']
+    if state.average is None:
+        return TrainState(counted, params, stats, optimizer, totals)
+    return TrainState(counted, saved.training['params'], stats, optimizer, totals, params)
 
 
 def read_meta(manager: ocp.CheckpointManager, step: int) -> Meta:
@@ -148,6 +152,17 @@ def restore_best(workdir: str, mesh: Mesh) -> Best:
         like = _abstract({'params': params, 'stats': stats}, mesh)
         saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(like)))
     return Best(classifier, (saved.model['params'], saved.model['stats']), meta, step)
+
+
+def _model(state: TrainState) -> dict[str, Any]:
+    """What evaluation and prediction need: the averaged parameters, if there are any."""
+    return {'params': state.to_use(), 'stats': state.stats}
+
+
+def _training(state: TrainState) -> dict[str, Any]:
+    """What only training needs."""
+    items = {'optimizer': state.optimizer, 'totals': state.totals}
+    return items if state.average is None else items | {'params': state.params}
 
 
 def _abstract(tree: Any, mesh: Mesh) -> Any:

@@ -17,12 +17,14 @@ Kind = Literal['crnn', 'cnn', 'rnn']
 NormName = Literal['glr', 'glr_layer', 'batch', 'batch_sync', 'group', 'none']
 Conv = Literal['1d', '2d']
 CellName = Literal['simple', 'gru', 'lstm']
-Readout = Literal['mean', 'last', 'local']
+Readout = Literal['mean', 'last', 'local', 'moments']
+Front = Literal['conv', 'statistics']
 Recurrence = Literal['auto', 'scan', 'fused']
 Mapper = Literal['shard_map', 'pmap']
 DType = Literal['float32', 'bfloat16']
 
 GROUPS = 8  # of group normalisation
+WINDOW = 64  # frames that the statistics of a window need at least
 MAX_FUSED_HIDDEN = 128  # 64 KB of weights, a quarter of the registers of a GPU's multiprocessor
 # Flags that do not change results, so that a run may resume with others; all of `parallel` too.
 WITHOUT_EFFECT = frozenset({'resident', 'recurrence', 'accumulate', 'steps_per_dispatch'})
@@ -50,6 +52,9 @@ class ModelConfig:
     """The architecture; Table 3 of the paper has the values."""
 
     kind: Kind = option('crnn', 'convolutions and recurrence, or one of them')
+    front: Front = option(
+        'conv', 'what precedes the recurrence: convolutions, or statistics of windows'
+    )
     norm: NormName = option(
         'glr',
         'statistics over: glr = each position; glr_layer = the whole layer; batch = the clips on '
@@ -61,12 +66,19 @@ class ModelConfig:
     pool: tuple[int, ...] = option(
         (2,), 'max-pool size after each convolution, or one size for all', minimum=1
     )
+    window: int = option(WINDOW, 'frames per window of statistics', minimum=WINDOW)
+    window_hop: int = option(32, 'frames from one window to the next', minimum=1)
+    projection: int = option(48, 'units per group of statistics', minimum=1)
     cell: CellName = option('simple', 'recurrent cell')
     hidden: int = option(96, 'units in the recurrent layer', minimum=1)
+    bidirectional: bool = option(False, 'a second recurrent layer runs backwards in time')
     readout: Readout = option(
-        'mean', 'mean of the states, last state, or mean of the outputs per step (Eq. 6)'
+        'mean',
+        'mean of the states, last state, mean of the outputs per step (Eq. 6), or mean and '
+        'deviation of the states and of the inputs of the recurrence',
     )
     dropout: float = option(0.3, 'dropout rate before the output layer', minimum=0, below=1)
+    front_dropout: float = option(0.0, 'dropout rate after the front end', minimum=0, below=1)
     dtype: DType = option(
         'float32', 'compute layers in this type; parameters, statistics and loss stay float32'
     )
@@ -83,7 +95,10 @@ class ModelConfig:
                 f'--model.pool has {len(self.pool)} sizes for {len(self.kernels)} convolutions '
                 '(--model.kernels); give one size, or one per convolution'
             )
-        uneven = [n for n in (*self.kernels, self.hidden) if n % GROUPS]
+        if self.kind == 'rnn' and self.front == 'statistics':
+            raise UsageError('--model.front=statistics needs --model.kind=crnn or cnn, not rnn')
+        layers = (self.projection,) if self.front == 'statistics' else self.kernels
+        uneven = [n for n in (*layers, self.hidden) if n % GROUPS]
         if self.norm == 'group' and uneven:
             raise UsageError(
                 f'--model.norm=group needs a multiple of {GROUPS} units in each layer, '
@@ -96,8 +111,10 @@ class ModelConfig:
             )
 
     def conv_layers(self) -> list[tuple[int, int]]:
-        """(kernels, pool size) of each convolution; a plain RNN has none."""
-        return [] if self.kind == 'rnn' else list(zip(self.kernels, self.pools(), strict=True))
+        """(kernels, pool size) of each convolution; there may be none."""
+        if self.kind == 'rnn' or self.front == 'statistics':
+            return []
+        return list(zip(self.kernels, self.pools(), strict=True))
 
     def pools(self) -> tuple[int, ...]:
         """The pool size of each of `kernels`."""
@@ -137,6 +154,16 @@ class TrainConfig:
     )
     learning_rate: float = option(1e-3, 'highest learning rate of Adam', minimum=0)
     schedule: Literal['cosine', 'constant'] = option('cosine', 'learning rate during the run')
+    warmup: float = option(
+        0.0, 'fraction of the steps over which the learning rate rises from 0', minimum=0, below=1
+    )
+    weight_decay: float = option(0.0, 'decoupled weight decay (AdamW)', minimum=0)
+    average: float = option(
+        0.0, 'evaluate an exponential moving average of the weights with this decay', 0, below=1
+    )
+    label_smoothing: float = option(
+        0.0, 'fraction of each target that is spread evenly over the labels', minimum=0, below=1
+    )
     mixup: float = option(
         0.4, 'mix clips in pairs with weights from Beta(a, a); 0 = off', minimum=0
     )
@@ -203,7 +230,11 @@ class Config:
     def __post_init__(self) -> None:
         check_fields(self)
         storage.check_local(self.workdir, '--workdir')
-        pooled = math.prod(self.model.pools())
+        if self.model.front == 'statistics' and self.data.frames < self.model.window:
+            raise UsageError(
+                f'--data.frames={self.data.frames} is less than --model.window={self.model.window}'
+            )
+        pooled = math.prod(pool for _, pool in self.model.conv_layers())
         if self.data.frames < pooled:
             raise UsageError(
                 f'--data.frames={self.data.frames} is too short: --model.pool reduces the frames '

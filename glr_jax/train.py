@@ -18,16 +18,17 @@ if __name__ == '__main__':  # before JAX is imported, which takes seconds
 import math
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import optax
 from jax.sharding import Mesh
 
 from glr_jax import checkpoint, evaluate, inference, report, train_step, workdir
 from glr_jax.data import batches, input_pipeline
-from glr_jax.data.dataset import Dataset, band_statistics, open_dataset
+from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UserError
+from glr_jax.input_statistics import fit_input_statistics
 from glr_jax.log import Log
 from glr_jax.nn import cost
 from glr_jax.nn.model import make_classifier
@@ -90,21 +91,20 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     part = parallel.process_slice(batch_size, mesh, config.train.accumulate)
     config.model.check_bands(dataset.n_mels)
     classifier = make_classifier(config.model, dataset.n_mels, len(dataset.labels), seed)
-    optimizer = optax.adam(learning_rate(config.train, steps))
+    optimizer = make_optimizer(config.train, steps)
 
     # State: from the latest checkpoint, or from the beginning.
     processes.on_first(lambda: workdir.claim(config, mesh.size))
     processes.check_shared(config.workdir)
     manager = checkpoint.open_manager(config.workdir)
     meta = checkpoint.make_meta(config, dataset)
-    state = train_step.init_state(classifier, optimizer)
     latest = manager.latest_step()
     if latest is not None:
         checkpoint.check_dataset(dataset, checkpoint.read_meta(manager, latest), config.workdir)
     else:
-        mean, deviation = band_statistics(dataset, clips)
-        state.stats['mean'][...] = jnp.asarray(mean, jnp.float32)
-        state.stats['deviation'][...] = jnp.asarray(deviation, jnp.float32)
+        fit_input_statistics(classifier, dataset, clips, config.data.frames)
+    averaged = config.train.average > 0
+    state = train_step.init_state(classifier, optimizer, averaged=averaged)
     state = checkpoint.restore_latest(manager, parallel.replicate(state, mesh), mesh)
     done = int(state.step)
     segment = dataset.n_mels, len(dataset.labels), config.data.frames
@@ -128,7 +128,14 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
             else input_pipeline.streamed(dataset, frames)
         )
     )
-    one_step = train_step.make_train_step(classifier, optimizer, seed, config.train.accumulate)
+    one_step = train_step.make_train_step(
+        classifier,
+        optimizer,
+        seed,
+        config.train.accumulate,
+        average=config.train.average,
+        label_smoothing=config.train.label_smoothing,
+    )
     mapper = config.parallel.mapper
     train_steps = parallel.on_every_device(
         train_step.make_train_steps(one_step, pipeline.assemble),
@@ -163,7 +170,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
             epoch_ends = batches.ends_epoch(step, batch_size, len(clips)) or step == steps
             scores = None
             if epoch_ends:
-                apply = probabilities(parallel.on_local((state.params, state.stats)))
+                apply = probabilities(parallel.on_local((state.to_use(), state.stats)))
                 scores = evaluate.score(apply, dataset, validation, config)
                 if not math.isfinite(scores['loss']):
                     raise DivergedError(
@@ -181,13 +188,30 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     return int(state.step) == steps
 
 
+def make_optimizer(config: TrainConfig, steps: int) -> optax.GradientTransformation:
+    """Adam, or AdamW if there is weight decay; gains and biases do not decay."""
+    rate = learning_rate(config, steps)
+    if not config.weight_decay:
+        return optax.adam(rate)
+    kernels = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
+    return optax.adamw(rate, weight_decay=config.weight_decay, mask=kernels)
+
+
 def learning_rate(config: TrainConfig, steps: int) -> optax.Schedule:
-    """The learning rate at each step: constant, or half a cosine down to zero at the last."""
+    """The learning rate at each step: constant, or half a cosine down to zero at the last.
+
+    During the warm-up it rises linearly from zero.
+    """
+    warm = round(config.warmup * steps)
+    rate = config.learning_rate
     match config.schedule:
         case 'constant':
-            return optax.constant_schedule(config.learning_rate)
+            after = optax.constant_schedule(rate)
         case 'cosine':
-            return optax.cosine_decay_schedule(config.learning_rate, steps)
+            after = optax.cosine_decay_schedule(rate, steps - warm)
+    if not warm:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0, rate, warm), after], [warm])
 
 
 if __name__ == '__main__':

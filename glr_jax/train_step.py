@@ -34,6 +34,7 @@ class TrainState(NamedTuple):
       stats: statistics that are kept but not trained: of the input, of batch norm.
       optimizer: Adam's moments.
       totals: of the epoch so far.
+      average: moving average of the parameters, for evaluation; None: there is none.
     """
 
     step: Int[Array, '']
@@ -41,6 +42,11 @@ class TrainState(NamedTuple):
     stats: nnx.State
     optimizer: optax.OptState
     totals: Totals
+    average: nnx.State | None = None
+
+    def to_use(self) -> nnx.State:
+        """The parameters to evaluate: their average, if there is one."""
+        return self.params if self.average is None else self.average
 
 
 def zero_totals() -> Totals:
@@ -48,10 +54,14 @@ def zero_totals() -> Totals:
     return Totals(*(jnp.zeros(()) for _ in Totals._fields))
 
 
-def init_state(classifier: Classifier, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step."""
+def init_state(
+    classifier: Classifier, optimizer: optax.GradientTransformation, *, averaged: bool = False
+) -> TrainState:
+    """The state before the first step; `averaged` states carry an average of the parameters."""
     _, params, stats = partition(classifier)
-    return TrainState(jnp.int32(0), params, stats, optimizer.init(params), zero_totals())
+    average = jax.tree.map(jnp.copy, params) if averaged else None
+    moments = optimizer.init(params)
+    return TrainState(jnp.int32(0), params, stats, moments, zero_totals(), average)
 
 
 def make_train_step(
@@ -59,6 +69,9 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     seed: int,
     accumulate: int = 1,
+    *,
+    average: float = 0.0,
+    label_smoothing: float = 0.0,
 ) -> TrainStep:
     """One step on one device: the gradient of its part, the mean over devices, the update.
 
@@ -68,6 +81,8 @@ def make_train_step(
       seed: of dropout.
       accumulate: micro-batches that the device's part is divided into. They are computed one after
         the other, and their gradients are averaged before the devices exchange anything.
+      average: decay of the moving average of the parameters, if the state has one.
+      label_smoothing: fraction of each target that is spread evenly over the labels.
     """
     classifier.train()
     graph, *_ = partition(classifier)
@@ -80,7 +95,10 @@ def make_train_step(
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), micro.place)
             model = nnx.merge(graph, params, stats, copy=True)  # batch norm updates stats
             logits = model(jnp.asarray(micro.mel), keys)
-            losses = optax.softmax_cross_entropy(logits, micro.target)
+            target = micro.target
+            if label_smoothing:
+                target = optax.smooth_labels(target, label_smoothing)
+            losses = optax.softmax_cross_entropy(logits, target)
             correct = jnp.mean(jnp.argmax(logits, -1) == jnp.argmax(micro.target, -1))
             return losses.mean(), (partition(model)[2], correct)
 
@@ -97,14 +115,19 @@ def make_train_step(
         grads, loss, correct = jax.tree.map(lambda x: x / accumulate, sums)
         grads, stats, loss, correct = mean_over_devices((grads, stats, loss, correct))
         updates, moments = optimizer.update(grads, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        averaged = state.average
+        if averaged is not None:
+            averaged = optax.incremental_update(params, averaged, 1 - average)
         cases = jax.lax.axis_size(AXIS) * len(batch.target)
         totals = Totals(loss * cases, correct * cases, jnp.float32(cases))
         return TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             stats=stats,
             optimizer=moments,
             totals=jax.tree.map(jnp.add, state.totals, totals),
+            average=averaged,
         )
 
     return train_step

@@ -8,6 +8,8 @@ from flax import nnx
 from glr_jax.config import ModelConfig
 from glr_jax.nn.model import make_classifier, partition
 from glr_jax.nn.rnn import GATES
+from glr_jax.nn.statistics import GROUPS
+from glr_jax.nn.statistics_front import count_windows, group_sizes
 
 
 def parameters(config: ModelConfig, n_mels: int, num_labels: int) -> int:
@@ -36,7 +38,22 @@ def flops(config: ModelConfig, n_mels: int, num_labels: int, frames: int) -> int
         frames, features = frames // pool, kernels
         bands = bands // pool if images else 1
     features *= bands
+    if config.front == 'statistics':
+        frames = count_windows(frames, config.window, config.window_hop)
+        features, multiplied = _statistics(config, n_mels)
+        total += 2 * frames * multiplied
+    read = features
     if config.kind != 'cnn':
-        total += 2 * frames * (features + config.hidden) * GATES[config.cell] * config.hidden
-        features = config.hidden
-    return total + 2 * features * num_labels * (frames if config.readout == 'local' else 1)
+        directions = 1 + config.bidirectional
+        gates = directions * GATES[config.cell] * config.hidden
+        total += 2 * frames * (features + config.hidden) * gates
+        read = directions * config.hidden
+    if config.readout == 'moments':
+        read = 2 * (read + features * (config.kind != 'cnn'))
+    return total + 2 * read * num_labels * (frames if config.readout == 'local' else 1)
+
+
+def _statistics(config: ModelConfig, n_mels: int) -> tuple[int, int]:
+    """Features of a window, and the multiplications of its projections; FFTs are not counted."""
+    values = sum(group_sizes(config.window, n_mels).values())
+    return len(GROUPS) * config.projection, values * config.projection

@@ -2,11 +2,13 @@
 
     mel [B, T, F] -> standardise -> (conv -> norm -> ReLU -> max-pool) x n -> recurrence -> logits
 
-The norm is passed into the blocks. The CNN leaves out the recurrence, the RNN the convolutions.
+The norm is passed into the blocks. The CNN leaves out the recurrence, the RNN the convolutions; a
+front end of statistics may take the place of the convolutions.
 Blocks compute in the type of their input. Everything before the first block and after the
 recurrence is float32, and so are the parameters and the norms' statistics.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -20,10 +22,8 @@ from glr_jax.config import CellName, ModelConfig, Recurrence
 from glr_jax.nn.conv import conv, max_pool
 from glr_jax.nn.norms import Norm, make_norm
 from glr_jax.nn.rnn import GATES, recur
-
-
-class InputStatistic(nnx.Variable):
-    """Mean or standard deviation of each mel band over the training clips; saved, not trained."""
+from glr_jax.nn.statistics import GROUPS
+from glr_jax.nn.statistics_front import InputStatistic, StatisticsFront
 
 
 class ConvBlock(nnx.Module):
@@ -138,21 +138,31 @@ class Classifier(nnx.Module):
             features, bands = kernels, bands // pool if self.images else 1
         self.blocks = nnx.List(blocks)
         features *= bands
-        recurrent = config.kind != 'cnn'
-        self.recurrent = (
-            Recurrent(
-                features,
-                config.hidden,
-                cell=config.cell,
-                norm=norm,
-                implementation=config.recurrence,
-                rngs=rngs,
-            )
-            if recurrent
-            else None
+        self.front = (
+            None if config.front == 'conv' else _statistics_front(config, n_mels, norm, rngs)
         )
-        features = config.hidden if recurrent else features
-        self.output = nnx.Linear(features, num_labels, rngs=rngs)
+        if self.front is not None:
+            features = len(GROUPS) * config.projection
+        layer = functools.partial(
+            Recurrent,
+            features,
+            config.hidden,
+            cell=config.cell,
+            norm=norm,
+            implementation=config.recurrence,
+            rngs=rngs,
+        )
+        recurrent = config.kind != 'cnn'
+        self.recurrent = layer() if recurrent else None
+        self.backward = layer() if recurrent and config.bidirectional else None
+        states = config.hidden * (1 + config.bidirectional) if recurrent else 0
+        read = {'moments': 2 * (states + features)}.get(config.readout, states or features)
+        self.front_dropout = config.front_dropout
+        self.output = nnx.Linear(read, num_labels, rngs=rngs)
+
+    def spread(self) -> Float[Array, '']:
+        """The standard deviation of all values of the training clips, on their stored scale."""
+        return jnp.sqrt(jnp.mean(jnp.square(self.deviation[...])))
 
     def __call__(
         self, mel: Num[Array, 'batch time mels'], keys: Key[Array, ' batch'] | None = None
@@ -166,22 +176,39 @@ class Classifier(nnx.Module):
         Returns:
           The logits; with the readout `local`, the logarithms of the mean probabilities.
         """
-        x = (mel.astype(jnp.float32) - self.mean[...]) / self.deviation[...]
-        x = (x[..., None] if self.images else x).astype(self.dtype)
-        for block in self.blocks:
-            x = block(x)
-        x = x.reshape(*x.shape[:2], -1)
+        if self.front is not None:
+            x = self.front(mel.astype(jnp.float32), self.spread()).astype(self.dtype)
+        else:
+            x = (mel.astype(jnp.float32) - self.mean[...]) / self.deviation[...]
+            x = (x[..., None] if self.images else x).astype(self.dtype)
+            for block in self.blocks:
+                x = block(x)
+            x = x.reshape(*x.shape[:2], -1)
+        if self.front_dropout and keys is not None:
+            x = dropout(x, self.front_dropout, jax.vmap(jax.random.fold_in, (0, None))(keys, 1))
+        inputs = x
         if self.recurrent is not None:
             x = self.recurrent(x)
+        if self.backward is not None:
+            x = jnp.concatenate([x, self.backward(inputs[:, ::-1])[:, ::-1]], -1)
         x = x.astype(jnp.float32)
         match self.readout:
             case 'last':
                 return self.output(dropout(x[:, -1], self.dropout, keys))
             case 'mean':
                 return self.output(dropout(x.mean(1), self.dropout, keys))
+            case 'moments':
+                if self.recurrent is not None:
+                    x = jnp.concatenate([x, inputs.astype(jnp.float32)], -1)
+                return self.output(dropout(moments(x), self.dropout, keys))
             case 'local':  # Eq. 6: O_t = softmax(V h_t), then the mean over time
                 local = jax.nn.log_softmax(self.output(dropout(x, self.dropout, keys)))
                 return jax.nn.logsumexp(local, axis=1) - jnp.log(local.shape[1])
+
+
+def moments(x: Float[Array, 'batch time features']) -> Float[Array, 'batch two_features']:
+    """Mean and standard deviation over time, with a finite gradient for a constant."""
+    return jnp.concatenate([x.mean(1), jnp.sqrt(x.var(1) + 1e-6)], -1)
 
 
 def dropout(
@@ -206,6 +233,19 @@ def dropout(
 def partition(classifier: Classifier) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
     """Splits a classifier into its structure, trained parameters, and untrained statistics."""
     return nnx.split(classifier, nnx.Param, ...)  # type: ignore[return-value]
+
+
+def _statistics_front(
+    config: ModelConfig, n_mels: int, norm: Norm, rngs: nnx.Rngs
+) -> StatisticsFront:
+    return StatisticsFront(
+        n_mels,
+        window=config.window,
+        hop=config.window_hop,
+        projection=config.projection,
+        norm=norm,
+        rngs=rngs,
+    )
 
 
 def make_classifier(config: ModelConfig, n_mels: int, num_labels: int, seed: int) -> Classifier:

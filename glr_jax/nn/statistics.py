@@ -3,7 +3,7 @@
 What a network with a mean over time does not see: how bands vary together and how fast. All are
 fixed, differentiable functions of the window; learned layers come after them.
 
-    levels      per band: mean, deviation, mean |difference|, 10th and 90th percentile over time
+    levels      per band: mean, deviation, mean |difference|, maximum and minimum over time
     cepstra     means and covariances of 24 cepstra (Mandel & Ellis, 2005)
     delta       covariances of the cepstra's differences in time
     modulation  spectrum over time of 32 bands, in 12 rates (McDermott & Simoncelli, 2011)
@@ -49,11 +49,13 @@ def statistics(
 
 
 def levels(x: Float[Array, 'batch frames mels']) -> Float[Array, 'batch five_mels']:
-    """Mean, deviation, mean |difference|, 10th and 90th percentile of each band over time."""
-    ranked, frames = jnp.sort(x, 1), x.shape[1]
+    """Mean, deviation, mean |difference|, maximum and minimum of each band over time.
+
+    The extremes serve as well as percentiles, for which sorting would take ten times as long as
+    all other statistics.
+    """
     change = jnp.abs(jnp.diff(x, axis=1)).mean(1)
-    low, high = ranked[:, int(0.1 * frames)], ranked[:, int(0.9 * frames)]
-    return jnp.concatenate([x.mean(1), _deviation(x), change, low, high], 1)
+    return jnp.concatenate([x.mean(1), _deviation(x), change, x.max(1), x.min(1)], 1)
 
 
 def _of_cepstra(x: Float[Array, 'batch frames bands']) -> dict[str, Array]:
@@ -78,7 +80,7 @@ def modulation(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch rat
     windows = _windows(x, WINDOW, WINDOW // 2)
     windows = windows - windows.mean(2, keepdims=True)
     spectrum = jnp.fft.rfft(windows * _hann(WINDOW)[:, None], axis=2)[:, :, 1:]
-    power = jnp.log1p(_magnitude(spectrum)).mean(1)
+    power = jnp.log1p(_magnitude(spectrum.real, spectrum.imag)).mean(1)
     return jnp.einsum('brf,rk->bfk', power, _means(WINDOW // 2, _RATES)).reshape(len(x), -1)
 
 
@@ -88,17 +90,15 @@ def texture(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch _']:
     registers = [windows[..., low : low + _PATCH] for low in (0, _PATCH // 2, _PATCH)]
     patches = jnp.stack(registers, 2)
     patches = patches - patches.mean((3, 4), keepdims=True)
-    taper = _hann(_PATCH)[:, None] * _hann(_PATCH)
-    spectrum = jnp.fft.fft2(patches * taper)[..., : _PATCH // 2 + 1, :]
-    power = jnp.log1p(_magnitude(spectrum)).mean(1)
+    power = jnp.log1p(_spectrum(patches)).mean(1)
     rates, scales = _means(_PATCH // 2 + 1, _PATCH_RATES), _means(_PATCH, _PATCH_SCALES)
     return jnp.einsum('bqrf,ra,fs->bqas', power, rates, scales).reshape(len(x), -1)
 
 
 def contrast(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch two_regions']:
-    """Loudest minus quietest two bands of each region of eight: mean and deviation over time."""
-    ranked = jnp.sort(x.reshape(*x.shape[:2], 16, 8), 3)
-    spread = ranked[..., -2:].mean(3) - ranked[..., :2].mean(3)
+    """Loudest minus quietest of each region of eight bands: mean and deviation over time."""
+    regions = x.reshape(*x.shape[:2], 16, 8)
+    spread = regions.max(3) - regions.min(3)
     return jnp.concatenate([spread.mean(1), _deviation(spread)], 1)
 
 
@@ -107,9 +107,24 @@ def _deviation(x: Float[Array, 'batch frames features']) -> Float[Array, 'batch 
     return jnp.sqrt(x.var(1, ddof=1) + 1e-6)
 
 
-def _magnitude(spectrum: Array) -> Array:
-    """|a|, with a finite gradient at zero."""
-    return jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag) + 1e-8)
+def _spectrum(patches: Float[Array, '*batch frames bands']) -> Float[Array, '*batch rates scales']:
+    """Magnitude of the 2-D spectrum of tapered patches; rates from 0 up, all scales.
+
+    As products with matrices, which take a third of the time of so many small FFTs.
+    """
+    size = patches.shape[-1]
+    angle = 2 * np.pi / size * np.outer(np.arange(size), np.arange(size))
+    taper = _hann(size)[:, None]
+    cos, sin = (jnp.asarray(taper * wave(angle), jnp.float32) for wave in (np.cos, np.sin))
+    rates = slice(size // 2 + 1)
+    along = lambda waves: jnp.einsum('...tf,tr->...rf', patches, waves[:, rates])
+    real, imaginary = along(cos), along(sin)
+    return _magnitude(real @ cos - imaginary @ sin, real @ sin + imaginary @ cos)
+
+
+def _magnitude(real: Float[Array, '*shape'], imaginary: Float[Array, '*shape']) -> Array:
+    """|real + i imaginary|, with a finite gradient at zero."""
+    return jnp.sqrt(jnp.square(real) + jnp.square(imaginary) + 1e-8)
 
 
 def _windows(x: Float[Array, 'batch frames *rest'], size: int, hop: int) -> Array:
@@ -145,5 +160,5 @@ def _dct(size: int, count: int) -> Array:
     return jnp.asarray(matrix, jnp.float32)
 
 
-def _hann(size: int) -> Array:
-    return jnp.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size), jnp.float32)
+def _hann(size: int) -> Float[np.ndarray, ' size']:
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)

@@ -1,0 +1,82 @@
+"""A front end of statistics: windows of a segment, their statistics, and a learned projection."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
+
+from glr_jax.nn.norms import Norm
+from glr_jax.nn.statistics import GROUPS, statistics
+
+CLIP = 6.0  # standard deviations at which a standardised statistic is cut off
+SPREAD = 15.0  # the scale, near that of decibels, on which `statistics` sees every dataset
+
+
+class InputStatistic(nnx.Variable):
+    """A mean or standard deviation over the training clips; kept, not trained."""
+
+
+class StatisticsFront(nnx.Module):
+    """Takes the place of the convolutions: one position per window of the segment.
+
+        windows -> statistics -> standardise -> for each group: projection -> norm -> GELU
+
+    Args:
+      n_mels: mel bands of the spectrograms.
+      window: frames per window.
+      hop: frames from one window to the next.
+      projection: units per group of statistics.
+      norm: normalises the summed inputs of each projection.
+      rngs: source of the initial weights.
+    """
+
+    def __init__(
+        self, n_mels: int, *, window: int, hop: int, projection: int, norm: Norm, rngs: nnx.Rngs
+    ):
+        self.window, self.hop = window, hop
+        sizes = group_sizes(window, n_mels)
+        draw = nnx.initializers.lecun_normal()
+        self.means = nnx.Dict({name: InputStatistic(jnp.zeros(sizes[name])) for name in GROUPS})
+        self.deviations = nnx.Dict({name: InputStatistic(jnp.ones(sizes[name])) for name in GROUPS})
+        self.kernels = nnx.Dict(
+            {name: nnx.Param(draw(rngs.params(), (sizes[name], projection))) for name in GROUPS}
+        )
+        self.norms = nnx.Dict({name: norm.layer(projection) for name in GROUPS})
+
+    def raw(
+        self, mel: Float[Array, 'batch time mels'], spread: Float[Array, '']
+    ) -> dict[str, Float[Array, 'batch windows _']]:
+        """The statistics of each window, not yet standardised.
+
+        Args:
+          mel: stored spectrograms, on whatever scale.
+          spread: standard deviation of that scale, so that decibels and bytes give the same.
+        """
+        starts = range(0, mel.shape[1] - self.window + 1, self.hop)
+        windows = jnp.stack([mel[:, start : start + self.window] for start in starts], 1)
+        flat = windows.reshape(-1, *windows.shape[2:]) * (SPREAD / spread)
+        found = statistics(flat)
+        return {name: x.reshape(*windows.shape[:2], -1) for name, x in found.items()}
+
+    def __call__(
+        self, mel: Float[Array, 'batch time mels'], spread: Float[Array, '']
+    ) -> Float[Array, 'batch windows features']:
+        """Stored spectrograms to the features of each window."""
+        outputs = []
+        for name, x in self.raw(mel, spread).items():
+            x = (x - self.means[name][...]) / self.deviations[name][...]
+            summed = jnp.clip(x, -CLIP, CLIP) @ self.kernels[name][...]
+            outputs.append(jax.nn.gelu(self.norms[name](summed)))
+        return jnp.concatenate(outputs, -1)
+
+
+def group_sizes(window: int, n_mels: int) -> dict[str, int]:
+    """How many statistics each group has."""
+    shape = jax.ShapeDtypeStruct((1, window, n_mels), jnp.float32)
+    return {name: x.shape[1] for name, x in jax.eval_shape(statistics, shape).items()}
+
+
+def count_windows(frames: int, window: int, hop: int) -> int:
+    """Windows of a segment of so many frames."""
+    return len(range(0, frames - window + 1, hop))
