@@ -52,7 +52,6 @@ def roots(x: np.ndarray) -> np.ndarray:
 def reference(x: np.ndarray) -> dict[str, np.ndarray]:
     """The six groups of one window [frames, bands]."""
     x = x.astype(np.float64)
-    low, high = (np.sort(x, 0)[int(part * len(x))] for part in (0.1, 0.9))
     change = np.abs(x[1:] - x[:-1]).mean(0)
     cepstra = scipy.fft.dct(resample(x, 32), norm='ortho')[:, :24]
     hann = np.hanning(65)[:-1, None]
@@ -72,10 +71,9 @@ def reference(x: np.ndarray) -> dict[str, np.ndarray]:
             powers.append(np.log1p(np.abs(spectrum)))
         rates = averaged(np.mean(powers, 0), PATCH_RATES, 0)
         registers.append(averaged(rates, PATCH_SCALES, 1))
-    ranked = np.sort(resample(x, 128).reshape(len(x), 16, 8), 2)
-    spread = ranked[..., 6:].mean(2) - ranked[..., :2].mean(2)
+    spread = np.ptp(resample(x, 128).reshape(len(x), 16, 8), axis=2)
     return {
-        'levels': np.concatenate([x.mean(0), x.std(0, ddof=1), change, low, high]),
+        'levels': np.concatenate([x.mean(0), x.std(0, ddof=1), change, x.max(0), x.min(0)]),
         'cepstra': np.concatenate([cepstra.mean(0), roots(cepstra)]),
         'delta': roots(np.diff(cepstra, axis=0)),
         'modulation': modulation.T.ravel(),
