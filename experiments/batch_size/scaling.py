@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
@@ -18,9 +18,11 @@ from glr_jax.cli import status
 from glr_jax.config import Config, NormName
 from glr_jax.data import batches
 from glr_jax.data.batches import Batch
-from glr_jax.data.dataset import Dataset, band_statistics
+from glr_jax.data.dataset import Dataset
 from glr_jax.devices import parallel
+from glr_jax.input_statistics import fit_input_statistics
 from glr_jax.nn.model import make_classifier
+from glr_jax.nn.statistics_front import InputStatistic
 from glr_jax.train_step import TrainState
 
 
@@ -75,7 +77,9 @@ def measure(
     batch_size = configs[0].train.batch_size
     clips = dataset.members(configs[0].data.split, 'train')
     batch = first_batch(configs[0], dataset, clips)
-    statistics = band_statistics(dataset, clips)
+    fitted = make_classifier(configs[0].model, dataset.n_mels, len(dataset.labels), seed=0)
+    fit_input_statistics(fitted, dataset, clips, configs[0].data.frames)
+    statistics = nnx.state(fitted, InputStatistic)
     on_one_device: dict[NormName, np.ndarray] = {}
     found: dict[int, list[Step]] = {}
     for size in sorted({*sizes, batch_size}, reverse=True):
@@ -114,7 +118,7 @@ def first_batch(config: Config, dataset: Dataset, clips: Int[np.ndarray, ' clips
 def compile_step(
     config: Config,
     batch: Batch,
-    statistics: tuple[Float[np.ndarray, ' mels'], Float[np.ndarray, ' mels']],
+    statistics: nnx.State,
     mesh: Mesh,
 ) -> Ready:
     """Compiles the train step of a run for the devices of a mesh.
@@ -122,15 +126,14 @@ def compile_step(
     Args:
       config: of the run.
       batch: its first batch.
-      statistics: mean and standard deviation of each mel band.
+      statistics: of the training clips, to standardise the input by.
       mesh: the devices that share the batch.
     """
     n_mels, num_labels = batch.mel.shape[-1], batch.target.shape[-1]
     classifier = make_classifier(config.model, n_mels, num_labels, config.seed)
+    nnx.update(classifier, statistics)
     optimizer = optax.adam(config.train.learning_rate)
     state = train_step.init_state(classifier, optimizer)
-    for name, value in zip(('mean', 'deviation'), statistics, strict=True):
-        state.stats[name][...] = jnp.asarray(value, jnp.float32)
     state = parallel.replicate(state, mesh)
     batch = parallel.shard_batch(batch, mesh)
     program = train_step.make_train_step(classifier, optimizer, config.seed)
