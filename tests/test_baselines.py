@@ -78,7 +78,9 @@ def test_groups_of_clips_of_one_length_are_those_of_each_whole_clip() -> None:
     x = np.stack([mels[0]] * 31 + [mels[34]]).astype(np.float32) * np.float32(80 / 255)
     for name, expected in jax.device_get(jax.jit(statistics)(x)).items():
         assert len(found[name]) == 35
-        np.testing.assert_allclose(found[name][[0, 34]], expected[[0, 31]], 1e-3, 5e-3, err_msg=name)
+        np.testing.assert_allclose(
+            found[name][[0, 34]], expected[[0, 31]], 1e-3, 5e-3, err_msg=name
+        )
 
 
 def test_longer_clips_are_cut_to_their_middle_and_shorter_ones_repeated() -> None:
