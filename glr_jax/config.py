@@ -102,7 +102,7 @@ class ModelConfig:
         if self.norm == 'group' and uneven:
             raise UsageError(
                 f'--model.norm=group needs a multiple of {GROUPS} units in each layer, '
-                f'not {uneven[0]} (--model.kernels, --model.hidden)'
+                f'not {uneven[0]} (--model.kernels, --model.projection, --model.hidden)'
             )
         if self.recurrence == 'fused' and self.kind != 'cnn' and not self.fusible():
             raise UsageError(

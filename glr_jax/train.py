@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import optax
+from flax import nnx
 from jax.sharding import Mesh
 
 from glr_jax import checkpoint, evaluate, inference, report, train_step, workdir
@@ -193,8 +194,13 @@ def make_optimizer(config: TrainConfig, steps: int) -> optax.GradientTransformat
     rate = learning_rate(config, steps)
     if not config.weight_decay:
         return optax.adam(rate)
-    kernels = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
-    return optax.adamw(rate, weight_decay=config.weight_decay, mask=kernels)
+    return optax.adamw(rate, weight_decay=config.weight_decay, mask=_kernels)
+
+
+def _kernels(params: nnx.State) -> Any:
+    """Which parameters are kernels; by name, as a cell's gain and bias have several axes too."""
+    kernel = lambda path: any('kernel' in str(getattr(key, 'key', '')) for key in path)
+    return jax.tree_util.tree_map_with_path(lambda path, _: kernel(path), params)
 
 
 def learning_rate(config: TrainConfig, steps: int) -> optax.Schedule:
@@ -202,7 +208,7 @@ def learning_rate(config: TrainConfig, steps: int) -> optax.Schedule:
 
     During the warm-up it rises linearly from zero.
     """
-    warm = round(config.warmup * steps)
+    warm = min(round(config.warmup * steps), steps - 1)
     rate = config.learning_rate
     match config.schedule:
         case 'constant':

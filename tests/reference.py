@@ -237,7 +237,7 @@ def forward(
     """Logits [B, L] for mel [B, T, F]: Eq. 4 (conv blocks), Eq. 5 (recurrence), Eq. 6 (readout).
 
     `pool` has one size per conv block. Without params['recurrent'], the output layer reads the
-    features directly.
+    features directly. params['backward'] is a second recurrent layer, which runs back in time.
     """
     params, x = to_float64(params), np.array(mel, np.float64)
     normalise = partial(group_norm, groups=groups) if norm == 'group' else NORMS[norm]
@@ -248,12 +248,20 @@ def forward(
         m = np.maximum(normalise(conv(x, block['kernel']), block['gain'], block['bias']), 0.0)
         x = max_pool(m, size)
     x = x.reshape(*x.shape[:2], -1)  # [B, T', F', C] to [B, T', F'*C]
+    inputs = x
     if params.get('recurrent'):
         input_norm = batch_norm if norm == 'batch' else None
-        x = CELLS[cell](x, **params['recurrent'], norm=normalise, input_norm=input_norm)
+        recur = partial(CELLS[cell], norm=normalise, input_norm=input_norm)
+        x = recur(inputs, **params['recurrent'])
+        if params.get('backward'):
+            reverse = recur(inputs[:, ::-1], **params['backward'])[:, ::-1]
+            x = np.concatenate([x, reverse], axis=-1)
     v, b = params['output']['kernel'], params['output']['bias']
     if readout == 'local':
         return np.log(np.mean(softmax(x @ v + b), axis=1))
+    if readout == 'moments':
+        x = np.concatenate([x, inputs], axis=-1) if params.get('recurrent') else x
+        return np.concatenate([x.mean(1), np.sqrt(x.var(1) + 1e-6)], axis=-1) @ v + b
     h = {'last': x[:, -1], 'mean': np.mean(x, axis=1)}[readout]
     return h @ v + b
 

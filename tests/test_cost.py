@@ -47,6 +47,28 @@ CONV_2D = 640 * 128 * 25 * 1 * 128 + 320 * 64 * 25 * 128 * 128
             640 * 3 * (128 * 32 + 32 * 64) + 320 * 3 * 64 * 64
             + 80 * (64 + 96) * 3 * 96 + 96 * 10,
         ),
+        (  # 2,064 statistics in six groups; 19 windows
+            {'front': 'statistics', 'cell': 'gru', 'hidden': 64, 'bidirectional': True,
+             'readout': 'moments'},
+            2064 * 48 + 6 * 2 * 48 + 2 * 3 * (288 * 64 + 64 * 64 + 2 * 64)
+            + 2 * (128 + 288) * 10 + 10,
+            19 * (2064 * 48 + 2 * (288 + 64) * 3 * 64) + 2 * (128 + 288) * 10,
+        ),
+        (
+            {'front': 'statistics', 'kind': 'cnn', 'readout': 'moments', 'projection': 16},
+            2064 * 16 + 6 * 2 * 16 + 2 * 96 * 10 + 10,
+            19 * 2064 * 16 + 2 * 96 * 10,
+        ),
+        (
+            {'front': 'statistics', 'window': 100, 'window_hop': 30, 'readout': 'local'},
+            2064 * 48 + 6 * 2 * 48 + (288 + 96 + 2) * 96 + 96 * 10 + 10,
+            19 * (2064 * 48 + (288 + 96) * 96 + 96 * 10),
+        ),
+        (
+            {'kind': 'rnn', 'bidirectional': True},
+            2 * (128 + 96 + 2) * 96 + 2 * 96 * 10 + 10,
+            640 * 2 * (128 + 96) * 96 + 2 * 96 * 10,
+        ),
     ],
 )  # fmt: skip
 def test_parameters_and_flops_equal_counts_by_hand(
@@ -55,6 +77,12 @@ def test_parameters_and_flops_equal_counts_by_hand(
     config = dataclasses.replace(ModelConfig(), **changes)
     assert cost.parameters(config, n_mels=128, num_labels=10) == parameters
     assert cost.flops(config, n_mels=128, num_labels=10, frames=640) == 2 * products
+
+
+def test_the_classifier_of_statistics_has_243_914_parameters() -> None:
+    flags = {'cell': 'gru', 'hidden': 64, 'bidirectional': True, 'readout': 'moments'}
+    config = ModelConfig(front='statistics', **flags)
+    assert cost.parameters(config, n_mels=128, num_labels=10) == 243_914
 
 
 @pytest.mark.parametrize('changes', [{}, {'conv': '2d'}, {'kind': 'cnn'}])
