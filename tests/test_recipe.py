@@ -85,13 +85,16 @@ def steps(
     mesh = parallel.make_mesh(jax.devices()[:devices])
     classifier, optimizer = classifier_of(config), optimizer or optax.sgd(0.1)
     program = train_step.make_train_step(classifier, optimizer, 0, accumulate, **options)
-    one_step = parallel.on_every_device(program, mesh, mapper='shard_map', result='replicated')
+    one_step = parallel.shard_mapped(program, mesh, 'replicated')
     averaged = options.get('average', 0) > 0
     state = train_step.init_state(classifier, optimizer, averaged=averaged)
     yield jax.device_get(state)
     state = parallel.replicate(state, mesh)
     for k in range(count):
         batch = parallel.shard_batch(batch_of(k, frames=frames), mesh, 'shard_map')
+        if k == 0:  # optimising the machine code would take most of the test's time
+            quick = {'xla_backend_optimization_level': '0'}
+            one_step = one_step.lower(state, batch).compile(compiler_options=quick)
         state = one_step(state, batch)
         yield jax.device_get(state)
 

@@ -74,31 +74,31 @@ def draw(path: tuple, shape: tuple[int, ...], rng: np.random.Generator, usual: A
     return 0.2 * noise + (path[-1] in ('gain', 'scale', 'var'))
 
 
+def values_of(model: Classifier) -> Any:
+    """All parameters and statistics, as NumPy arrays."""
+    return jax.device_get(nnx.to_pure_dict(nnx.state(model)))
+
+
 def front_reference(model: Classifier, mel: np.ndarray, norm: str, **window: int) -> np.ndarray:
     """The features of each window: [clips, windows, 6 * projection]."""
-    deviation = np.asarray(model.deviation[...], np.float64)
+    state = values_of(model)
+    deviation, front = state['deviation'].astype(np.float64), state['front']
     statistics = raw_statistics(mel, np.sqrt(np.mean(deviation**2)), **window)
     function = {'glr': reference.glr, 'none': reference.bias_only}[norm]
-    front, features = model.front, []
+    features = []
     for name in GROUPS:
-        x = (statistics[name] - front.means[name][...]) / front.deviations[name][...]
+        x = (statistics[name] - front['means'][name]) / front['deviations'][name]
         assert 0.5 < np.mean(np.abs(x) < 6) < 1  # clipping plays a part, but not the main one
-        summed = np.clip(x, -6, 6) @ np.asarray(front.kernels[name][...], np.float64)
-        layer = front.norms[name]
-        a = function(summed, np.asarray(layer.gain[...]), np.asarray(layer.bias[...]))
+        summed = np.clip(x, -6, 6) @ front['kernels'][name].astype(np.float64)
+        a = function(summed, **front['norms'][name])
         features.append(0.5 * a * (1 + np.tanh(np.sqrt(2 / np.pi) * (a + 0.044715 * a**3))))
     return np.concatenate(features, -1)
 
 
-def recurrent_parameters(layer: Any) -> dict[str, np.ndarray]:
-    """Those of a recurrent layer under the reference's names and shapes."""
-    hidden = layer.hidden_kernel[...].shape[0]
-    return {
-        'input_kernel': layer.input_kernel[...],
-        'hidden_kernel': layer.hidden_kernel[...].reshape(hidden, -1),
-        'gain': layer.gain[...],
-        'bias': layer.bias[...],
-    }
+def as_reference(layer: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The parameters of a recurrent layer in the reference's shapes."""
+    kernel = layer['hidden_kernel']
+    return layer | {'hidden_kernel': kernel.reshape(len(kernel), -1)}
 
 
 # Optimising the machine code would take half of the test's time.
@@ -134,12 +134,10 @@ def test_features_of_other_windows_equal_the_reference() -> None:
 )
 def test_logits_equal_the_reference(norm: str, changes: dict[str, Any]) -> None:
     model, mel = small(norm=norm, **changes), bytes_of(4)
-    output = {'kernel': model.output.kernel[...], 'bias': model.output.bias[...]}
-    params = {'convs': [], 'output': output}
-    if model.recurrent is not None:
-        params['recurrent'] = recurrent_parameters(model.recurrent)
-    if model.backward is not None:
-        params['backward'] = recurrent_parameters(model.backward)
+    state = values_of(model)
+    params = {'convs': [], 'output': state['output']}
+    layers = [name for name in ('recurrent', 'backward') if name in state]
+    params |= {name: as_reference(state[name]) for name in layers}
     assert ('recurrent' in params) == (changes.get('kind') != 'cnn')
     assert ('backward' in params) == changes.get('bidirectional', False)
     expected = reference.forward(
@@ -223,8 +221,9 @@ def test_standardised_statistics_of_the_training_clips_have_mean_0_and_deviation
     input_statistics.fit_input_statistics(model, dataset, chosen, FRAMES)
 
     mean, deviation = band_statistics(dataset, chosen)
-    np.testing.assert_array_equal(model.mean[...], mean.astype(np.float32))
-    np.testing.assert_array_equal(model.deviation[...], deviation.astype(np.float32))
+    state = values_of(model)
+    np.testing.assert_array_equal(state['mean'], mean.astype(np.float32))
+    np.testing.assert_array_equal(state['deviation'], deviation.astype(np.float32))
     assert deviation[3] == 1
 
     parts = np.concatenate([segments(mel, FRAMES) for mel in mels])
@@ -235,7 +234,8 @@ def test_standardised_statistics_of_the_training_clips_have_mean_0_and_deviation
         flat = x.reshape(-1, x.shape[-1])
         varies = flat.std(0) > 0.1
         assert varies.mean() > 0.7, name
-        scaled = (flat - model.front.means[name][...]) / model.front.deviations[name][...]
+        front = state['front']
+        scaled = (flat - front['means'][name]) / front['deviations'][name]
         np.testing.assert_allclose(scaled.mean(0)[varies], 0, atol=1e-3, err_msg=name)
         np.testing.assert_allclose(scaled.std(0)[varies], 1, atol=0.011, err_msg=name)
         assert np.isfinite(scaled).all()
@@ -248,11 +248,9 @@ def test_of_many_clips_an_even_selection_is_read(monkeypatch: pytest.MonkeyPatch
     mels[0], mels[3] = bytes_of(2, 2 * FRAMES)
     models = [small(kind='cnn') for _ in range(2)]
     input_statistics.fit_input_statistics(models[0], dataset_of(mels), np.arange(5), FRAMES)
-    found = jax.device_get(nnx.to_pure_dict(nnx.state(models[0])))
     both = dataset_of([mels[0], mels[3]])
     input_statistics.fit_input_statistics(models[1], both, np.arange(2), FRAMES)
-    again = jax.device_get(nnx.to_pure_dict(nnx.state(models[1])))
-    jax.tree.map(np.testing.assert_array_equal, found, again)
+    jax.tree.map(np.testing.assert_array_equal, *map(values_of, models))
 
 
 def test_a_classifier_with_convolutions_gets_the_statistics_of_bands_only() -> None:
