@@ -53,7 +53,7 @@ class ModelConfig:
 
     kind: Kind = option('crnn', 'convolutions and recurrence, or one of them')
     front: Front = option(
-        'conv', 'what precedes the recurrence: convolutions, or statistics of windows'
+        'conv', 'what comes before the recurrence: convolutions, or statistics of windows'
     )
     norm: NormName = option(
         'glr',
@@ -66,19 +66,26 @@ class ModelConfig:
     pool: tuple[int, ...] = option(
         (2,), 'max-pool size after each convolution, or one size for all', minimum=1
     )
-    window: int = option(WINDOW, 'frames per window of statistics', minimum=WINDOW)
-    window_hop: int = option(32, 'frames from one window to the next', minimum=1)
-    projection: int = option(48, 'units per group of statistics', minimum=1)
+    window: int = option(WINDOW, 'frames per window, with --model.front=statistics', minimum=WINDOW)
+    window_hop: int = option(
+        32, 'frames from one window to the next, with --model.front=statistics', minimum=1
+    )
+    projection: int = option(
+        48, 'units that each of the six groups of statistics is projected to', minimum=1
+    )
     cell: CellName = option('simple', 'recurrent cell')
     hidden: int = option(96, 'units in the recurrent layer', minimum=1)
-    bidirectional: bool = option(False, 'a second recurrent layer runs backwards in time')
+    bidirectional: bool = option(False, 'add a second recurrent layer that runs backwards')
     readout: Readout = option(
         'mean',
-        'mean of the states, last state, mean of the outputs per step (Eq. 6), or mean and '
-        'deviation of the states and of the inputs of the recurrence',
+        'what gives the logits: mean = the mean state; last = the last state; local = the mean of '
+        'the outputs per step (Eq. 6); moments = mean and standard deviation over time of the '
+        'states and of the inputs of the recurrence',
     )
     dropout: float = option(0.3, 'dropout rate before the output layer', minimum=0, below=1)
-    front_dropout: float = option(0.0, 'dropout rate after the front end', minimum=0, below=1)
+    front_dropout: float = option(
+        0.0, 'dropout rate after the convolutions or statistics', minimum=0, below=1
+    )
     dtype: DType = option(
         'float32', 'compute layers in this type; parameters, statistics and loss stay float32'
     )
@@ -155,14 +162,22 @@ class TrainConfig:
     learning_rate: float = option(1e-3, 'highest learning rate of Adam', minimum=0)
     schedule: Literal['cosine', 'constant'] = option('cosine', 'learning rate during the run')
     warmup: float = option(
-        0.0, 'fraction of the steps over which the learning rate rises from 0', minimum=0, below=1
+        0.0, 'fraction of the steps in which the learning rate rises from 0', minimum=0, below=1
     )
-    weight_decay: float = option(0.0, 'decoupled weight decay (AdamW)', minimum=0)
+    weight_decay: float = option(
+        0.0, 'decay of kernels, not of gains and biases (AdamW); 0 = plain Adam', minimum=0
+    )
     average: float = option(
-        0.0, 'evaluate an exponential moving average of the weights with this decay', 0, below=1
+        0.0,
+        'evaluate an exponential moving average of the weights with this decay; 0 = off',
+        minimum=0,
+        below=1,
     )
     label_smoothing: float = option(
-        0.0, 'fraction of each target that is spread evenly over the labels', minimum=0, below=1
+        0.0,
+        'fraction of each training target that is spread evenly over the labels; 0 = off',
+        minimum=0,
+        below=1,
     )
     mixup: float = option(
         0.4, 'mix clips in pairs with weights from Beta(a, a); 0 = off', minimum=0

@@ -128,7 +128,6 @@ def test_features_of_other_windows_equal_the_reference() -> None:
     ('norm', 'changes'),
     [
         ('glr', {'cell': 'gru', 'bidirectional': True, 'readout': 'moments'}),
-        ('none', {'cell': 'gru', 'bidirectional': True, 'readout': 'last'}),
         ('none', {'kind': 'cnn', 'readout': 'moments'}),
     ],
 )

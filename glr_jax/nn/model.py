@@ -161,7 +161,7 @@ class Classifier(nnx.Module):
         self.output = nnx.Linear(read, num_labels, rngs=rngs)
 
     def spread(self) -> Float[Array, '']:
-        """The standard deviation of all values of the training clips, on their stored scale."""
+        """Root mean square of the mel bands' standard deviations, on the stored scale."""
         return jnp.sqrt(jnp.mean(jnp.square(self.deviation[...])))
 
     def __call__(

@@ -50,8 +50,8 @@ class StatisticsFront(nnx.Module):
         """The statistics of each window, not yet standardised.
 
         Args:
-          mel: stored spectrograms, on whatever scale.
-          spread: standard deviation of that scale, so that decibels and bytes give the same.
+          mel: stored spectrograms, on any scale.
+          spread: deviation of their values, so that decibels and bytes give the same statistics.
         """
         starts = range(0, mel.shape[1] - self.window + 1, self.hop)
         windows = jnp.stack([mel[:, start : start + self.window] for start in starts], 1)
@@ -78,5 +78,5 @@ def group_sizes(window: int, n_mels: int) -> dict[str, int]:
 
 
 def count_windows(frames: int, window: int, hop: int) -> int:
-    """Windows of a segment of so many frames."""
+    """How many windows fit into a segment."""
     return len(range(0, frames - window + 1, hop))
