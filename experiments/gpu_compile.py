@@ -9,7 +9,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
-from experiments import common, hlo
+from experiments import hlo
 from experiments.tables import markdown
 from experiments.tpu_compile import N_MELS, TpuCompile, compile_step
 from glr_jax import cli
@@ -78,7 +78,7 @@ class GpuCompile:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        common.check_frames('frames', self.frames, self.model)
+        self.model.check_frames(self.frames, 'frames')
         self.model.check_bands(N_MELS)
 
 
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> None:
 
 
 def one_h100() -> Mesh:
-    """A device that this machine need not have.
+    """A device to compile for; it need not exist here.
 
     Raises:
       UserError: the CUDA plugin is missing, or belongs to another version of jax.

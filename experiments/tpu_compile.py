@@ -14,7 +14,7 @@ import optax
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
 
-from experiments import common, hlo
+from experiments import hlo
 from experiments.tables import markdown
 from glr_jax import cli, train_step
 from glr_jax.cli import status
@@ -60,7 +60,7 @@ class TpuCompile:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        common.check_frames('frames', self.frames, self.model)
+        self.model.check_frames(self.frames, 'frames')
         self.model.check_bands(N_MELS)
         if self.clips % self.accumulate:
             raise UsageError(
@@ -85,7 +85,7 @@ def main(argv: list[str]) -> None:
 
 
 def slice_of_v5e(shape: str) -> Mesh:
-    """The devices of a slice, which this machine need not have.
+    """The devices of a slice to compile for; they need not exist here.
 
     Raises:
       UserError: libtpu is missing, or there is no such slice.
@@ -126,7 +126,7 @@ def compile_step(
 
     Args:
       study: sizes of the batch.
-      model: its norm counts, not that of `study`.
+      model: used instead of `study.model`.
       mesh: the devices.
       platform: of the devices.
     """

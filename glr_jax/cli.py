@@ -7,6 +7,7 @@ A nested dataclass is a section: field `norm` of section `model` is the flag `--
 import dataclasses
 import operator
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 from absl import flags, logging
 
+from glr_jax import flagfiles
 from glr_jax.errors import FieldError, UsageError, UserError
 from glr_jax.fields import check_fields, text_of
 
@@ -47,7 +49,7 @@ def parse_with_arguments(
     Raises:
       UsageError: a flag is unknown, a value is out of range, or a flagfile cannot be read.
     """
-    if any(arg in ('--help', '-h') for arg in argv[1:]):
+    if _asks_for_help(argv):
         print(_help(config_class, usage))
         raise SystemExit(0)
     values = flags.FlagValues()
@@ -55,15 +57,28 @@ def parse_with_arguments(
     for name, field, kind in _leaves(config_class):
         _define(name, field, kind, values)
     try:
-        arguments = values([argv[0], *_expand_flagfiles(argv[1:])])[1:]
+        arguments = values([argv[0], *flagfiles.expand(argv[1:])])[1:]
     except flags.Error as error:
         raise UsageError(f'{error} (--help lists the flags)') from None
     return _build(config_class, '', values), arguments
 
 
 def check_command_line(config_class: type, usage: str) -> None:
-    """Answers `--help` and refuses bad flags; for a command to call before it imports JAX."""
-    execute(lambda argv: parse_with_arguments(config_class, argv, usage) and None)
+    """Answers `--help` and refuses bad flags; for a command to call before it imports JAX.
+
+    Flagfiles are expanded in `sys.argv`: one that is a pipe can be read only once.
+    """
+
+    def check(argv: list[str]) -> None:
+        if not _asks_for_help(argv):
+            argv[1:] = flagfiles.expand(argv[1:])
+        parse_with_arguments(config_class, argv, usage)
+
+    execute(check)
+
+
+def _asks_for_help(argv: Sequence[str]) -> bool:
+    return any(argument in ('--help', '-h') for argument in argv[1:])
 
 
 def need(config: Any, *names: str) -> None:
@@ -135,86 +150,58 @@ def _section_prefix(prefix: str, field: dataclasses.Field) -> str:
 def _define(name: str, field: dataclasses.Field, kind: Any, values: flags.FlagValues) -> None:
     default: Any = field.default
     help = field.metadata['help']
-    if typing.get_origin(kind) is typing.Literal:
-        choices = list(typing.get_args(kind))
-        flags.DEFINE_enum(name, default, choices, help, flag_values=values)
-    elif typing.get_origin(kind) is tuple:
-        parser = _TupleParser(typing.get_args(kind)[0])
-        flags.DEFINE(parser, name, default, help, values, _TupleSerializer())
-    elif kind is bool:
-        flags.DEFINE_bool(name, default, help, flag_values=values)
-    elif kind is int:
-        flags.DEFINE_integer(name, default, help, flag_values=values)
-    elif kind is float:
-        flags.DEFINE_float(name, default, help, flag_values=values)
+    if kind is bool:
+        flag = flags.BooleanFlag(name, default, help)
+        flag.parser = _BooleanParser(name)
+        flags.DEFINE_flag(flag, values)
     else:
-        flags.DEFINE_string(name, default, help, flag_values=values)
+        flags.DEFINE(_Parser(name, kind), name, default, help, values, _Serializer())
 
 
-class _TupleParser(flags.ArgumentParser):
-    """Comma-separated values of one type or of a `Literal`."""
+class _Parser(flags.ArgumentParser):
+    """A value of a field's type, or several with commas; says in plain words what is wrong."""
 
-    def __init__(self, kind: Any):
-        self.kind, self.choices = kind, typing.get_args(kind)
+    def __init__(self, name: str, kind: Any):
+        self.name, self.several = name, typing.get_origin(kind) is tuple
+        self.kind = typing.get_args(kind)[0] if self.several else kind
+        self.choices = typing.get_args(self.kind)
 
-    def parse(self, argument: Any) -> tuple:
-        if isinstance(argument, tuple):
+    def parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):
             return argument
-        items = argument.split(',')
-        for item in items:
-            if self.choices and item not in self.choices:
-                raise ValueError(f'{item} is not one of {", ".join(self.choices)}')
-        return tuple(items) if self.choices else tuple(map(self.kind, items))
+        if self.several:
+            return tuple(map(self.one, argument.split(',') if argument else ()))
+        return self.one(argument)
+
+    def one(self, text: str) -> Any:
+        if self.choices:
+            if text not in self.choices:
+                raise FieldError(self.name, text, f'is not one of {", ".join(self.choices)}')
+            return text
+        try:
+            return self.kind(text)
+        except ValueError:
+            number = 'a whole number' if self.kind is int else 'a number'
+            raise FieldError(self.name, text, f'must be {number}') from None
 
     def flag_type(self) -> str:
-        return 'comma-separated values'
+        return 'value'
 
 
-class _TupleSerializer(flags.ArgumentSerializer):
-    def serialize(self, value: tuple) -> str:
-        return text_of(value)
+class _BooleanParser(flags.BooleanParser):
+    def __init__(self, name: str):
+        self.name = name
 
-
-def _expand_flagfiles(
-    arguments: Sequence[str], folder: str = '', inside: tuple[str, ...] = ()
-) -> list[str]:
-    """The arguments with the lines of each flagfile in place of its `--flagfile=FILE`.
-
-    Args:
-      arguments: of a command line, or the lines of a flagfile.
-      folder: of that flagfile. A file that it names is looked for there first, then in the
-        current folder.
-      inside: the flagfiles that are being read.
-    """
-    expanded: list[str] = []
-    todo = list(arguments)
-    while todo:
-        argument = todo.pop(0)
-        if argument == '--':
-            return [*expanded, argument, *todo]
-        name, equals, value = argument.partition('=')
-        if name not in ('--flagfile', '-flagfile'):
-            expanded.append(argument)
-            continue
-        if not equals and todo:
-            value = todo.pop(0)
-        beside = os.path.join(folder, value)
-        path = os.path.abspath(beside if os.path.exists(beside) else value)
-        if path in inside:
-            raise UsageError(f'--flagfile={value} includes itself')
+    def parse(self, argument: Any) -> bool:
         try:
-            with open(path, encoding='utf-8-sig') as file:
-                lines = [line.strip() for line in file]
-        except OSError as error:
-            raise UsageError(f'--flagfile={value} cannot be opened: {error.strerror}') from None
-        except UnicodeDecodeError as error:
-            raise UsageError(f'--flagfile={value} is not text: {error}') from None
-        lines = [line for line in lines if line and not line.startswith(('#', '//'))]
-        for line in lines:
-            if not line.startswith('-'):
-                raise UsageError(f'--flagfile={value} has a line that is not a flag: {line!r}')
-        expanded += _expand_flagfiles(lines, os.path.dirname(path), (*inside, path))
-    return expanded
+            return super().parse(argument)
+        except (TypeError, ValueError):
+            raise FieldError(self.name, argument, 'must be true or false') from None
+
+
+class _Serializer(flags.ArgumentSerializer):
+    def serialize(self, value: Any) -> str:
+        return text_of(value)
 
 
 def _build(config_class: type, prefix: str, values: flags.FlagValues) -> Any:
@@ -235,7 +222,7 @@ def _build(config_class: type, prefix: str, values: flags.FlagValues) -> Any:
 
 def _help(config_class: type, usage: str) -> str:
     width = max(60, min(100, shutil.get_terminal_size().columns))
-    lines = [textwrap.dedent(usage).strip(), '', 'flags:']
+    lines = [_wrap_usage(textwrap.dedent(usage).strip(), width), '', 'flags:']
     section_of_last = ''
     for name, field, kind in _leaves(config_class):
         if name.rpartition('.')[0] != section_of_last:
@@ -251,12 +238,34 @@ def _help(config_class: type, usage: str) -> str:
     return '\n'.join([*lines, '', *_flag_lines('flagfile=FILE', text, width)])
 
 
+def _wrap_usage(usage: str, width: int) -> str:
+    """Paragraphs as wide as the terminal; indented lines are rows of `name  description`."""
+    joined = re.sub(r'(?<=\S)\n(?=\S)', ' ', usage)
+    wrapped = []
+    for line in joined.split('\n'):
+        row = re.match(r' +\S+(?: \S+)*? {2,}|', line)
+        indent = ' ' * (len(row[0]) if row else 0)
+        if line.startswith('usage'):
+            indent = '  '
+        wrapped.append(_fill(line, width, '', indent))
+    return '\n'.join(wrapped)
+
+
 def _flag_lines(name: str, text: str, width: int) -> list[str]:
     """A flag and its help in two columns; a long flag has a line to itself."""
     head, indent = f'  --{name}', ' ' * _HELP_COLUMN
     if len(head) > _HELP_COLUMN - 2:
-        body = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
-        return [head, *body]
-    return textwrap.wrap(
-        text, width, initial_indent=head.ljust(_HELP_COLUMN), subsequent_indent=indent
+        return [head, _fill(text, width, indent, indent)]
+    first = head.ljust(_HELP_COLUMN)
+    return [_fill(text, width, first, indent)]
+
+
+def _fill(text: str, width: int, first: str, others: str) -> str:
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
     )

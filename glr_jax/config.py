@@ -36,7 +36,7 @@ class DataConfig:
 
     dir: str = option('', 'dataset folder that data_prep wrote')
     split: str = option('random-1', 'which split: a column of splits.csv')
-    frames: int = option(640, 'frames per segment, in training and evaluation', minimum=8)
+    frames: int = option(640, 'frames per segment, in training and evaluation', 8, maximum=10**6)
     resident: Literal['auto', 'on', 'off'] = option(
         'auto',
         'keep the training clips in device memory, or read them during training; '
@@ -61,8 +61,10 @@ class ModelConfig:
         'a device; batch_sync = on all devices; group = groups of features; none = a bias only',
     )
     conv: Conv = option('1d', 'convolve over time with all mels, or over time and mels')
-    kernels: tuple[int, ...] = option((128, 128), 'kernels in each convolution', minimum=1)
-    kernel_size: int = option(5, 'kernel size along each axis', minimum=1)
+    kernels: tuple[int, ...] = option(
+        (128, 128), 'kernels in each convolution', minimum=1, maximum=2**16
+    )
+    kernel_size: int = option(5, 'kernel size along each axis', minimum=1, maximum=999)
     pool: tuple[int, ...] = option(
         (2,), 'max-pool size after each convolution, or one size for all', minimum=1
     )
@@ -74,7 +76,7 @@ class ModelConfig:
         48, 'units that each of the six groups of statistics is projected to', minimum=1
     )
     cell: CellName = option('simple', 'recurrent cell')
-    hidden: int = option(96, 'units in the recurrent layer', minimum=1)
+    hidden: int = option(96, 'units in the recurrent layer', 1, maximum=2**16)
     bidirectional: bool = option(False, 'add a second recurrent layer that runs backwards')
     readout: Readout = option(
         'mean',
@@ -132,6 +134,16 @@ class ModelConfig:
         small = self.hidden <= MAX_FUSED_HIDDEN
         return small and self.cell == 'simple' and self.norm in ('glr', 'glr_layer')
 
+    def check_frames(self, frames: int, flag: str) -> None:
+        """Raises `UsageError` if segments of so many frames, set by a flag, are too short."""
+        if self.front == 'statistics' and self.kind != 'rnn' and frames < self.window:
+            raise UsageError(f'--{flag}={frames} is less than --model.window={self.window}')
+        pooled = math.prod(pool for _, pool in self.conv_layers())
+        if frames < pooled:
+            raise UsageError(
+                f'--{flag}={frames} is too short: --model.pool reduces the frames {pooled}-fold'
+            )
+
     def check_bands(self, n_mels: int) -> None:
         """Raises `UsageError` if pooling leaves nothing of so many mel bands."""
         pooled = math.prod(pool for _, pool in self.conv_layers())
@@ -145,8 +157,8 @@ class ModelConfig:
 class TrainConfig:
     """Optimisation: Adam on the cross-entropy."""
 
-    epochs: int = option(50, 'passes over the training clips', minimum=1)
-    batch_size: int = option(32, 'clips per step, over all devices', minimum=1)
+    epochs: int = option(50, 'passes over the training clips', 1, maximum=10**6)
+    batch_size: int = option(32, 'clips per step, over all devices', 1, maximum=2**20)
     accumulate: int = option(
         1,
         'micro-batches per step and device, to save memory; results are the same, except that '
@@ -205,7 +217,9 @@ class ParallelConfig(LocalConfig):
     coordinator: str = option(
         '', 'several processes: HOST:PORT of process 0, or auto on Slurm, TPU pods and GKE'
     )
-    num_processes: int = option(1, 'number of processes, with HOST:PORT', minimum=1)
+    num_processes: int = option(
+        1, 'number of processes; only with --parallel.coordinator=HOST:PORT', minimum=1
+    )
     process_id: int = option(0, 'number of this process, from 0', minimum=0)
     timeout: int = option(
         300, 'seconds to wait for the other processes at the start and the end', minimum=1
@@ -215,7 +229,8 @@ class ParallelConfig(LocalConfig):
         check_fields(self)
         count, id = self.num_processes, self.process_id
         address = re.fullmatch(r'.+:\d+', self.coordinator)
-        if self.coordinator not in ('', 'auto') and not address:
+        port = int(self.coordinator.rpartition(':')[2]) if address else 1
+        if self.coordinator not in ('', 'auto') and not (address and 0 < port < 2**16):
             raise UsageError(f'--parallel.coordinator={self.coordinator} is not HOST:PORT or auto')
         if (count, id) != (1, 0) and not address:
             raise UsageError(
@@ -245,16 +260,7 @@ class Config:
     def __post_init__(self) -> None:
         check_fields(self)
         storage.check_local(self.workdir, '--workdir')
-        if self.model.front == 'statistics' and self.data.frames < self.model.window:
-            raise UsageError(
-                f'--data.frames={self.data.frames} is less than --model.window={self.model.window}'
-            )
-        pooled = math.prod(pool for _, pool in self.model.conv_layers())
-        if self.data.frames < pooled:
-            raise UsageError(
-                f'--data.frames={self.data.frames} is too short: --model.pool reduces the frames '
-                f'{pooled}-fold'
-            )
+        self.model.check_frames(self.data.frames, 'data.frames')
 
 
 def differences(old: Config, new: Config, ignore: Collection[str] = WITHOUT_EFFECT) -> list[str]:

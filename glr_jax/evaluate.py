@@ -32,8 +32,8 @@ class Evaluation:
 
 
 if __name__ == '__main__':  # before JAX is imported, which takes seconds
-    cli.check_command_line(Evaluation, USAGE)
     startup.restart_with_huge_pages()
+    cli.check_command_line(Evaluation, USAGE)
 
 import os
 from typing import Any

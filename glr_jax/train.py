@@ -12,8 +12,8 @@ If a run was interrupted, the same command resumes it.
 """
 
 if __name__ == '__main__':  # before JAX is imported, which takes seconds
-    cli.check_command_line(Config, USAGE)
     startup.restart_with_huge_pages()
+    cli.check_command_line(Config, USAGE)
 
 import math
 from typing import Any
@@ -114,7 +114,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
         f'{cost.size(state.params):,} parameters, '
         f'{cost.flops(config.model, *segment) / 1e6:,.0f} MFLOP per segment; '
         f'{len(clips)} train and {len(validation)} validation clips, {len(dataset.labels)} labels; '
-        f'{mesh.size} {mesh.devices.flat[0].platform} device(s), '
+        f'{mesh.size} {mesh.devices.flat[0].platform} device{"s" if mesh.size > 1 else ""}, '
         f'clips {"resident" if resident else "streamed"}'
     )
     if done:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,12 +41,15 @@ def test_flags_may_follow_arguments() -> None:
     ('argument', 'words'),
     [
         ('--model.nrom=glr', 'model.nrom'),
-        ('--model.norm=glrr', 'glr|glr_layer|batch'),
+        ('--model.norm=glrr', '--model.norm=glrr is not one of glr, glr_layer, batch'),
         ('--train.epochs=0', '--train.epochs=0 must be at least 1'),
-        ('--train.epochs=many', 'train.epochs'),
+        ('--train.epochs=many', '--train.epochs=many must be a whole number'),
         ('--model.kernels=8,0', '--model.kernels=8,0 must be at least 1'),
-        ('--model.kernels=8,x', 'model.kernels'),
-        ('--model.kernels=', 'model.kernels'),
+        ('--model.kernels=8,x', '--model.kernels=x must be a whole number'),
+        ('--model.kernels=', '--model.kernels= needs at least one value'),
+        ('--model.dropout=half', '--model.dropout=half must be a number'),
+        ('--model.bidirectional=maybe', '--model.bidirectional=maybe must be true or false'),
+        ('--flagfile=', '--flagfile needs a file'),
         ('--model.dropout=1', '--model.dropout=1.0 must be at least 0 and less than 1'),
         ('--train.learning_rate=nan', '--train.learning_rate=nan must be a finite number'),
         ('--train.mixup=inf', '--train.mixup=inf must be a finite number'),
@@ -93,6 +98,7 @@ def test_a_flagfile_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     [
         (b'--flagfile=x.flags', 'includes itself'),
         (b'seed=5', "has a line that is not a flag: 'seed=5'"),
+        (b'--seed 5', "write --seed=5, not '--seed 5'"),
         (b'--seed=5\xff', 'is not text'),
     ],
 )
@@ -125,3 +131,14 @@ def test_help_never_runs_a_flag_into_its_text(
     with pytest.raises(SystemExit):
         cli.parse(made, ['x', '--help'], 'usage: x')
     assert f'--{name}its' not in capsys.readouterr().out.replace('\n', '')
+
+
+def test_a_flagfile_that_is_a_pipe_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b'--seed=5\n')
+    os.close(writer)
+    monkeypatch.setattr(sys, 'argv', ['train', f'--flagfile=/dev/fd/{reader}', '--model.hidden=8'])
+    cli.check_command_line(Config, 'usage: train')
+    os.close(reader)
+    assert sys.argv == ['train', '--seed=5', '--model.hidden=8']
+    assert cli.parse(Config, sys.argv, '') == Config(seed=5, model=ModelConfig(hidden=8))

@@ -71,12 +71,15 @@ def test_differences_name_flags_and_leave_out_those_without_effect() -> None:
 @pytest.mark.parametrize('path', sorted(ROOT.glob('experiments/*.flags')), ids=lambda p: p.stem)
 def test_a_flagfile_is_a_short_delta_with_its_command_in_the_header(path: Path) -> None:
     found = cli.parse(Config, ['train', f'--flagfile={path}'], '')
-    cli.need(found, 'workdir', 'data.dir')
     text = path.read_text()
     header, *flags = [part for part in text.partition('\n--')[::2] if part]
     assert all(line.startswith('#') for line in header.splitlines())
-    assert f'#   python -m glr_jax.train --flagfile=experiments/{path.name}\n' in header
+    assert f'#   python -m glr_jax.train --flagfile=experiments/{path.name}' in header
     assert '2 CPU cores' in header
-    assert len(flags[0].splitlines()) <= 6
+    if path.stem == 'statistics':  # a recipe for any dataset
+        assert (found.workdir, found.data.dir) == ('', '')
+    else:
+        cli.need(found, 'workdir', 'data.dir')
+        assert len(flags[0].splitlines()) <= 6
     baseline = {'cnn': ('cnn', 'batch'), 'rnn': ('rnn', 'batch'), 'cnn_rnn': ('crnn', 'batch')}
     assert (found.model.kind, found.model.norm) == baseline.get(path.stem, ('crnn', 'glr'))

@@ -47,7 +47,7 @@ def test_values_outside_the_choices_are_named() -> None:
         'Made', [('norms', tuple[NormName, ...], option(('glr',), ''))]
     )
     assert cli.parse(made, ['x', '--norms=glr,batch'], '').norms == ('glr', 'batch')
-    with pytest.raises(UsageError, match=r'--norms=glr,glrr: glrr is not one of glr, glr_layer'):
+    with pytest.raises(UsageError, match=r'--norms=glrr is not one of glr, glr_layer'):
         cli.parse(made, ['x', '--norms=glr,glrr'], '')
 
 
