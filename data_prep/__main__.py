@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 from typing import Literal
 
 from glr_jax import cli, storage
@@ -53,12 +54,23 @@ class Preparation:
     def __post_init__(self) -> None:
         check_fields(self)
         self.shards()
+        self.options_for_beam()
         if self.download:
             storage.check_local(self.input, '--input')
             if self.source not in ('gtzan', 'fma'):
                 raise UsageError(
                     f'--download supports --source=gtzan and --source=fma, not {self.source}'
                 )
+        if self.subset != 'small' and self.source != 'fma':
+            raise UsageError(f'--subset={self.subset} needs --source=fma, not {self.source}')
+        if self.input and self.source == 'demo':
+            raise UsageError('--source=demo reads nothing; leave out --input, or give --source')
+        if self.beam_options and self.runner != 'beam':
+            raise UsageError('--beam_options needs --runner=beam')
+        if self.num_workers and self.runner == 'beam':
+            raise UsageError(
+                '--num_workers is for --runner=pool; give the workers of Beam in --beam_options'
+            )
 
     def shards(self) -> range | None:
         """The shards to write; None = all."""
@@ -69,12 +81,19 @@ class Preparation:
             raise UsageError(f'--shard_range={self.shard_range} must be A:B with A < B')
         return range(int(found[1]), int(found[2]))
 
+    def options_for_beam(self) -> list[str]:
+        """The single options in `beam_options`."""
+        try:
+            return shlex.split(self.beam_options)
+        except ValueError as error:
+            fault = 'an unclosed quote' if 'quot' in str(error) else 'a backslash at its end'
+            raise UsageError(f'--beam_options={self.beam_options} has {fault}') from None
+
 
 if __name__ == '__main__':  # before the imports that take seconds
-    cli.check_command_line(Preparation, USAGE)
     startup.restart_with_huge_pages()
+    cli.check_command_line(Preparation, USAGE)
 
-import shlex
 import time
 
 from data_prep import download, sources
@@ -89,9 +108,11 @@ def main(argv: list[str]) -> None:
     prep = cli.parse(Preparation, argv, USAGE)
     cli.need(prep, 'out')
     mel.check(prep.front_end)
+    if prep.source != 'demo':
+        cli.need(prep, 'input')
+    runner = _choose_runner(prep)  # fails without Beam, before anything is downloaded or written
     start = time.monotonic()
     if prep.download:
-        cli.need(prep, 'input')
         gtzan = prep.source == 'gtzan'
         fma = [download.FMA[prep.subset], download.FMA_METADATA]
         download.fetch([download.GTZAN] if gtzan else fma, prep.input)
@@ -102,7 +123,7 @@ def main(argv: list[str]) -> None:
         clips,
         prep.out,
         prep.front_end,
-        runner=_choose_runner(prep),
+        runner=runner,
         clips_per_shard=prep.clips_per_shard,
         max_skipped=prep.max_skipped,
         keep_copies=prep.keep_copies,
@@ -139,7 +160,7 @@ def _find_clips(prep: Preparation) -> list[Clip]:
 
 def _choose_runner(prep: Preparation) -> Runner:
     if prep.runner == 'beam':
-        return on_beam(shlex.split(prep.beam_options))
+        return on_beam(prep.options_for_beam())
     workers = prep.num_workers or usable_cores()
     return serially if workers == 1 else on_pool(workers)
 

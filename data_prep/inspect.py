@@ -1,9 +1,11 @@
 """Checks and summarises a dataset folder: `python -m data_prep.inspect data/mine`."""
 
 import dataclasses
+import os
 
 from glr_jax import cli
 from glr_jax.devices import startup
+from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import check_fields, option
 
 USAGE = """
@@ -14,6 +16,7 @@ the clips of each label, the number of clips on each side of each split, how man
 more than one side, and why clips were skipped.
 """
 PICTURES = 4  # per label
+FORMATS = ('.png', '.pdf', '.svg', '.jpg')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +27,14 @@ class Inspection:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.page and os.path.splitext(self.page)[1].lower() not in FORMATS:
+            raise UsageError(f'--page={self.page} must end in {", ".join(FORMATS)}')
 
 
 if __name__ == '__main__':  # before the imports that take seconds
-    cli.check_command_line(Inspection, USAGE)
     startup.restart_with_huge_pages()
+    cli.check_command_line(Inspection, USAGE)
 
-import os
 import re
 from collections import Counter, defaultdict
 
@@ -45,7 +49,6 @@ from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.mel import decode
 from glr_jax.data.records import SIDES
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
-from glr_jax.errors import UsageError, UserError
 
 
 def main(argv: list[str]) -> None:

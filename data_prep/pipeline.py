@@ -64,23 +64,23 @@ def prepare(
 
     Raises:
       UserError: two clips have one id, a label has fewer than three clips, too many clips are
-        skipped, or `out` holds other files.
+        skipped, `shard_range` ends after the last shard, or `out` holds other files.
     """
     clips = sorted(clips, key=lambda clip: clip.id)
     for one, two in itertools.pairwise(clips):
         if one.id == two.id:
             raise UserError(f'two clips have the id {one.id!r}: {one.path} and {two.path}')
     splits.check_labels([clip.label for clip in clips])
-    _claim(out)
     n_mels = clips[0].n_mels or front_end.n_mels
     jobs = _jobs(clips, out, front_end, n_mels, clips_per_shard)
+    if shard_range is not None and shard_range.stop > len(jobs):
+        raise UserError(
+            f'--shard_range={shard_range.start}:{shard_range.stop} is too large: there are only '
+            f'{len(jobs)} shards'
+        )
+    _claim(out)
     if shard_range is not None:
-        start, stop = shard_range.start, shard_range.stop
-        if stop > len(jobs):
-            raise UserError(
-                f'--shard_range={start}:{stop} is too large: there are only {len(jobs)} shards'
-            )
-        _run(jobs[start:stop], runner)
+        _run(jobs[shard_range.start : shard_range.stop], runner)
         return None
     _remove_strays(out, jobs)
     shards = _run(jobs, runner)
@@ -96,6 +96,7 @@ def prepare(
     written = {id for shard in shards for id in shard.ids}
     kept = [clip for clip in clips if clip.id in written]
     splits.check_labels([clip.label for clip in kept], labels=jobs[0].labels)
+    _check_originals(kept, copies)
     records.write_table(os.path.join(out, 'splits.csv'), *_split_table(kept, copies))
     records.write_metadata(
         out,
@@ -152,6 +153,20 @@ def _copies(shards: Sequence[Shard]) -> dict[str, str]:
             if first.setdefault(digest, id) != id:
                 copies[id] = first[digest]
     return copies
+
+
+def _check_originals(clips: Sequence[Clip], copies: Collection[str]) -> None:
+    """Raises `UserError` if a label has too few clips for three sides without its duplicates."""
+    counts = Counter(clip.label for clip in clips)
+    originals = Counter(clip.label for clip in clips if clip.id not in copies)
+    for label, count in sorted(counts.items()):
+        found, least = originals[label], len(records.SIDES)
+        if found < least:
+            raise UserError(
+                f'label {label!r} has only {found} clip{"s" * (found != 1)} that '
+                f'{"is not a duplicate" if found == 1 else "are not duplicates"} (of {count}); it '
+                f'needs at least {least}: add clips or give --keep_copies'
+            )
 
 
 def _write_skipped(

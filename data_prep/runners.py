@@ -55,14 +55,17 @@ def on_beam(options: Sequence[str]) -> Runner:
 
     Args:
       options: options for Beam, e.g. `--runner=FlinkRunner`.
+
+    Raises:
+      UserError: Apache Beam is not installed.
     """
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError:
+        raise UserError("--runner=beam needs Apache Beam: pip install -e '.[beam]'") from None
 
     def run(jobs: Sequence[ShardJob]) -> Iterable[Shard]:
-        try:
-            import apache_beam as beam
-            from apache_beam.options.pipeline_options import PipelineOptions
-        except ImportError:
-            raise UserError("--runner=beam needs Apache Beam: pip install -e '.[beam]'") from None
         with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
             (
                 pipeline

@@ -68,7 +68,8 @@ def write_tone(
 def run(music: Path | str, out: PathLike, *flags: str) -> PathLike:
     """Prepares a dataset in this process."""
     command = ['data_prep', f'--input={music}', f'--out={out}', '--clips_per_shard=5']
-    prepare([*command, '--num_workers=1', *flags])
+    workers = [] if '--runner=beam' in flags else ['--num_workers=1']
+    prepare([*command, *workers, *flags])
     return out
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from glr_jax.errors import UserError
 from tests.conftest import IDS, RANDOM, run, write_music
 
 
@@ -40,6 +41,18 @@ def test_duplicates_do_not_change_the_sides_of_the_other_clips(
 ) -> None:
     with_copies = table(run(doubled, tmp_path / 'out') / 'splits.csv')
     assert [row for row in with_copies if row['random-1']] == table(prepared / 'splits.csv')
+
+
+def test_a_label_that_consists_of_duplicates_is_refused(tmp_path: Path) -> None:
+    music = write_music(tmp_path / 'music')
+    for k in range(1, 8):
+        shutil.copy(music / 'hum/0.wav', music / f'hum/{k}.wav')
+    words = (
+        r"label 'hum' has only 1 clip that is not a duplicate \(of 8\); it needs at least 3: add "
+        'clips or give --keep_copies'
+    )
+    with pytest.raises(UserError, match=words):
+        run(music, tmp_path / 'out')
 
 
 def test_duplicates_can_be_kept(doubled: Path, tmp_path: Path) -> None:

@@ -69,6 +69,20 @@ def test_a_page_of_spectrograms_is_drawn(prepared: Path, tmp_path: Path) -> None
     assert (tmp_path / 'page.png').read_bytes()[:4] == b'\x89PNG'
 
 
+@pytest.mark.parametrize('name', ['x.foo', 'x', 'png'])
+def test_a_page_of_an_unknown_format_is_refused_before_anything_is_read(name: str) -> None:
+    with pytest.raises(UsageError, match=f'--page={name} must end in .png, .pdf, .svg, .jpg'):
+        inspect.main(['inspect', 'nowhere', f'--page={name}'])
+
+
+@pytest.mark.parametrize('suffix', inspect.FORMATS)
+def test_a_page_can_have_any_format_that_is_named(
+    prepared: Path, tmp_path: Path, suffix: str
+) -> None:
+    inspect.main(['inspect', str(prepared), f'--page={tmp_path}/page{suffix}'])
+    assert (tmp_path / f'page{suffix}').stat().st_size > 1000
+
+
 def test_a_folder_that_is_not_a_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='is not a finished dataset'):
         inspect.main(['inspect', str(tmp_path)])

@@ -19,7 +19,7 @@ from glr_jax.data import records
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.mel import FrontEnd, mel_of_file
 from glr_jax.data.tfrecord import RecordFile
-from glr_jax.errors import UserError
+from glr_jax.errors import UsageError, UserError
 from tests.conftest import IDS, LABELS, RANDOM, run, write_music
 
 
@@ -260,6 +260,27 @@ def test_a_bad_flag_is_a_usage_error(flag: str) -> None:
     with pytest.raises(UserError, match=flag) as failure:
         main(['data_prep', '--out=x', flag])
     assert failure.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ('flags', 'words'),
+    [
+        (['--source=gtzan', '--input=x', '--subset=full'], '--subset=full needs --source=fma'),
+        (['--source=demo', '--input=x'], '--source=demo reads nothing; leave out --input'),
+        (['--input=x', '--beam_options=--a'], '--beam_options needs --runner=beam'),
+        (['--input=x', '--runner=beam', '--num_workers=2'], '--num_workers is for --runner=pool'),
+        *(
+            ([f'--source={source}'], '--input is required')
+            for source in ('folder', 'gtzan', 'fma', 'arrays')
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together_are_a_usage_error(
+    tmp_path: Path, flags: list[str], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        main(['data_prep', f'--out={tmp_path / "out"}', *flags])
+    assert not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize('command', ['data_prep', 'data_prep.inspect'])

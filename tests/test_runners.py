@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from data_prep.__main__ import Preparation
 from data_prep.pipeline import prepare
 from data_prep.runners import on_pool
 from data_prep.sources import Clip
@@ -53,8 +55,22 @@ def test_a_bad_range_is_a_usage_error(music: Path, tmp_path: Path, text: str) ->
 
 
 def test_a_range_beyond_the_shards_is_refused(music: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
     with pytest.raises(UserError, match='--shard_range=4:6 is too large: there are only 5 shards'):
-        run(music, tmp_path / 'out', '--shard_range=4:6')
+        run(music, out, '--shard_range=4:6')
+    assert not out.exists()
+
+
+def test_a_refused_command_leaves_a_finished_dataset_as_it_was(
+    music: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(prepared, tmp_path / 'out'))
+    monkeypatch.setitem(sys.modules, 'apache_beam', None)
+    for flag in ('--shard_range=0:100', '--runner=beam'):
+        with pytest.raises(UserError):
+            run(music, out, flag)
+        assert hashes(out) == hashes(prepared)
+        assert not (out / '.unfinished').exists()
 
 
 class Kill:
@@ -86,3 +102,13 @@ def test_a_missing_beam_is_a_one_line_error(
     monkeypatch.setitem(sys.modules, 'apache_beam', None)
     with pytest.raises(UserError, match=r'\[beam\]'):
         run(music, tmp_path / 'out', '--runner=beam')
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('options', 'fault'), [("'", 'an unclosed quote'), ('a\\', 'a backslash at its end')]
+)
+def test_beam_options_that_cannot_be_split_are_a_usage_error(options: str, fault: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        Preparation(runner='beam', beam_options=options)
+    assert str(failure.value) == f'--beam_options={options} has {fault}'
