@@ -1,4 +1,4 @@
-"""Downloads GTZAN and FMA: resumes where it broke off, verifies checksums, unpacks."""
+"""Downloads GTZAN and FMA: resumes if interrupted, verifies checksums, unpacks."""
 
 import hashlib
 import http.client
@@ -62,7 +62,7 @@ def fetch(archives: Sequence[Archive], folder: str) -> None:
     are unpacked.
 
     Raises:
-      UserError: there is no network, the download broke off, the checksum is wrong, or the
+      UserError: there is no network, the download stopped early, the checksum is wrong, or the
         archive is damaged or would write outside the folder.
     """
     os.makedirs(folder, exist_ok=True)
@@ -117,7 +117,7 @@ def _download(archive: Archive, path: str) -> None:
     size = os.path.getsize(partial)
     if total is not None and size < total:
         raise UserError(
-            f'{archive.url} broke off after {size:,} of {total:,} bytes; run the same command '
+            f'{archive.url} stopped after {size:,} of {total:,} bytes; run the same command '
             'again to resume'
         )
     with open(partial, 'rb') as file:

@@ -3,7 +3,7 @@
 random-1..13    8:1:1 within each label, shuffled by iteration (paper, section III-A):
                 the paper has three, 1 to 3; 4 to 6 are for choosing settings; for reporting ten
                 splits, use 1 to 3 and 7 to 13
-group-1..3      8:1:1, no group (artist) on two sides; only if the groups suffice for three sides
+group-1..3      8:1:1, no group (artist) on two sides; needs enough groups for three sides
 fault_filtered  443/197/290 clips of GTZAN: no artist on two sides, no faulty or duplicate clips
                 (Kereliuk, Sturm & Larsen, 2015; lists from jongpillee/music_dataset_split)
 official        the split that the source defines, e.g. FMA's

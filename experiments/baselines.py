@@ -40,8 +40,8 @@ Prints the test accuracy of classical classifiers, on the same splits as the net
 The regularisation strength is chosen on the validation clips. Only the last one sees how the music
 changes over more than one frame, and how bands vary together.
 """
-Classifier = Literal['linear', 'svm']
-STRENGTHS: dict[Classifier, tuple[float, ...]] = {
+ClassifierName = Literal['linear', 'svm']
+STRENGTHS: dict[ClassifierName, tuple[float, ...]] = {
     'linear': (0.001, 0.01, 0.1, 1.0),
     'svm': (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
 }
@@ -161,7 +161,10 @@ def majority_score(dataset: Dataset, split: str) -> dict[str, Any]:
 
 
 def score(
-    name: Classifier, dataset: Dataset, split: str, features: Float[np.ndarray, 'clips features']
+    name: ClassifierName,
+    dataset: Dataset,
+    split: str,
+    features: Float[np.ndarray, 'clips features'],
 ) -> dict[str, Any]:
     """Scores of a classifier on the test clips of a split, or on validation clips if it has none.
 
@@ -229,7 +232,7 @@ def _kernel(
 
 
 def _fit(
-    name: Classifier,
+    name: ClassifierName,
     strength: float,
     features: Float[np.ndarray, 'clips features'],
     dataset: Dataset,

@@ -1,17 +1,15 @@
 """What the commands of the studies share: checks of flags, the start, the hardware."""
 
-import math
 import os
 import platform
 from typing import Any
 
 import jax
 
+from experiments.tables import counted
 from glr_jax import cli
-from glr_jax.config import ModelConfig
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, startup
-from glr_jax.errors import UsageError
 
 
 def start(study: Any, taken: dict[str, str], cpu_devices: int) -> Dataset:
@@ -33,18 +31,9 @@ def start(study: Any, taken: dict[str, str], cpu_devices: int) -> Dataset:
     return open_dataset(study.data.dir)
 
 
-def check_frames(flag: str, frames: int, model: ModelConfig) -> None:
-    """Raises `UsageError` if pooling leaves nothing of this many frames."""
-    pooled = math.prod(model.pools())
-    if frames < pooled:
-        raise UsageError(
-            f'--{flag}={frames} is too short: --model.pool reduces the frames {pooled}-fold'
-        )
-
-
 def hardware() -> dict[str, Any]:
     """The machine that figures were measured on: devices, CPU cores, load, versions."""
-    from data_prep.runners import usable_cores  # imports librosa, which training does not need
+    from data_prep.runners import usable_cores  # imports librosa, which training does not call
 
     devices = jax.devices()
     return {
@@ -63,7 +52,6 @@ def in_words(machine: dict[str, Any]) -> str:
     if kind == 'cpu':
         kind = 'simulated CPU' if count > 1 else 'CPU'
     return (
-        f'{count} {kind} device{"s" if count > 1 else ""}, '
-        f'{machine["cores"]} CPU core{"s" if machine["cores"] > 1 else ""}, '
+        f'{counted(count, f"{kind} device")}, {counted(machine["cores"], "CPU core")}, '
         f'jax {machine["jax"]}, Python {machine["python"]}'
     )

@@ -129,7 +129,7 @@ def measure(
 
 
 def plain_loop(files: Sequence[str]) -> None:
-    """What anybody would write first."""
+    """The obvious loop, for comparison."""
     for path in files:
         samples, rate = librosa.load(path)
         librosa.power_to_db(librosa.feature.melspectrogram(y=samples, sr=rate), ref=np.max)

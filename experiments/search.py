@@ -86,15 +86,20 @@ def main(argv: list[str]) -> None:
     """Runs the command line."""
     search = cli.parse(Search, argv, USAGE)
     dataset = common.start(search, TAKEN, search.parallel.cpu_devices)
-    planned = [trial_of(search, setting) for setting in settings(search)]
-    trials.check(planned, dataset)
+    all_trials = trials_of(search)
+    trials.check(all_trials, dataset)
     (svm,) = baselines.svm_scores(dataset, [search.data.split])
     rows: list[dict[str, Any]] = []
-    for trial in trials.train_each(planned, dataset, past_divergence=True):
+    for trial in trials.train_each(all_trials, dataset, past_divergence=True):
         rows.append(row_of(trial, dataset))
         write(search, rows, svm['accuracy'])
     print(document(search, rows, svm['accuracy']))
     status(f'wrote {os.path.join(search.out, "results.md")}')
+
+
+def trials_of(search: Search) -> list[Trial]:
+    """One trial per setting, in order."""
+    return [trial_of(search, setting) for setting in settings(search)]
 
 
 def settings(search: Search) -> list[Setting]:

@@ -23,3 +23,8 @@ def spread(values: Iterable[float], sign: str = '') -> str:
     """
     x = 100 * np.asarray(list(values))
     return f'{x.mean():{sign}.1f} ± {x.std(ddof=1):.1f}' if len(x) > 1 else f'{x[0]:{sign}.1f}'
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: `1 device`, `2 devices`."""
+    return f'{count} {noun}{"" if count == 1 else "s"}'

@@ -63,7 +63,7 @@ def split_of(protocol: str, iteration: int, dataset: Dataset) -> str:
 
 
 def check(trials: Sequence[Trial], dataset: Dataset) -> None:
-    """Finds out, before the first trial starts, whether the last one can.
+    """Checks every trial before the first one starts.
 
     Raises:
       UserError: a trial does not suit the dataset or the number of devices.

@@ -37,7 +37,7 @@ class Best(NamedTuple):
     """The best checkpoint of a run, restored for use.
 
     Attributes:
-      classifier: its structure counts, not its weights.
+      classifier: only its structure is used.
       state: (params, stats), the weights.
       meta: what the checkpoint records about its run.
       step: the training step after which it was saved.
@@ -171,5 +171,5 @@ def _abstract(tree: Any, mesh: Mesh) -> Any:
 
 
 def _rank(validation: dict[str, float]) -> float:
-    """The loss: on a hundred clips, the best accuracy among fifty epochs is half luck."""
+    """Ranks by validation loss; on a hundred clips the best of fifty accuracies is largely luck."""
     return -validation['loss']

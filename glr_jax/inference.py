@@ -1,4 +1,4 @@
-"""From clips of any length to probabilities: each segment decides, a clip is their mean."""
+"""Clips of any length to probabilities: a clip's probabilities are the mean over its segments."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator

@@ -27,8 +27,8 @@ class Prediction:
 
 
 if __name__ == '__main__':  # before JAX is imported, which takes seconds
-    cli.check_command_line(Prediction, USAGE)
     startup.restart_with_huge_pages()
+    cli.check_command_line(Prediction, USAGE)
 
 import csv
 import json
@@ -66,8 +66,8 @@ def main(argv: list[str]) -> None:
     classifier, state, meta, _ = restore(choice.workdir)
     if not meta.from_audio:
         raise UserError(
-            f'{choice.workdir} was trained on ready-made spectrograms, so it is not known how to '
-            'make them from audio; train on audio (--source=folder) to tag audio'
+            f'{choice.workdir} was trained on ready-made spectrograms, so it cannot tag audio; '
+            'train on a dataset made from audio files'
         )
     failed: list[str] = []
     tagged = tag(

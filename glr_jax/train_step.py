@@ -76,7 +76,7 @@ def make_train_step(
     """One step on one device: the gradient of its part, the mean over devices, the update.
 
     Args:
-      classifier: its structure counts, not its weights.
+      classifier: only its structure is used.
       optimizer: turns the mean gradient into the update.
       seed: of dropout.
       accumulate: micro-batches that the device's part is divided into. They are computed one after

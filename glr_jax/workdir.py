@@ -43,11 +43,12 @@ def claim(config: Config, devices: int | None = None) -> None:
         before = json.load(file).get('normalised_together')  # older runs lack it
     if clips and before and clips != before:
         product = config.train.batch_size // before
+        per_device = config.model.norm == 'batch'
         raise UserError(
             f'{config.workdir} holds a run with batch normalisation over {before} clips at a time, '
-            f'but here it would be over {clips}; resume it '
-            + ('where devices times ' if config.model.norm == 'batch' else 'where ')
-            + f'--train.accumulate is {product}'
+            f'but here it would be over {clips}; resume with '
+            + ('devices × --train.accumulate = ' if per_device else '--train.accumulate=')
+            + f'{product}'
         )
 
 

@@ -110,7 +110,7 @@ def test_local_passes_sigterm_on_and_the_same_command_resumes(
     output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert 'resuming at step' in errors
-    assert '2 cpu device(s)' in errors
+    assert '2 cpu devices' in errors
     assert 'accuracy' in output
     assert json.loads((tmp_path / 'run' / 'report' / 'metrics.json').read_text())['num_clips'] == 3
 

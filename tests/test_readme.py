@@ -309,6 +309,23 @@ def test_flags_in_the_text_exist(capsys: pytest.CaptureFixture[str]) -> None:
         assert named <= known, path
 
 
+FLAGFILES = sorted((ROOT / 'experiments').glob('*.flags'))
+SCORE = re.compile(r'\d+\.\d+ ± \d+\.\d+|\d+\.\d+(?=(?: %)? on )')
+
+
+@pytest.mark.parametrize('path', FLAGFILES, ids=lambda path: path.name)
+def test_scores_in_a_flagfile_are_in_the_results(path: Path) -> None:
+    header = ' '.join(re.findall(r'^# *(.*)$', path.read_text(), re.M))
+    results = (ROOT / 'experiments' / 'RESULTS.md').read_text()
+    for score in SCORE.findall(header):
+        assert re.search(rf'(?<![\d.]){re.escape(score)}(?![\d.])', results), score
+
+
+def test_the_flagfiles_of_the_paper_have_scores() -> None:
+    for name in ('gtzan', 'cnn', 'rnn', 'cnn_rnn', 'fma', 'demo'):
+        assert SCORE.search((ROOT / 'experiments' / f'{name}.flags').read_text()), name
+
+
 def test_no_sentence_is_in_two_readmes() -> None:
     sentences: Counter[str] = Counter()
     for path in READMES:

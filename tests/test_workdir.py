@@ -47,10 +47,10 @@ def test_a_run_may_resume_with_flags_that_do_not_change_results(flag: str, tmp_p
 @pytest.mark.parametrize(
     ('norm', 'devices', 'accumulate', 'remedy'),
     [
-        ('batch', 4, 1, 'over 4 clips .* over 2; .* devices times --train.accumulate is 2$'),
-        ('batch', 2, 2, 'over 4 clips .* over 2; .* devices times --train.accumulate is 2$'),
+        ('batch', 4, 1, 'over 4 clips .* over 2; resume with devices × --train.accumulate = 2$'),
+        ('batch', 2, 2, 'over 4 clips .* over 2; resume with devices × --train.accumulate = 2$'),
         ('batch', 1, 2, ''),
-        ('batch_sync', 1, 2, 'over 8 clips .* over 4; resume it where --train.accumulate is 1$'),
+        ('batch_sync', 1, 2, 'over 8 clips .* over 4; resume with --train.accumulate=1$'),
         ('batch_sync', 4, 1, ''),
         ('glr', 1, 4, ''),
         ('group', 8, 1, ''),

@@ -14,6 +14,7 @@ import jax
 from experiments import baselines, common, trials
 from experiments.batch_size import report, scaling
 from experiments.batch_size.scaling import Step
+from experiments.tables import counted
 from experiments.trials import Trial, split_of
 from glr_jax import cli, fields, storage
 from glr_jax.cli import status
@@ -86,9 +87,9 @@ def main(argv: list[str]) -> None:
     study = cli.parse(BatchSize, argv, USAGE)
     dataset = common.start(study, TAKEN, study.cpu_devices)
     check_devices(study)
-    planned = plan(study, dataset)
-    trials.check(planned, dataset)
-    measured = measure_steps(study, dataset, planned)
+    all_trials = trials_of(study, dataset)
+    trials.check(all_trials, dataset)
+    measured = measure_steps(study, dataset, all_trials)
     dependent = {step.norm for step in measured if step.deviation > INDEPENDENT}
     results: dict[str, Any] = {
         'dataset': dataset.folder,
@@ -99,11 +100,11 @@ def main(argv: list[str]) -> None:
         'floor': svm_accuracies(study, dataset),
         'steps': [step._asdict() for step in measured],
     }
-    unfinished = [trial for trial in planned if not trial.scores()]
-    for trial in trials.train_each(in_order(study, planned, dependent), dataset):
+    unfinished = [trial for trial in all_trials if not trial.scores()]
+    for trial in trials.train_each(in_order(study, all_trials, dependent), dataset):
         if trial in unfinished:
-            write(study.out, results | {'runs': finished(planned)})
-    results['runs'] = finished(planned)
+            write(study.out, results | {'runs': finished(all_trials)})
+    results['runs'] = finished(all_trials)
     write(study.out, results)
     print(report.tables(results))
     status(f'wrote {os.path.join(study.out, "report.md")}')
@@ -115,14 +116,14 @@ def check_devices(study: BatchSize) -> None:
     needed = study.train.batch_size // smallest
     if len(jax.devices()) < needed:
         raise UserError(
-            f'--per_device={smallest} takes {needed} devices, but there are '
-            f'{len(jax.devices())}; give --cpu_devices={needed} to simulate them'
+            f'--per_device={smallest} takes {needed} devices, more than the '
+            f'{len(jax.devices())} here; give --cpu_devices={needed} to simulate them'
         )
 
 
-def plan(study: BatchSize, dataset: Dataset) -> list[Trial]:
+def trials_of(study: BatchSize, dataset: Dataset) -> list[Trial]:
     """Every norm at every number of clips per device, in every iteration."""
-    planned = []
+    all_trials = []
     for iteration in study.iterations:
         split = split_of(study.protocol, iteration, dataset)
         for norm in study.norms:
@@ -134,18 +135,20 @@ def plan(study: BatchSize, dataset: Dataset) -> list[Trial]:
                     model=dataclasses.replace(study.model, norm=norm),
                     train=study.train,
                 )
-                name = f'{norm}, {size} clips per device, iteration {iteration}'
+                name = f'{norm}, {counted(size, "clip")} per device, iteration {iteration}'
                 varied = {'norm': norm, 'per_device': size, 'iteration': iteration}
-                planned.append(Trial(name, config, varied, study.train.batch_size // size))
-    return planned
+                all_trials.append(Trial(name, config, varied, study.train.batch_size // size))
+    return all_trials
 
 
-def in_order(study: BatchSize, planned: Sequence[Trial], dependent: Collection[str]) -> list[Trial]:
+def in_order(
+    study: BatchSize, all_trials: Sequence[Trial], dependent: Collection[str]
+) -> list[Trial]:
     """The necessary trials, iteration by iteration; then the others, norm by norm.
 
     Args:
       study: the flags.
-      planned: all trials.
+      all_trials: the study's trials, iteration by iteration.
       dependent: norms whose gradient depends on the number of devices.
     """
     largest = max(study.per_device)
@@ -154,23 +157,23 @@ def in_order(study: BatchSize, planned: Sequence[Trial], dependent: Collection[s
         study.norms.index(trial.varied['norm']),
         study.per_device.index(trial.varied['per_device']),
     )
-    others = [trial for trial in planned if not necessary(trial)]
-    return [trial for trial in planned if necessary(trial)] + sorted(others, key=place)
+    others = [trial for trial in all_trials if not necessary(trial)]
+    return [trial for trial in all_trials if necessary(trial)] + sorted(others, key=place)
 
 
-def measure_steps(study: BatchSize, dataset: Dataset, planned: Sequence[Trial]) -> list[Step]:
+def measure_steps(study: BatchSize, dataset: Dataset, all_trials: Sequence[Trial]) -> list[Step]:
     """The first step of every norm at every size; measured once and kept in `steps.json`."""
     path = os.path.join(study.out, 'steps.json')
     if os.path.exists(path):
         with open(path) as file:
             kept = [Step(**step) for step in json.load(file)]
         if {(step.norm, step.per_device) for step in kept} == {
-            (trial.varied['norm'], trial.varied['per_device']) for trial in planned
+            (trial.varied['norm'], trial.varied['per_device']) for trial in all_trials
         }:
             return kept
     configs = [
         trial.config
-        for trial in planned
+        for trial in all_trials
         if trial.varied['iteration'] == study.iterations[0]
         and trial.varied['per_device'] == study.per_device[0]
     ]
@@ -181,9 +184,9 @@ def measure_steps(study: BatchSize, dataset: Dataset, planned: Sequence[Trial]) 
     return measured
 
 
-def finished(planned: Sequence[Trial]) -> list[dict[str, Any]]:
+def finished(all_trials: Sequence[Trial]) -> list[dict[str, Any]]:
     """The rows of the trials that are finished so far."""
-    return [trial.varied | {'scores': scores} for trial in planned if (scores := trial.scores())]
+    return [trial.varied | {'scores': scores} for trial in all_trials if (scores := trial.scores())]
 
 
 def svm_accuracies(study: BatchSize, dataset: Dataset) -> list[float]:

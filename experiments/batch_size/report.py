@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.tables import markdown, spread
+from experiments.tables import counted, markdown, spread
 
 REFERENCE = 'glr'
 LOOKS = {  # Okabe and Ito's colours, which colour-blind people can tell apart; markers for print
@@ -39,9 +39,11 @@ def tables(results: dict[str, Any]) -> str:
     settings, batch = results['settings'], results['settings']['train']['batch_size']
     devices = [str(batch // size) for size in _sizes(results)]
     parts = [
-        f'{batch} clips per step, shared by {", ".join(devices)} devices; '
-        f'{settings["train"]["epochs"]} epochs, segments of {settings["data"]["frames"]} '
-        f'frames, {results["clips"]} clips; {results["hardware"]}.',
+        f'{counted(batch, "clip")} per step, shared by {", ".join(devices)} '
+        f'device{"" if devices == ["1"] else "s"}; '
+        f'{counted(settings["train"]["epochs"], "epoch")}, '
+        f'segments of {settings["data"]["frames"]} frames, {results["clips"]} clips; '
+        f'{results["hardware"]}.',
         '## Test accuracy in per cent, by clips per device',
         accuracy(results),
         f'Mean ± standard deviation over iterations (split and seed). {_stand_ins(results)}'

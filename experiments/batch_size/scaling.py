@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from experiments import hlo
+from experiments.tables import counted
 from experiments.timing import Workload, time_in_turns
 from glr_jax import train_step
 from glr_jax.cli import status
@@ -83,7 +84,7 @@ def measure(
     on_one_device: dict[NormName, np.ndarray] = {}
     found: dict[int, list[Step]] = {}
     for size in sorted({*sizes, batch_size}, reverse=True):
-        status(f'{size} clips per device: compiling and timing one step of each norm')
+        status(f'{counted(size, "clip")} per device: compiling and timing one step of each norm')
         mesh = parallel.make_mesh(jax.devices()[: batch_size // size])
         steps = {c.model.norm: compile_step(c, batch, statistics, mesh) for c in configs}
         counts = {norm: hlo.total(s.run.as_text(), hlo.exchanged) for norm, s in steps.items()}

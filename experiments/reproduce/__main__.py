@@ -79,9 +79,9 @@ def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(Reproduction, argv, USAGE)
     dataset = common.start(study, TAKEN, study.parallel.cpu_devices)
-    planned = plan(study, dataset)
-    trials.check(planned, dataset)
-    finished = list(trials.train_each(planned, dataset))
+    all_trials = trials_of(study, dataset)
+    trials.check(all_trials, dataset)
+    finished = list(trials.train_each(all_trials, dataset))
     results = collect(study, dataset, finished)
     with open(os.path.join(study.out, 'results.json'), 'w') as file:
         json.dump(results, file, indent=2)
@@ -92,14 +92,14 @@ def main(argv: list[str]) -> None:
     status(f'wrote {os.path.join(study.out, "report.md")}')
 
 
-def plan(study: Reproduction, dataset: Dataset) -> list[Trial]:
+def trials_of(study: Reproduction, dataset: Dataset) -> list[Trial]:
     """All trials, iteration by iteration, so that an interrupted study has whole iterations.
 
     Raises:
       UsageError: an unknown model, or flags that do not go together.
       UserError: the dataset has no such protocol.
     """
-    planned = []
+    all_trials = []
     for iteration in study.iterations:
         split = split_of(study.protocol, iteration, dataset)
         for model in study.models:
@@ -117,8 +117,8 @@ def plan(study: Reproduction, dataset: Dataset) -> list[Trial]:
                 'norm': config.model.norm,
                 'iteration': iteration,
             }
-            planned.append(Trial(f'{model}, iteration {iteration}', config, varied))
-    return planned
+            all_trials.append(Trial(f'{model}, iteration {iteration}', config, varied))
+    return all_trials
 
 
 def architecture(model: str) -> dict[str, Any]:

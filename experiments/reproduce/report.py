@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments import paper
-from experiments.tables import markdown, spread
+from experiments.tables import counted, markdown, spread
 
 # In the place of a model's name: SVMs on levels, and on all statistics.
 SVM, STRONG_SVM = SVMS = ('svm', 'svm_statistics')
@@ -23,7 +23,8 @@ def document(results: dict[str, Any], figures: Sequence[tuple[str, str]]) -> str
     protocol = results['protocol']
     claims = name if protocol == 'random' else None  # the paper has no other protocol
     intro = (
-        f'{results["clips"]} clips, {len(results["labels"])} labels, {results["epochs"]} epochs; '
+        f'{results["clips"]} clips, {len(results["labels"])} labels, '
+        f'{counted(results["epochs"], "epoch")}; '
         f'{results["hardware"]}; {sum(results["seconds"].values()) / 60:.0f} minutes of training. '
         'Accuracies are in per cent, on the test clips of each iteration.'
     )

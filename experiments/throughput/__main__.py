@@ -32,9 +32,9 @@ With --data.dir, also of the input alone: batches that the host reads and sends 
 batches that the device cuts from clips in its memory (resident).
 
 The limit is the machine's own rate: for the models, at a matmul of 2048 x 2048 in --model.dtype;
-for the input, at copying memory. It counts direct convolution, so an algorithm with fewer
-multiplications may exceed 100 %. All workloads of a model are timed in turns of a quarter of a
-second, warmed up, and the median counts, so that ratios hold on a busy machine too.
+for the input, at copying memory. FLOPs are counted for direct convolution, so Winograd's
+algorithm may exceed 100 %. All workloads of a model are timed in turns of a quarter of a second,
+warmed up, and the median is reported, so that ratios hold on a busy machine too.
 """
 TAKEN = {'model.conv': '--1d.batch_size=0 or --2d.batch_size=0'}
 
@@ -85,9 +85,9 @@ class Throughput:
         if not self.one.batch_size and not self.two.batch_size:
             raise UsageError('--1d.batch_size=0 and --2d.batch_size=0 leave nothing to time')
         if self.one.batch_size:
-            common.check_frames('1d.frames', self.one.frames, model)
+            model.check_frames(self.one.frames, '1d.frames')
         if self.two.batch_size:
-            common.check_frames('2d.frames', self.two.frames, model)
+            model.check_frames(self.two.frames, '2d.frames')
             dataclasses.replace(model, conv='2d').check_bands(self.n_mels)
 
 

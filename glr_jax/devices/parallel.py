@@ -21,7 +21,7 @@ AXIS = 'data'
 
 
 def set_cpu_devices(count: int) -> None:
-    """Makes JAX simulate so many devices on the CPU (0: leaves it alone); before JAX is used."""
+    """Simulates `count` CPU devices (0: no change); to be called before JAX is used."""
     if count:
         jax.config.update('jax_platforms', 'cpu')
         jax.config.update('jax_num_cpu_devices', count)
@@ -44,7 +44,8 @@ def process_slice(batch_size: int, mesh: Mesh, accumulate: int = 1) -> slice:
     if batch_size % parts:
         micro = f' with {accumulate} micro-batches each (--train.accumulate)'
         raise UserError(
-            f'--train.batch_size={batch_size} cannot be divided among {mesh.size} devices'
+            f'--train.batch_size={batch_size} cannot be divided among {mesh.size} '
+            f'device{"s" if mesh.size > 1 else ""}'
             f'{micro if accumulate > 1 else ""}; give a multiple of {parts}'
         )
     size = batch_size // jax.process_count()

@@ -74,8 +74,9 @@ def _join(config: ParallelConfig) -> None:
 
 def _give_up(config: ParallelConfig) -> None:
     cli.status(
-        f'--parallel.coordinator={config.coordinator}: not all processes connected within '
-        f'--parallel.timeout={config.timeout} s; check that all were started and what they print'
+        f'glr_jax.train: --parallel.coordinator={config.coordinator}: not all processes connected '
+        f'within --parallel.timeout={config.timeout} s; check that all were started, and read '
+        'their output'
     )
     os._exit(1)  # the main thread is blocked inside JAX
 
