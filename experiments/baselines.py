@@ -6,7 +6,6 @@
 import concurrent.futures
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,11 +18,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from experiments import common
 from glr_jax import cli, metrics
 from glr_jax.cli import status
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.mel import decode
-from glr_jax.fields import option, section
+from glr_jax.fields import check_fields, option, section
 from glr_jax.nn.statistics import WINDOW, statistics
 
 USAGE = """
@@ -63,6 +63,10 @@ class BaselineData:
         ('random-1', 'random-2', 'random-3'), 'which splits: columns of splits.csv'
     )
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+        common.check_distinct(self, 'split')
+
 
 @dataclasses.dataclass(frozen=True)
 class Baselines:
@@ -76,6 +80,7 @@ def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(Baselines, argv, USAGE)
     cli.need(study, 'data.dir')
+    common.make_folder_of(study.out)
     dataset = open_dataset(study.data.dir)
     splits = study.data.split
     for split in splits:
@@ -95,7 +100,6 @@ def main(argv: list[str]) -> None:
         print(f'{PRINTED.get(name, name):16}{cells}{np.mean(accuracies):10.3f}', flush=True)
         results[name] = scores
     if study.out:
-        os.makedirs(os.path.dirname(os.path.abspath(study.out)), exist_ok=True)
         with open(study.out, 'w') as file:
             json.dump(results, file, indent=2)
         status(f'wrote {study.out}')

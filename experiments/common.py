@@ -7,9 +7,11 @@ from typing import Any
 import jax
 
 from experiments.tables import counted
-from glr_jax import cli
+from glr_jax import cli, storage
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, startup
+from glr_jax.errors import FieldError, UsageError, UserError
+from glr_jax.fields import text_of
 
 
 def start(study: Any, taken: dict[str, str], cpu_devices: int) -> Dataset:
@@ -21,14 +23,67 @@ def start(study: Any, taken: dict[str, str], cpu_devices: int) -> Dataset:
       cpu_devices: how many devices to simulate on the CPU; 0: none.
 
     Raises:
-      UsageError: a required flag is missing, or a flag in `taken` was given.
+      UsageError: a required flag is missing, a flag in `taken` was given, or `out` is not a folder.
       UserError: the dataset cannot be opened.
     """
     cli.need(study, 'data.dir', 'out')
     cli.refuse(study, taken)
+    check_folder(study.out)
     parallel.set_cpu_devices(cpu_devices)
     startup.enable_compilation_cache()
     return open_dataset(study.data.dir)
+
+
+def check_folder(out: str) -> None:
+    """Checks, before a study starts, that its folder can be written.
+
+    Args:
+      out: the value of `--out`; the folder need not exist.
+
+    Raises:
+      UserError: `out` is an address, or it or a folder above it is a file or is read-only.
+    """
+    storage.check_local(out, '--out')
+    _check_can_create(os.path.abspath(out), out)
+
+
+def make_folder_of(out: str) -> None:
+    """Creates the folder of a JSON file before anything is measured.
+
+    Args:
+      out: the value of `--out`; '' = nothing will be written.
+
+    Raises:
+      UserError: `out` is an address or a folder, or cannot be written.
+    """
+    if not out:
+        return
+    if storage.is_remote(out):
+        raise UsageError(f'--out={out} must be a file on this machine, not an address')
+    if os.path.isdir(out):
+        raise UsageError(f'--out={out} is a folder; give the name of a JSON file')
+    folder = os.path.dirname(os.path.abspath(out))
+    _check_can_create(folder, out)
+    os.makedirs(folder, exist_ok=True)
+    if os.path.exists(out) and not os.access(out, os.W_OK):
+        raise UserError(f'--out={out}: no permission to write to it')
+
+
+def check_distinct(config: Any, *names: str) -> None:
+    """Checks that lists of trials have no value twice, which would make a false spread.
+
+    Args:
+      config: the flags of a study.
+      names: its fields that are such lists.
+
+    Raises:
+      FieldError: a value occurs twice.
+    """
+    for name in names:
+        values = getattr(config, name)
+        for place, value in enumerate(values):
+            if value in values[:place]:
+                raise FieldError(name, text_of(values), f'repeats {value}')
 
 
 def hardware() -> dict[str, Any]:
@@ -55,3 +110,13 @@ def in_words(machine: dict[str, Any]) -> str:
         f'{counted(count, f"{kind} device")}, {counted(machine["cores"], "CPU core")}, '
         f'jax {machine["jax"]}, Python {machine["python"]}'
     )
+
+
+def _check_can_create(folder: str, out: str) -> None:
+    """Raises `UserError`, naming `--out`, unless the folder exists or can be created."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        raise UsageError(f'--out={out}: {folder} is not a folder')
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f'--out={out}: no permission to write to {folder}')

@@ -58,6 +58,9 @@ class Preparation:
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(Preparation, argv, USAGE)
+    from experiments import common  # imports JAX, which would count as memory of the workers
+
+    common.make_folder_of(study.out)
     workers = study.num_workers or usable_cores()
     with tempfile.TemporaryDirectory() as folder:
         status(f'making {study.clips} mp3 files')

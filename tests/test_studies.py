@@ -2,11 +2,15 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from experiments import common, gaps
+from experiments import baselines, common, gaps, preparation, search
+from experiments.batch_size import __main__ as batch_size
+from experiments.reproduce import __main__ as reproduce
 from experiments.tables import markdown, spread
+from experiments.throughput import __main__ as throughput
 from experiments.timing import time_in_turns
 from glr_jax import cli
 from glr_jax.config import NormName
@@ -66,3 +70,62 @@ def test_a_folder_without_a_trace_is_named(tmp_path: Path) -> None:
         gaps.main(['gaps', str(tmp_path)])
     with pytest.raises(UsageError, match='WORKDIR/profile'):
         gaps.main(['gaps'])
+
+
+def test_a_study_names_an_out_that_cannot_be_its_folder(tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    for out in (tmp_path / 'file', tmp_path / 'file' / 'below'):
+        with pytest.raises(UsageError, match=f'--out={out}: {tmp_path}/file is not a folder'):
+            common.check_folder(str(out))
+    with pytest.raises(UsageError, match='--out=gs://bucket/x: this must be a local folder'):
+        common.check_folder('gs://bucket/x')
+    common.check_folder(str(tmp_path / 'a' / 'b'))
+    assert not (tmp_path / 'a').exists()
+
+
+@pytest.mark.parametrize(
+    ('study', 'flags'),
+    [(reproduce, []), (search, []), (batch_size, ['--cpu_devices=0'])],
+)
+def test_a_study_checks_out_before_it_opens_the_dataset(
+    study: Any, flags: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / 'file').touch()
+    with pytest.raises(UsageError, match=f'--out={tmp_path}/file'):
+        study.main(['x', '--data.dir=nowhere', f'--out={tmp_path}/file', *flags])
+
+
+def test_the_folder_of_a_json_file_is_created_or_the_flag_is_named(tmp_path: Path) -> None:
+    common.make_folder_of('')
+    common.make_folder_of(str(tmp_path / 'new' / 'x.json'))
+    assert (tmp_path / 'new').is_dir()
+    (tmp_path / 'file').touch()
+    for out, words in {
+        str(tmp_path): 'is a folder; give the name of a JSON file',
+        f'{tmp_path}/file/x.json': f': {tmp_path}/file is not a folder',
+        'gs://bucket/x.json': 'must be a file on this machine',
+    }.items():
+        with pytest.raises(UsageError, match=f'--out={out} ?{words}'):
+            common.make_folder_of(out)
+
+
+@pytest.mark.parametrize('study', [preparation, baselines, throughput])
+def test_measurements_check_out_before_they_start(study: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f'--out={tmp_path} is a folder'):
+        study.main(['x', f'--out={tmp_path}', *(['--data.dir=x'] if study is baselines else [])])
+
+
+@pytest.mark.parametrize(
+    ('study', 'flag', 'repeated'),
+    [
+        (reproduce, '--iterations=1,1,1', 1),
+        (reproduce, '--models=proposed,cnn,proposed', 'proposed'),
+        (batch_size, '--norms=glr,glr', 'glr'),
+        (batch_size, '--per_device=8,1,8', 8),
+        (batch_size, '--iterations=2,2', 2),
+        (baselines, '--data.split=random-1,random-1', 'random-1'),
+    ],
+)
+def test_repeated_trials_are_refused(study: Any, flag: str, repeated: object) -> None:
+    with pytest.raises(UsageError, match=f'^{flag} repeats {repeated}$'):
+        study.main(['x', flag])

@@ -102,3 +102,13 @@ def test_the_peer_has_as_many_parameters(conv: str) -> None:
 def test_flags_that_leave_nothing_to_time_are_named(flag: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         throughput.main([*SMALL, '--n_mels=16', '--model.pool=4', flag])
+
+
+def test_a_wrong_split_is_found_before_anything_is_timed(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throughput, 'time_in_turns', None)
+    with pytest.raises(UserError, match='random-1'):
+        throughput.main([*SMALL, f'--data.dir={prepared}', '--data.split=x'])
+    with pytest.raises(UserError, match='nowhere'):
+        throughput.main([*SMALL, '--data.dir=nowhere'])

@@ -74,6 +74,7 @@ class BatchSize:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        common.check_distinct(self, 'norms', 'per_device', 'iterations')
         for size in self.per_device:
             if self.train.batch_size % size:
                 raise UsageError(

@@ -27,7 +27,7 @@ from glr_jax.config import (
 )
 from glr_jax.data.dataset import Dataset
 from glr_jax.errors import FieldError
-from glr_jax.fields import option, section
+from glr_jax.fields import check_fields, option, section
 
 USAGE = """
 usage: python -m experiments.reproduce --data.dir=FOLDER --out=DIR [--flag=value ...]
@@ -73,6 +73,10 @@ class Reproduction:
     model: ModelConfig = section(ModelConfig)
     train: TrainConfig = section(TrainConfig)
     parallel: LocalConfig = section(LocalConfig)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        common.check_distinct(self, 'models', 'iterations')
 
 
 def main(argv: list[str]) -> None:

@@ -5,7 +5,6 @@
 
 import dataclasses
 import json
-import os
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -18,7 +17,7 @@ from glr_jax import cli
 from glr_jax.cli import status
 from glr_jax.config import DataConfig, ModelConfig
 from glr_jax.data import batches, input_pipeline
-from glr_jax.data.dataset import open_dataset
+from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel
 from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import check_fields, option, section
@@ -124,19 +123,22 @@ def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(Throughput, argv, USAGE)
     cli.refuse(study, TAKEN)
+    common.make_folder_of(study.out)
+    dataset = open_dataset(study.data.dir) if study.data.dir else None
+    if dataset:
+        dataset.members(study.data.split, 'train')  # finds a wrong split before anything is timed
     rows, rates = [], {}
     sizes: dict[Literal['1d', '2d'], Size] = {'1d': study.one, '2d': study.two}
     for conv, size in sizes.items():
         if size.batch_size:
             rates[conv], rows_of_model = measure_model(study, conv, size)
             rows += rows_of_model
-    if study.data.dir:
-        rows += measure_input(study)
+    if dataset:
+        rows += measure_input(study, dataset)
     print(table(rows))
     for conv, rate in rates.items():
         print(f'{conv}: matmul {rate.gflop:.1f} GFLOP/s, copy {rate.gbyte:.1f} GB/s')
     if study.out:
-        os.makedirs(os.path.dirname(os.path.abspath(study.out)), exist_ok=True)
         with open(study.out, 'w') as file:
             measured = {'machine': common.hardware(), 'rows': [row._asdict() for row in rows]}
             measured |= {'rates': {name: rate._asdict() for name, rate in rates.items()}}
@@ -208,9 +210,8 @@ def peers(study: Throughput, config: ModelConfig, size: Size) -> dict[str, dict[
     return variants
 
 
-def measure_input(study: Throughput) -> list[Row]:
+def measure_input(study: Throughput, dataset: Dataset) -> list[Row]:
     """The rows of the input: eight batches on a device, prefetched and mixed as in training."""
-    dataset = open_dataset(study.data.dir)
     clips, frames = dataset.members(study.data.split, 'train'), study.data.frames
     size, count = study.one.batch_size or study.two.batch_size, 8
     mesh = parallel.make_mesh(jax.devices()[:1])
