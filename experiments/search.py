@@ -26,6 +26,7 @@ from glr_jax.config import (
     TrainConfig,
 )
 from glr_jax.data.dataset import Dataset
+from glr_jax.errors import UsageError
 from glr_jax.fields import option, section
 from glr_jax.nn import cost
 
@@ -133,21 +134,27 @@ def trial_of(search: Search, setting: Setting) -> Trial:
       UsageError: the setting does not suit the other flags.
     """
     name = '-'.join(f'{key}={value}' for key, value in setting.items())
-    config = Config(
-        workdir=os.path.join(search.out, name),
-        seed=search.seed,
-        data=search.data,
-        model=dataclasses.replace(
-            search.model,
-            kernels=(setting['kernels'],) * setting['layers'],
-            kernel_size=setting['kernel_size'],
-            hidden=setting['hidden'],
-        ),
-        train=dataclasses.replace(
-            search.train, epochs=setting['epochs'], learning_rate=setting['learning_rate']
-        ),
-        parallel=ParallelConfig(search.parallel.mapper, search.parallel.cpu_devices),
-    )
+    try:
+        config = Config(
+            workdir=os.path.join(search.out, name),
+            seed=search.seed,
+            data=search.data,
+            model=dataclasses.replace(
+                search.model,
+                kernels=(setting['kernels'],) * setting['layers'],
+                kernel_size=setting['kernel_size'],
+                hidden=setting['hidden'],
+            ),
+            train=dataclasses.replace(
+                search.train, epochs=setting['epochs'], learning_rate=setting['learning_rate']
+            ),
+            parallel=ParallelConfig(search.parallel.mapper, search.parallel.cpu_devices),
+        )
+    except UsageError as error:  # names the run's own flags
+        message = str(error)
+        for flag, instead in TAKEN.items():
+            message = message.replace(f'--{flag}', instead)
+        raise UsageError(message) from None
     return Trial(name, config, {'setting': setting})
 
 

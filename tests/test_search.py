@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from experiments import paper, search
+from glr_jax import cli
 from glr_jax.errors import UsageError
 
 SMALL = [
@@ -92,3 +93,23 @@ def test_a_setting_that_cannot_be_trained_is_found_before_the_first_trial(
     with pytest.raises(UsageError, match=words):
         search.main([*command, '--method=each', '--budget=99', *flags])
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('flags', 'remedy'),
+    [
+        (
+            ['--hidden=7', '--model.norm=group', '--method=each'],
+            r'not 7 \(.*--kernels .*--hidden\)',
+        ),
+        (
+            ['--model.pool=2,2', '--method=each'],
+            r'2 sizes for . convolutions \(--kernels and --layers\)',
+        ),
+    ],
+)
+def test_an_unsuitable_setting_names_the_flags_of_the_search(flags: list[str], remedy: str) -> None:
+    made = cli.parse(search.Search, ['search', *flags, '--budget=100'], '')
+    with pytest.raises(UsageError, match=remedy) as failure:
+        [search.trial_of(made, setting) for setting in search.settings(made)]
+    assert not {f'--{flag}' for flag in search.TAKEN if f'--{flag}' in str(failure.value)}
