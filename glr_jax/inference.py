@@ -1,7 +1,6 @@
 """Clips of any length to probabilities: a clip's probabilities are the mean over its segments."""
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from jax import Array
 from jaxtyping import Float, Int, Num
 
 from glr_jax.data.dataset import Dataset
-from glr_jax.data.segments import segments
+from glr_jax.data.segments import chunks, segments
 from glr_jax.devices import parallel, processes
 from glr_jax.nn.model import Classifier, partition
 
@@ -78,7 +77,7 @@ def decide(
     pairs = ((i, segment) for i, mel in enumerate(mels) for segment in segments(mel, frames))
     owners: list[int] = []
     outputs: list[np.ndarray] = []
-    for chunk in _chunks(pairs, batch_size):
+    for chunk in chunks(pairs, batch_size):
         numbers, parts = zip(*chunk, strict=True)
         batch = np.zeros((batch_size, *parts[0].shape), parts[0].dtype)
         batch[: len(parts)] = parts
@@ -116,9 +115,3 @@ def decide_members(
     rows = processes.gather(rows).swapaxes(0, 1).reshape(-1, len(dataset.labels))
     right_and_all = processes.gather(right_and_all).sum(0)
     return rows[: len(members)], float(right_and_all[0] / right_and_all[1])
-
-
-def _chunks(items: Iterable, size: int) -> Iterator[list]:
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk

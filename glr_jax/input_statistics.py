@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from glr_jax.data.dataset import Dataset, band_statistics
-from glr_jax.data.segments import segments
+from glr_jax.data.segments import chunks, segments
 from glr_jax.nn.model import Classifier
 
 MAX_CLIPS = 4096  # more would not change the statistics
@@ -31,15 +31,14 @@ def fit_input_statistics(
     if front is None:
         return
     chosen = clips[:: -(-len(clips) // MAX_CLIPS)]
-    parts = np.concatenate([segments(dataset.mel(clip), frames) for clip in chosen])
+    parts = (part for clip in chosen for part in segments(dataset.mel(clip), frames))
     spread = classifier.spread()
     raw = jax.jit(lambda mel: front.raw(mel.astype(jnp.float32), spread))
     count = 0
     sums: dict[str, np.ndarray] = {}
     squares: dict[str, np.ndarray] = {}
-    for start in range(0, len(parts), BATCH):
-        batch = parts[start : start + BATCH]
-        padded = np.concatenate([batch, np.repeat(batch[:1], BATCH - len(batch), axis=0)])
+    for batch in chunks(parts, BATCH):  # a batch at a time: all segments may exceed memory
+        padded = np.stack(batch + batch[:1] * (BATCH - len(batch)))
         for name, x in jax.device_get(raw(padded)).items():
             x = x[: len(batch)].reshape(-1, x.shape[-1]).astype(np.float64)
             sums[name] = sums.get(name, np.zeros(1)) + x.sum(0)

@@ -3,6 +3,8 @@
 Training takes one random crop per clip; evaluation takes segments that cover the clip.
 """
 
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -58,3 +60,10 @@ def lengthen(
     if len(mel) >= frames:
         return mel
     return np.pad(mel, ((0, frames - len(mel)), (0, 0)), mode='wrap')
+
+
+def chunks(items: Iterable, size: int) -> Iterator[list]:
+    """The items in lists of `size`; the last list may be shorter."""
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk

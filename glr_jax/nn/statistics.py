@@ -77,17 +77,17 @@ def covariance(x: Float[Array, 'batch frames features']) -> Float[Array, 'batch 
 
 def modulation(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch rates_bands']:
     """The magnitude spectrum over time of each band, averaged over windows, as log(1 + a)."""
-    windows = _windows(x, WINDOW, WINDOW // 2)
-    windows = windows - windows.mean(2, keepdims=True)
-    spectrum = jnp.fft.rfft(windows * _hann(WINDOW)[:, None], axis=2)[:, :, 1:]
+    parts = windows(x, WINDOW, WINDOW // 2)
+    parts = parts - parts.mean(2, keepdims=True)
+    spectrum = jnp.fft.rfft(parts * _hann(WINDOW)[:, None], axis=2)[:, :, 1:]
     power = jnp.log1p(_magnitude(spectrum.real, spectrum.imag)).mean(1)
     return jnp.einsum('brf,rk->bfk', power, _means(WINDOW // 2, _RATES)).reshape(len(x), -1)
 
 
 def texture(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch _']:
     """The 2-D magnitude spectrum of patches in three registers, averaged over time."""
-    windows = _windows(x, _PATCH, _PATCH // 2)
-    registers = [windows[..., low : low + _PATCH] for low in (0, _PATCH // 2, _PATCH)]
+    parts = windows(x, _PATCH, _PATCH // 2)
+    registers = [parts[..., low : low + _PATCH] for low in (0, _PATCH // 2, _PATCH)]
     patches = jnp.stack(registers, 2)
     patches = patches - patches.mean((3, 4), keepdims=True)
     power = jnp.log1p(_spectrum(patches)).mean(1)
@@ -127,7 +127,7 @@ def _magnitude(real: Float[Array, '*shape'], imaginary: Float[Array, '*shape']) 
     return jnp.sqrt(jnp.square(real) + jnp.square(imaginary) + 1e-8)
 
 
-def _windows(x: Float[Array, 'batch frames *rest'], size: int, hop: int) -> Array:
+def windows(x: Float[Array, 'batch frames *rest'], size: int, hop: int) -> Array:
     """[batch, windows, size, ...], as many as fit."""
     starts = range(0, x.shape[1] - size + 1, hop)
     return jnp.stack([x[:, start : start + size] for start in starts], 1)

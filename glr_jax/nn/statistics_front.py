@@ -7,7 +7,7 @@ from jax import Array
 from jaxtyping import Float
 
 from glr_jax.nn.norms import Norm
-from glr_jax.nn.statistics import GROUPS, statistics
+from glr_jax.nn.statistics import GROUPS, statistics, windows
 
 CLIP = 6.0  # standard deviations at which a standardised statistic is cut off
 SPREAD = 15.0  # the scale, near that of decibels, on which `statistics` sees every dataset
@@ -53,11 +53,10 @@ class StatisticsFront(nnx.Module):
           mel: stored spectrograms, on any scale.
           spread: deviation of their values, so that decibels and bytes give the same statistics.
         """
-        starts = range(0, mel.shape[1] - self.window + 1, self.hop)
-        windows = jnp.stack([mel[:, start : start + self.window] for start in starts], 1)
-        flat = windows.reshape(-1, *windows.shape[2:]) * (SPREAD / spread)
+        parts = windows(mel, self.window, self.hop)
+        flat = parts.reshape(-1, *parts.shape[2:]) * (SPREAD / spread)
         found = statistics(flat)
-        return {name: x.reshape(*windows.shape[:2], -1) for name, x in found.items()}
+        return {name: x.reshape(*parts.shape[:2], -1) for name, x in found.items()}
 
     def __call__(
         self, mel: Float[Array, 'batch time mels'], spread: Float[Array, '']
