@@ -24,13 +24,14 @@ from glr_jax.train_step import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
-    """What a checkpoint records about its run."""
+    """What a checkpoint records about its run; `seconds` is the training time until then."""
 
     config: Config
     labels: tuple[str, ...]
     front_end: FrontEnd
     from_audio: bool
     n_mels: int
+    seconds: float = 0.0
 
 
 class Best(NamedTuple):
