@@ -252,6 +252,10 @@ class Config:
         0, 'seed of weights, clip order, crops and dropout', minimum=0, maximum=2**31 - 1
     )
     profile: int = option(0, 'trace this many steps into the workdir', minimum=0)
+    baselines: bool = option(
+        True,
+        'after training, score an SVM on statistics and the majority class on the same test clips',
+    )
     data: DataConfig = section(DataConfig)
     model: ModelConfig = section(ModelConfig)
     train: TrainConfig = section(TrainConfig)
@@ -269,7 +273,7 @@ def differences(old: Config, new: Config, ignore: Collection[str] = WITHOUT_EFFE
     Args:
       old: a config.
       new: another.
-      ignore: fields that may differ; workdir, profile and `parallel` always may.
+      ignore: fields that may differ; workdir, profile, baselines and `parallel` always may.
     """
     before, after = to_dict(old), to_dict(new)
     changed = [
