@@ -1,4 +1,8 @@
-"""The report of a run: a table, `metrics.json`, `predictions.csv`, a page with figures."""
+"""The report of a run: a table, a page with figures, and files.
+
+The files are `metrics.json`, `predictions.csv` and `baselines.json`, the scores of classical
+classifiers on the same clips.
+"""
 
 import csv
 import json
@@ -8,7 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from glr_jax import storage
+from glr_jax import baselines, storage
+from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 
@@ -39,28 +44,83 @@ def headline(scores: dict[str, Any]) -> str:
     )
 
 
+def compared(floor: dict[str, Any]) -> str:
+    """The accuracy of the classical classifiers on the same clips, in one sentence."""
+    svm = floor['svm_statistics']
+    sample = ''
+    if svm['fitted_on'] < svm['train_clips']:
+        sample = f' (trained on {svm["fitted_on"]:,} of {svm["train_clips"]:,} clips)'
+    return (
+        f'on the same clips: SVM on statistics{sample} {svm["accuracy"]:.3f}, '
+        f'majority class {floor["majority"]["accuracy"]:.3f}'
+    )
+
+
 def read(workdir: str) -> dict[str, Any]:
     """The scores of a finished run; empty if it is not finished."""
-    path = os.path.join(workdir, 'report', 'metrics.json')
-    if not os.path.exists(path):
-        return {}
-    with open(path) as file:
-        return json.load(file)
+    return _read_json(os.path.join(workdir, 'report', 'metrics.json'))
+
+
+def read_floor(workdir: str, scores: dict[str, Any]) -> dict[str, Any]:
+    """The scores of the classical classifiers that a run's report has.
+
+    Args:
+      workdir: folder of the run.
+      scores: of the run.
+
+    Returns:
+      {classifier: scores}; empty if they were not computed, or on other clips than `scores`.
+    """
+    found = _read_json(os.path.join(workdir, 'report', 'baselines.json'))
+    same = all(found.get(name) == scores[name] for name in ('dataset', 'split', 'side'))
+    return found['scores'] if found and same else {}
+
+
+def add_floor(config: Config, dataset: Dataset, scores: dict[str, Any]) -> dict[str, Any]:
+    """Adds the scores of classical classifiers on the same clips to the report of a run.
+
+    They are computed once and kept in `baselines.json`.
+
+    Args:
+      config: of the finished run.
+      dataset: its clips.
+      scores: of the run.
+
+    Returns:
+      {'svm_statistics', 'majority': scores}.
+    """
+    found = read_floor(config.workdir, scores)
+    if found:
+        return found
+    status(
+        'scoring an SVM on statistics and the majority class on the same clips '
+        '(--baselines=false leaves them out)'
+    )
+    found = baselines.floor(dataset, config.data.split)
+    folder = os.path.join(config.workdir, 'report')
+    which = {name: scores[name] for name in ('dataset', 'split', 'side')}
+    _write_json(os.path.join(folder, 'baselines.json'), which | {'scores': found})
+    _write_page(folder, scores, config, os.path.join(config.workdir, 'metrics.jsonl'), found)
+    return found
 
 
 def write(folder: str, scores: dict[str, Any], config: Config, log: str) -> None:
     """Writes `metrics.json` and `index.html`; `log` is the run's `metrics.jsonl`."""
+    os.makedirs(folder, exist_ok=True)
+    _write_page(folder, scores, config, log, read_floor(config.workdir, scores))
+    _write_json(os.path.join(folder, 'metrics.json'), scores)
+
+
+def _write_page(
+    folder: str, scores: dict[str, Any], config: Config, log: str, floor: dict[str, Any]
+) -> None:
     from glr_jax.html_report import (
         page,  # matplotlib would take half a second of the start of every run
     )
 
-    os.makedirs(folder, exist_ok=True)
+    sentences = headline(scores) + (f'; {compared(floor)}' if floor else '')
     with open(os.path.join(folder, 'index.html'), 'w', encoding='utf-8') as file:
-        file.write(page(scores, headline(scores), config, _read_log(log)))
-    path = os.path.join(folder, 'metrics.json')
-    with storage.to_write(path) as partial, open(partial, 'w') as file:
-        json.dump(scores, file, indent=2)
-        file.write('\n')
+        file.write(page(scores, sentences, config, _read_log(log)))
 
 
 def write_predictions(
@@ -77,6 +137,19 @@ def write_predictions(
             label, decision = dataset.targets[clip], row.argmax()
             names = dataset.labels[label], dataset.labels[decision]
             writer.writerow([dataset.ids[clip], *names, *(f'{p:.4f}' for p in row)])
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    if not os.path.exists(path):
+        return {}
+    with open(path) as file:
+        return json.load(file)
+
+
+def _write_json(path: str, values: dict[str, Any]) -> None:
+    with storage.to_write(path) as partial, open(partial, 'w') as file:
+        json.dump(values, file, indent=2)
+        file.write('\n')
 
 
 def _read_log(path: str) -> list[dict[str, Any]]:
