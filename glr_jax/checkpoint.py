@@ -6,6 +6,7 @@ and `meta` (config, labels, front end), so that prediction needs nothing else.
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,10 @@ from glr_jax.errors import UserError
 from glr_jax.fields import from_dict, to_dict
 from glr_jax.nn.model import Classifier, make_classifier, partition
 from glr_jax.train_step import TrainState
+
+
+class NoCheckpointError(UserError):
+    """A workdir has no finished checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +47,14 @@ class Best(NamedTuple):
       state: (params, stats), the weights.
       meta: what the checkpoint records about its run.
       step: the training step after which it was saved.
+      workdir: of the run.
     """
 
     classifier: Classifier
     state: tuple[Any, Any]
     meta: Meta
     step: int
+    workdir: str
 
 
 def make_meta(config: Config, dataset: Dataset) -> Meta:
@@ -61,14 +68,57 @@ def check_dataset(dataset: Dataset, meta: Meta, workdir: str) -> None:
         raise UserError(
             f'{dataset.folder} has other labels or mel bands than {workdir} was trained on'
         )
-    now, then = to_dict(dataset.front_end), to_dict(meta.front_end)
-    changed = [name for name in then if now[name] != then[name]]
-    if changed:
-        flags = lambda values: ' '.join(f'--{name}={values[name]}' for name in changed)
+    now, then = _different_flags(dataset.front_end, meta.front_end)
+    if now != then:
         raise UserError(
-            f'{dataset.folder} was prepared with {flags(now)}, but {workdir} was trained on '
-            f'{flags(then)}; prepare it again with the latter'
+            f'{dataset.folder} was prepared with {now}, but {workdir} was trained on '
+            f'{then}; prepare it again with the latter'
         )
+
+
+def check_alike(runs: Sequence[Best]) -> None:
+    """Raises `UserError` if the labels or the front ends of some runs differ."""
+    for run in runs:
+        first, other = runs[0].meta, run.meta
+        pair = f'{runs[0].workdir} and {run.workdir} cannot be averaged'
+        if first.labels != other.labels:
+            raise UserError(f'{pair}: their labels differ')
+        if first.from_audio != other.from_audio:
+            raise UserError(f'{pair}: only one of them was trained on ready-made spectrograms')
+        if first.n_mels != other.n_mels:
+            raise UserError(f'{pair}: they have {first.n_mels} and {other.n_mels} mel bands')
+        one, two = _different_flags(first.front_end, other.front_end)
+        if one != two:
+            raise UserError(f'{pair}: their datasets were prepared with {one} and {two}')
+
+
+def _different_flags(one: FrontEnd, other: FrontEnd) -> tuple[str, str]:
+    """The flags of two front ends where they differ; two empty texts if they are equal."""
+    a, b = to_dict(one), to_dict(other)
+    changed = [name for name in b if a[name] != b[name]]
+    flags = lambda values: ' '.join(f'--{name}={values[name]}' for name in changed)
+    return flags(a), flags(b)
+
+
+def find_runs(folder: str) -> list[str]:
+    """The workdirs that a folder stands for: itself if it is one, else all those below it.
+
+    They are sorted; folders whose name begins with a dot are skipped. The runs may be symbolic
+    links, so that a folder of links can name a selection.
+    """
+    if _is_workdir(folder):
+        return [folder]
+    found: list[str] = []
+    for parent, folders, _ in os.walk(folder):
+        paths = {name: os.path.join(parent, name) for name in folders if name[0] != '.'}
+        runs = {name for name, path in paths.items() if _is_workdir(path)}
+        found += [paths[name] for name in runs]
+        folders[:] = [name for name in paths if name not in runs]
+    return sorted(found)
+
+
+def _is_workdir(folder: str) -> bool:
+    return any(os.path.exists(os.path.join(folder, x)) for x in ('config.json', 'checkpoints'))
 
 
 def open_manager(workdir: str, read_only: bool = False) -> ocp.CheckpointManager:
@@ -136,15 +186,17 @@ def restore_best(workdir: str, mesh: Mesh) -> Best:
     """Restores the best checkpoint of a workdir onto the devices of a mesh.
 
     Raises:
-      UserError: the workdir holds no run, or no finished checkpoint.
+      NoCheckpointError: the workdir holds no run, or no finished checkpoint.
     """
     if not os.path.isdir(os.path.join(workdir, 'checkpoints')):
-        raise UserError(f'{workdir} holds no checkpoints; train first: python -m glr_jax.train')
+        raise NoCheckpointError(
+            f'{workdir} holds no checkpoints; train first: python -m glr_jax.train'
+        )
     with open_manager(workdir, read_only=True) as manager:
         step = manager.best_step()
         step = manager.latest_step() if step is None else step
         if step is None:
-            raise UserError(f'{workdir} holds no finished checkpoint yet')
+            raise NoCheckpointError(f'{workdir} holds no finished checkpoint yet')
         meta = read_meta(manager, step)
         classifier = make_classifier(
             meta.config.model, n_mels=meta.n_mels, num_labels=len(meta.labels), seed=0
@@ -152,7 +204,7 @@ def restore_best(workdir: str, mesh: Mesh) -> Best:
         _, params, stats = partition(classifier)
         like = _abstract({'params': params, 'stats': stats}, mesh)
         saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(like)))
-    return Best(classifier, (saved.model['params'], saved.model['stats']), meta, step)
+    return Best(classifier, (saved.model['params'], saved.model['stats']), meta, step, workdir)
 
 
 def _model(state: TrainState) -> dict[str, Any]:

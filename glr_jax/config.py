@@ -42,6 +42,13 @@ class DataConfig:
         'keep the training clips in device memory, or read them during training; '
         'auto = keep them if they fit',
     )
+    test_crops: int = option(
+        1,
+        'in evaluation and prediction, average over this many times as many segments per clip, '
+        'which then overlap',
+        1,
+        maximum=1000,
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,4 +1,4 @@
-"""Scores a run's best checkpoint: `python -m glr_jax.evaluate --workdir=runs/demo`."""
+"""Scores the best checkpoint of a run or of a folder of runs: `python -m glr_jax.evaluate`."""
 
 import dataclasses
 
@@ -10,8 +10,8 @@ USAGE = """
 usage: python -m glr_jax.evaluate --workdir=DIR [--data.split=SPLIT] [--data.dir=FOLDER]
 
 Scores the best checkpoint on the test clips, each of them exactly once. Prints a table and writes
-report/metrics.json, predictions.csv and index.html into the workdir; with a split other than the
-run's own, into report/SPLIT/.
+report/metrics.json, predictions.csv and index.html into the workdir; with data other than the
+run's own, into report/SPLIT/. If DIR is a folder of runs, their probabilities are averaged.
 """
 
 
@@ -21,13 +21,19 @@ class DataChoice:
 
     dir: str = option('', "dataset folder, if not the run's own")
     split: str = option('', "split, if not the run's own")
+    test_crops: int = option(
+        0,
+        "average over this many times as many segments per clip; 0 = the run's own setting",
+        0,
+        maximum=1000,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """The flags of this command."""
 
-    workdir: str = option('', 'folder of the run')
+    workdir: str = option('', 'folder of the run, or a folder of runs')
     data: DataChoice = section(DataChoice)
 
 
@@ -36,6 +42,7 @@ if __name__ == '__main__':  # before JAX is imported, which takes seconds
     cli.check_command_line(Evaluation, USAGE)
 
 import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -43,11 +50,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from glr_jax import checkpoint, inference, metrics, report
+from glr_jax.checkpoint import Best
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, processes
 from glr_jax.devices.processes import announce
-from glr_jax.errors import UserError
+from glr_jax.errors import UsageError, UserError
 
 
 def main(argv: list[str]) -> None:
@@ -55,96 +63,183 @@ def main(argv: list[str]) -> None:
     choice = cli.parse(Evaluation, argv, USAGE)
     cli.need(choice, 'workdir')
     startup.enable_compilation_cache()
-    best = restore(choice.workdir)
-    dataset = open_dataset(choice.data.dir or best.meta.config.data.dir)
-    split = choice.data.split or best.meta.config.data.split
-    print(report.table(report_best(choice.workdir, dataset, split, best)))
+    runs = restore(choice.workdir)
+    own = [run.meta.config.data for run in runs]
+    folder = choice.data.dir or _common('dir', [data.dir for data in own], choice.workdir)
+    split = choice.data.split or _common('split', [data.split for data in own], choice.workdir)
+    dataset = open_dataset(folder)
+    scores = report_best(choice.workdir, dataset, split, runs, choice.data.test_crops)
+    print(report.table(scores))
+    floor = report.read_floor(choice.workdir, scores)
+    if floor:
+        print(report.compared(floor))
 
 
-def restore(workdir: str) -> checkpoint.Best:
-    """The best checkpoint of a workdir, on this process's devices."""
-    return checkpoint.restore_best(workdir, parallel.make_mesh(jax.local_devices()))
+def restore(workdir: str) -> list[Best]:
+    """The best checkpoint of a workdir, or of each run below it, on this process's devices.
+
+    Raises:
+      UserError: there is no checkpoint, or the runs have other labels or front ends.
+    """
+    mesh = parallel.make_mesh(jax.local_devices())
+    workdirs = checkpoint.find_runs(workdir)
+    if workdirs in ([], [workdir]):
+        return [checkpoint.restore_best(workdir, mesh)]
+    runs = []
+    for run in workdirs:
+        try:
+            runs.append(checkpoint.restore_best(run, mesh))
+        except checkpoint.NoCheckpointError:
+            announce(f'{run} has no finished checkpoint and is left out')
+    if not runs:
+        raise UserError(f'no run below {workdir} has a finished checkpoint yet')
+    checkpoint.check_alike(runs)
+    return runs
+
+
+def predictor(run: Best, batch_size: int = 0, test_crops: int = 0) -> inference.Predictor:
+    """A run's network, ready to use on this process's devices.
+
+    Args:
+      run: its best checkpoint.
+      batch_size: segments per batch; 0: as many as clips per training step.
+      test_crops: as `--data.test_crops`; 0: the run's own.
+    """
+    config = run.meta.config
+    return inference.Predictor(
+        inference.on_local_devices(run.classifier)(run.state),
+        config.data.frames,
+        batch_size or config.train.batch_size,
+        test_crops or config.data.test_crops,
+    )
 
 
 def report_best(
-    workdir: str, dataset: Dataset, split: str, best: checkpoint.Best | None = None
+    workdir: str,
+    dataset: Dataset,
+    split: str,
+    runs: Sequence[Best] = (),
+    test_crops: int = 0,
 ) -> dict[str, Any]:
     """Scores the best checkpoint on the held-out side of a split, and writes the report.
 
+    The probabilities of several runs are averaged, clip by clip. Their accuracy on single segments
+    is the mean over the runs.
+
     Args:
-      workdir: folder of the run.
+      workdir: folder of the run, or of the runs.
       dataset: the clips.
       split: which of its splits.
-      best: the checkpoint, if it has been restored already.
+      runs: the checkpoints, if they have been restored already.
+      test_crops: as `--data.test_crops`; 0: each run's own.
 
     Raises:
-      UserError: the dataset has other labels or another front end than the run was trained on.
+      UserError: the dataset has other labels or another front end than a run was trained on.
     """
-    classifier, state, meta, step = best or restore(workdir)
-    checkpoint.check_dataset(dataset, meta, workdir)
+    runs = runs or restore(workdir)
+    for run in runs:
+        checkpoint.check_dataset(dataset, run.meta, run.workdir)
+    configs = [run.meta.config for run in runs]
     side = dataset.held_out(split)
+    clips = dataset.members(split, side)
+    if not len(clips):
+        raise UserError(f'--data.split={split} has no test and no validation clips')
+    leaked = trained_on(dataset, clips, configs)
+    _announce_optimism(split, side, leaked, len(clips), configs)
+    decided = [
+        inference.decide_clips(predictor(run, test_crops=test_crops), dataset, clips)
+        for run in runs
+    ]
+    probabilities = np.mean([each for each, _ in decided], 0)
+    scores = _scores(dataset, clips, probabilities) | {
+        'segment_accuracy': float(np.mean([accuracy for _, accuracy in decided])),
+        'split': split,
+        'side': side,
+        'trained_on': leaked,
+        'step': runs[0].step,
+        'dataset': dataset.folder,
+    }
+    if test_crops:
+        scores['test_crops'] = test_crops
+    config = configs[0]
+    if runs[0].workdir != workdir:  # a folder of runs
+        config = dataclasses.replace(config, workdir=workdir)
+        names = [os.path.relpath(run.workdir, workdir) for run in runs]
+        accuracies = [_scores(dataset, clips, each)['accuracy'] for each, _ in decided]
+        scores['step'] = [run.step for run in runs]
+        scores['runs'] = [
+            {'workdir': name, 'accuracy': accuracy}
+            for name, accuracy in zip(names, accuracies, strict=True)
+        ]
+        for name, accuracy in zip(names, accuracies, strict=True):
+            announce(f'{name}: accuracy {accuracy:.3f}')
+    if processes.is_first():
+        own = all(
+            (dataset.folder, split) == (each.data.dir, each.data.split)
+            and test_crops in (0, each.data.test_crops)
+            for each in configs
+        )
+        folder = os.path.join(workdir, 'report', '' if own else split)
+        report.write(folder, scores, config, log=os.path.join(workdir, 'metrics.jsonl'))
+        report.write_predictions(folder, dataset, clips, probabilities)
+        announce(f'report: {os.path.join(folder, "index.html")}')
+    return scores
+
+
+def _announce_optimism(
+    split: str, side: str, leaked: int, count: int, configs: Sequence[Config]
+) -> None:
     if side != 'test':
         announce(
             f'{split} has no test clips; the report is on the validation clips, '
             'so the scores are optimistic'
         )
-    members = dataset.members(split, side)
-    if not len(members):
-        raise UserError(f'--data.split={split} has no test and no validation clips')
-    leaked = trained_on(dataset, members, meta.config)
     if leaked:
+        names = ', '.join(dict.fromkeys(config.data.split for config in configs))
         announce(
-            f'{leaked} of these {len(members)} clips were trained on under '
-            f'{meta.config.data.split}: the scores are optimistic'
+            f'{leaked} of these {count} clips were trained on under {names}: '
+            'the scores are optimistic'
         )
-    apply = inference.on_local_devices(classifier)(state)
-    probabilities, segment_accuracy = inference.decide_members(
-        apply,
-        dataset,
-        members,
-        frames=meta.config.data.frames,
-        batch_size=meta.config.train.batch_size,
-    )
-    scores = _scores(dataset, members, probabilities) | {
-        'segment_accuracy': segment_accuracy,
-        'split': split,
-        'side': side,
-        'trained_on': leaked,
-        'step': step,
-        'dataset': dataset.folder,
-    }
-    if processes.is_first():
-        own = (dataset.folder, split) == (meta.config.data.dir, meta.config.data.split)
-        folder = os.path.join(workdir, 'report', '' if own else split)
-        report.write(folder, scores, meta.config, log=os.path.join(workdir, 'metrics.jsonl'))
-        report.write_predictions(folder, dataset, members, probabilities)
-        announce(f'report: {os.path.join(folder, "index.html")}')
-    return scores
 
 
-def trained_on(dataset: Dataset, members: Int[np.ndarray, ' clips'], run: Config) -> int:
-    """How many of these clips a run was trained on, as far as its split is known here."""
-    if dataset.folder != run.data.dir or run.data.split not in dataset.splits:
-        return 0
-    return len(np.intersect1d(members, dataset.members(run.data.split, 'train')))
+def trained_on(
+    dataset: Dataset, clips: Int[np.ndarray, ' clips'], configs: Iterable[Config]
+) -> int:
+    """How many of these clips any run was trained on, as far as its split is known here."""
+    trained = [
+        dataset.members(config.data.split, 'train')
+        for config in configs
+        if dataset.folder == config.data.dir and config.data.split in dataset.splits
+    ]
+    return int(np.isin(clips, np.concatenate(trained)).sum()) if trained else 0
 
 
 def score(
-    apply: inference.Apply, dataset: Dataset, members: Int[np.ndarray, ' clips'], run: Config
+    apply: inference.Apply, dataset: Dataset, clips: Int[np.ndarray, ' clips'], run: Config
 ) -> dict[str, Any]:
     """Scores of some clips with the weights of `apply`."""
-    probabilities, _ = inference.decide_members(
-        apply, dataset, members, frames=run.data.frames, batch_size=run.train.batch_size
-    )
-    return _scores(dataset, members, probabilities)
+    cut = run.data.frames, run.train.batch_size, run.data.test_crops
+    probabilities, _ = inference.decide_clips(inference.Predictor(apply, *cut), dataset, clips)
+    return _scores(dataset, clips, probabilities)
+
+
+def _common(name: str, values: list[str], workdir: str) -> str:
+    """The value of a data flag that all runs have in common."""
+    distinct = list(dict.fromkeys(values))
+    if len(distinct) > 1:
+        raise UsageError(
+            f'the runs below {workdir} have several values of --data.{name}: '
+            f'{", ".join(distinct)}; choose one'
+        )
+    return distinct[0]
 
 
 def _scores(
     dataset: Dataset,
-    members: Int[np.ndarray, ' clips'],
+    clips: Int[np.ndarray, ' clips'],
     probabilities: Float[np.ndarray, 'clips labels'],
 ) -> dict[str, Any]:
-    targets = dataset.targets[members]
+    targets = dataset.targets[clips]
     scores = metrics.scores(targets, probabilities.argmax(1), dataset.labels)
     return scores | {'loss': metrics.cross_entropy(targets, probabilities)}
 

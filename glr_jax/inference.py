@@ -19,6 +19,22 @@ ModelState = tuple[nnx.State, nnx.State]  # params, stats
 Apply = Callable[[Num[np.ndarray, 'segments frames mels']], Float[np.ndarray, 'segments labels']]
 
 
+class Predictor(NamedTuple):
+    """A trained network and how it cuts clips.
+
+    Attributes:
+      apply: segments to probabilities.
+      frames: per segment.
+      batch_size: segments per batch, rounded up to a multiple of the local devices.
+      test_crops: how many times as many segments to cut; see `segments`.
+    """
+
+    apply: Apply
+    frames: int
+    batch_size: int
+    test_crops: int = 1
+
+
 class Decisions(NamedTuple):
     """Probabilities of clips and of their segments.
 
@@ -56,25 +72,20 @@ def on_local_devices(classifier: Classifier) -> Callable[[ModelState], Apply]:
     return lambda state: lambda mel: np.asarray(program(state, parallel.shard_batch(mel, mesh)))
 
 
-def decide(
-    apply: Apply,
-    mels: Iterable[Num[np.ndarray, '_ mels']],
-    *,
-    frames: int,
-    batch_size: int,
-) -> Decisions:
+def decide(predictor: Predictor, mels: Iterable[Num[np.ndarray, '_ mels']]) -> Decisions:
     """Probabilities of clips, read one by one and computed in full batches.
 
     The last batch is padded and the padding dropped, so every clip counts exactly once.
 
     Args:
-      apply: segments to probabilities.
+      predictor: the network.
       mels: stored spectrograms of any length, at least one.
-      frames: per segment.
-      batch_size: segments per batch, rounded up to a multiple of the local devices.
     """
+    apply, frames, batch_size, test_crops = predictor
     batch_size += -batch_size % jax.local_device_count()
-    pairs = ((i, segment) for i, mel in enumerate(mels) for segment in segments(mel, frames))
+    pairs = (
+        (i, segment) for i, mel in enumerate(mels) for segment in segments(mel, frames, test_crops)
+    )
     owners: list[int] = []
     outputs: list[np.ndarray] = []
     for chunk in chunks(pairs, batch_size):
@@ -89,29 +100,24 @@ def decide(
     return Decisions(sums / np.bincount(owner)[:, None], probabilities, owner)
 
 
-def decide_members(
-    apply: Apply,
-    dataset: Dataset,
-    members: Int[np.ndarray, ' clips'],
-    *,
-    frames: int,
-    batch_size: int,
+def decide_clips(
+    predictor: Predictor, dataset: Dataset, clips: Int[np.ndarray, ' clips']
 ) -> tuple[Float[np.ndarray, 'clips labels'], float]:
     """Probabilities of clips of a dataset, shared out to the processes.
 
     Returns:
-      Probabilities in the order of `members`, and the accuracy of single segments.
+      Probabilities in the order of `clips`, and the accuracy of single segments.
     """
     count, process = jax.process_count(), jax.process_index()
-    mine = members[process::count]
-    rows = np.zeros((-(-len(members) // count), len(dataset.labels)))
+    mine = clips[process::count]
+    rows = np.zeros((-(-len(clips) // count), len(dataset.labels)))
     right_and_all = np.zeros(2)
     if len(mine):
         mels = (dataset.mel(clip) for clip in mine)
-        decisions = decide(apply, mels, frames=frames, batch_size=batch_size)
+        decisions = decide(predictor, mels)
         rows[: len(mine)] = decisions.clips
         right = decisions.segments.argmax(1) == dataset.targets[mine][decisions.owner]
         right_and_all[:] = right.sum(), right.size
     rows = processes.gather(rows).swapaxes(0, 1).reshape(-1, len(dataset.labels))
     right_and_all = processes.gather(right_and_all).sum(0)
-    return rows[: len(members)], float(right_and_all[0] / right_and_all[1])
+    return rows[: len(clips)], float(right_and_all[0] / right_and_all[1])

@@ -5,25 +5,39 @@ from typing import Literal
 
 from glr_jax import cli
 from glr_jax.devices import startup
-from glr_jax.fields import option
+from glr_jax.fields import option, section
 
 USAGE = """
 usage: python -m glr_jax.predict --workdir=DIR FILE_OR_FOLDER... [--format=table|json|csv]
 
 Prints the probability of each label for audio files of any length, sample rate and number of
-channels. A folder stands for every audio file below it. If a file cannot be read, a line on stderr
+channels. A folder stands for every audio file below it. If DIR is a folder of runs, their
+probabilities are averaged. If a file cannot be read, a line on stderr
 says why, the other files are still tagged, and the exit code is 1.
 """
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutting:
+    """How files are cut, if not as the run's own clips."""
+
+    test_crops: int = option(
+        0,
+        "average over this many times as many segments per file; 0 = the run's own setting",
+        0,
+        maximum=1000,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """The flags of this command."""
 
-    workdir: str = option('', 'folder of the run')
+    workdir: str = option('', 'folder of the run, or a folder of runs')
     format: Literal['table', 'json', 'csv'] = option('table', 'output format')
     top: int = option(3, 'labels per file in the table', minimum=1)
     batch_size: int = option(16, 'segments per batch', minimum=1)
+    data: Cutting = section(Cutting)
 
 
 if __name__ == '__main__':  # before JAX is imported, which takes seconds
@@ -45,7 +59,7 @@ from glr_jax.data.audio import audio_files
 from glr_jax.data.mel import FrontEnd, mel_of_file
 from glr_jax.data.segments import segment_starts
 from glr_jax.errors import ClipError, UsageError, UserError
-from glr_jax.evaluate import restore
+from glr_jax.evaluate import predictor, restore
 
 
 class Tagged(NamedTuple):
@@ -63,21 +77,16 @@ def main(argv: list[str]) -> None:
         raise UsageError('no audio: name a file or a folder')
     startup.enable_compilation_cache()
     files = list(find(inputs))
-    classifier, state, meta, _ = restore(choice.workdir)
+    runs = restore(choice.workdir)
+    meta = runs[0].meta  # its labels and front end are those of every run
     if not meta.from_audio:
         raise UserError(
             f'{choice.workdir} was trained on ready-made spectrograms, so it cannot tag audio; '
             'train on a dataset made from audio files'
         )
     failed: list[str] = []
-    tagged = tag(
-        inference.on_local_devices(classifier)(state),
-        files,
-        meta.front_end,
-        frames=meta.config.data.frames,
-        batch_size=choice.batch_size,
-        failed=failed.append,
-    )
+    predictors = [predictor(run, choice.batch_size, choice.data.test_crops) for run in runs]
+    tagged = tag(predictors, files, meta.front_end, failed=failed.append)
     write = {'table': _table, 'json': _json, 'csv': _csv}[choice.format]
     write(tagged, meta.labels, choice.top)
     if failed:
@@ -103,26 +112,22 @@ def find(inputs: Sequence[str]) -> Iterator[str]:
 
 
 def tag(
-    apply: inference.Apply,
+    predictors: Sequence[inference.Predictor],
     files: Sequence[str],
     front_end: FrontEnd,
     *,
-    frames: int,
-    batch_size: int,
     failed: Callable[[str], None],
 ) -> Iterator[Tagged]:
-    """Tags files, a full batch of segments at a time.
+    """Tags files with the mean of the networks' probabilities, a full batch of segments at a time.
 
     Args:
-      apply: segments to probabilities.
+      predictors: the networks, at least one.
       files: paths.
-      front_end: of the run's dataset.
-      frames: per segment.
-      batch_size: segments per batch.
+      front_end: of the runs' dataset.
       failed: called with each file that cannot be read.
     """
     waiting: list[tuple[str, Num[np.ndarray, '_ mels']]] = []
-    segments = 0
+    segments = np.zeros(len(predictors), int)
     for path in files:
         try:
             mel = mel_of_file(path, front_end)
@@ -131,20 +136,18 @@ def tag(
             failed(path)
             continue
         waiting.append((path, mel))
-        segments += len(segment_starts(len(mel), frames))
-        if segments >= batch_size:
-            yield from _decide(apply, waiting, frames, batch_size)
-            waiting, segments = [], 0
+        segments += [len(segment_starts(len(mel), p.frames, p.test_crops)) for p in predictors]
+        if all(count >= p.batch_size for count, p in zip(segments, predictors, strict=True)):
+            yield from _decide(predictors, waiting)
+            waiting, segments = [], np.zeros(len(predictors), int)
     if waiting:
-        yield from _decide(apply, waiting, frames, batch_size)
+        yield from _decide(predictors, waiting)
 
 
-def _decide(
-    apply: inference.Apply, waiting: list, frames: int, batch_size: int
-) -> Iterator[Tagged]:
+def _decide(predictors: Sequence[inference.Predictor], waiting: list) -> Iterator[Tagged]:
     paths, mels = zip(*waiting, strict=True)
-    decisions = inference.decide(apply, mels, frames=frames, batch_size=batch_size)
-    yield from map(Tagged, paths, decisions.clips)
+    clips = np.mean([inference.decide(each, mels).clips for each in predictors], 0)
+    yield from map(Tagged, paths, clips)
 
 
 def _table(tagged: Iterator[Tagged], labels: Sequence[str], top: int) -> None:

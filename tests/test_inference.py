@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from glr_jax import inference
+from glr_jax.inference import Predictor
 from tests.conftest import make_dataset
 
 FRAMES = 8
@@ -28,7 +29,7 @@ def test_every_clip_counts_once_whatever_the_batch(batch_size: int) -> None:
         seen.append(len(mel))
         return apply(mel)
 
-    found = inference.decide(counting, iter(MELS), frames=FRAMES, batch_size=batch_size)
+    found = inference.decide(Predictor(counting, FRAMES, batch_size), iter(MELS))
     segments = [1, 1, 1, 2, 4, 1, 9]
     assert np.bincount(found.owner).tolist() == segments
     assert len(set(seen)) == 1  # the last batch is padded: one program is compiled
@@ -40,14 +41,16 @@ def test_every_clip_counts_once_whatever_the_batch(batch_size: int) -> None:
 def test_a_clip_is_the_mean_of_its_segments() -> None:
     values = itertools.count()
     rising = lambda mel: np.asarray([[next(values), 1.0] for _ in mel])
-    found = inference.decide(rising, [np.zeros((32, 2), np.uint8)], frames=FRAMES, batch_size=8)
+    found = inference.decide(Predictor(rising, FRAMES, 8), [np.zeros((32, 2), np.uint8)])
     np.testing.assert_array_equal(found.segments[:, 0], [0, 1, 2, 3])
     np.testing.assert_array_equal(found.clips, [[1.5, 1.0]])
 
 
-@pytest.mark.parametrize('count', [1, 2, 3])
+@pytest.mark.parametrize(
+    ('count', 'test_crops', 'accuracy'), [(1, 1, 10 / 19), (2, 1, 10 / 19), (3, 2, 17 / 35)]
+)
 def test_processes_share_the_clips_and_all_get_all_results(
-    count: int, monkeypatch: pytest.MonkeyPatch
+    count: int, test_crops: int, accuracy: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = make_dataset('abc', [0, 1, 2, 0, 1, 2, 1], MELS)  # the last is decided wrongly
     monkeypatch.setattr(jax, 'process_count', lambda: count)
@@ -56,12 +59,12 @@ def test_processes_share_the_clips_and_all_get_all_results(
     def run(process: int, gather: Any) -> Any:
         monkeypatch.setattr(jax, 'process_index', lambda: process)
         monkeypatch.setattr(inference.processes, 'gather', gather)
-        members = np.arange(len(MELS))
-        return inference.decide_members(apply, dataset, members, frames=FRAMES, batch_size=8)
+        clips = np.arange(len(MELS))
+        return inference.decide_clips(Predictor(apply, FRAMES, 8, test_crops), dataset, clips)
 
     for process in range(count):  # what each would send
         run(process, lambda x, process=process: sent[process].append(x) or np.stack([x] * count))
     received = iter(np.stack([each[k] for each in sent]) for k in range(2))
     probabilities, segment_accuracy = run(0, lambda x: next(received))
     assert probabilities.argmax(1).tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert segment_accuracy == pytest.approx(10 / 19)
+    assert segment_accuracy == pytest.approx(accuracy)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from glr_jax.data.segments import crop, segments
+from glr_jax.data.segments import crop, segment_starts, segments
 
 
 def test_crops_reach_both_ends_of_a_clip_and_no_further() -> None:
@@ -23,3 +23,23 @@ def test_segments_cover_a_clip_from_end_to_end(length: int, count: int) -> None:
     if length >= 640:
         assert parts[0][0] == 0
         assert count == 1 or parts[-1][-1] == length - 1
+
+
+@pytest.mark.parametrize('test_crops', [1, 2, 3, 8])
+@pytest.mark.parametrize('length', [1000, 1292, 2600, 50_000])
+def test_test_crops_cut_that_many_times_as_many_segments(length: int, test_crops: int) -> None:
+    starts = segment_starts(length, 640, test_crops)
+    assert len(starts) == test_crops * len(segment_starts(length, 640))
+    assert starts[0] == 0
+    assert len(starts) == 1 or starts[-1] == length - 640
+    gaps = np.diff(starts)
+    assert not len(gaps) or gaps.max() - gaps.min() <= 1
+    if test_crops > 1:
+        assert gaps.max() <= 640  # no frame is left out
+
+
+@pytest.mark.parametrize(('length', 'count'), [(3, 1), (640, 1), (641, 2), (643, 4), (900, 6)])
+def test_no_segment_is_cut_twice(length: int, count: int) -> None:
+    starts = segment_starts(length, 640, 6)
+    assert len(set(starts)) == len(starts) == count
+    assert segments(np.arange(length)[:, None], 640, 6).shape == (count, 640, 1)

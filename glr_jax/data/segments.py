@@ -1,6 +1,6 @@
 """Segments: the pieces of a clip that the model sees, each `frames` frames long.
 
-Training takes one random crop per clip; evaluation takes segments that cover the clip.
+Training takes one random crop per clip; evaluation takes evenly spaced segments that cover it.
 """
 
 import itertools
@@ -35,22 +35,32 @@ def first_frame(start: Any, length: Any, frames: int) -> Any:
 
 
 def segments(
-    mel: Num[np.ndarray, 'length mels'], frames: int
+    mel: Num[np.ndarray, 'length mels'], frames: int, test_crops: int = 1
 ) -> Num[np.ndarray, 'segments frames mels']:
     """Evenly spaced segments that cover a clip; the clip's decision is the mean over them.
 
     A clip of 30 s has 1292 frames, which is two of the paper's segments of 640. The first segment
     begins and the last one ends with the clip, so segments may overlap or leave small gaps.
+
+    Args:
+      mel: a spectrogram of any length; a clip that is too short is repeated.
+      frames: per segment.
+      test_crops: how many times as many segments to cut.
     """
     mel = lengthen(mel, frames)
-    return np.stack([mel[start : start + frames] for start in segment_starts(len(mel), frames)])
+    starts = segment_starts(len(mel), frames, test_crops)
+    return np.stack([mel[start : start + frames] for start in starts])
 
 
-def segment_starts(length: int, frames: int) -> Int[np.ndarray, ' segments']:
-    """The first frame of each segment of a clip; a clip shorter than a segment has one."""
+def segment_starts(length: int, frames: int, test_crops: int = 1) -> Int[np.ndarray, ' segments']:
+    """The first frame of each segment of a clip, no frame twice.
+
+    A clip no longer than a segment has one segment, whatever `test_crops` is.
+    """
     length = max(length, frames)
-    count = max(1, round(length / frames))
-    return np.linspace(0, length - frames, count).round().astype(int)
+    last = length - frames
+    count = min(test_crops * max(1, round(length / frames)), last + 1)
+    return np.linspace(0, last, count).round().astype(int)
 
 
 def lengthen(
