@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,23 +12,30 @@ from glr_jax import cli, storage
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, startup
 from glr_jax.errors import FieldError, UsageError, UserError
-from glr_jax.fields import text_of
+from glr_jax.fields import option, text_of
 
 
-def start(study: Any, taken: dict[str, str], cpu_devices: int) -> Dataset:
+def ignored(default: Any) -> Any:
+    """A flag of `glr_jax.train` that a study accepts but replaces, for the flagfile of a run."""
+    return option(default, 'ignored, so that the flagfile of a run can be used')
+
+
+def start(study: Any, argv: Sequence[str], taken: dict[str, str], cpu_devices: int) -> Dataset:
     """Checks the flags of a study that trains, sets up JAX and opens the dataset.
 
     Args:
       study: its parsed flags, with `out` and `data.dir`.
+      argv: the program's name and its arguments.
       taken: {flag that the study sets itself: flag to give instead}.
       cpu_devices: how many devices to simulate on the CPU; 0: none.
 
     Raises:
-      UsageError: a required flag is missing, a flag in `taken` was given, or `out` is not a folder.
+      UsageError: a required flag is missing, a flag in `taken` is on the command line, or `out` is
+        not a folder.
       UserError: the dataset cannot be opened.
     """
     cli.need(study, 'data.dir', 'out')
-    cli.refuse(study, taken)
+    cli.refuse(argv, taken)
     check_folder(study.out)
     parallel.set_cpu_devices(cpu_devices)
     startup.enable_compilation_cache()

@@ -9,7 +9,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
-from experiments import hlo
+from experiments import hlo, paper
 from experiments.tables import markdown
 from experiments.tpu_compile import N_MELS, TpuCompile, compile_step
 from glr_jax import cli
@@ -74,7 +74,7 @@ class GpuCompile:
     )
     clips: int = option(32, 'clips per step', minimum=1)
     frames: int = option(640, 'frames per clip', minimum=8)
-    model: ModelConfig = section(ModelConfig)
+    model: ModelConfig = section(ModelConfig, default=paper.MODEL)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -85,7 +85,7 @@ class GpuCompile:
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(GpuCompile, argv, USAGE)
-    cli.refuse(study, TAKEN)
+    cli.refuse(argv, TAKEN)
     jax.config.update('jax_platforms', 'cpu')
     models = [
         dataclasses.replace(study.model, dtype=dtype, recurrence=recurrence)

@@ -1,10 +1,51 @@
-"""The paper's results: Tables 3 to 8 and the text of section IV-D, as fractions.
+"""The paper: its model and training as configs, and its results as fractions.
 
-None stands for values that the paper gives neither in a table nor in its text.
+The configs state every setting that matters, so that they do not follow the defaults of
+`glr_jax.config`. `gtzan_paper.flags` has the same settings as flags. The results are those of
+Tables 3 to 8 and of the text of section IV-D; None stands for values that the paper gives in
+neither.
 """
 
 from collections.abc import Sequence
 from typing import Any
+
+from glr_jax.config import AugmentConfig, DataConfig, ModelConfig, TrainConfig
+
+DATA = DataConfig(frames=640, test_crops=1)
+MODEL = ModelConfig(
+    kind='crnn',
+    front='conv',
+    norm='glr',
+    conv='1d',
+    kernels=(128, 128),
+    kernel_size=5,
+    pool=(2,),
+    cell='simple',
+    hidden=96,
+    bidirectional=False,
+    readout='mean',
+    dropout=0.3,
+    front_dropout=0.0,
+    dtype='float32',
+)
+TRAIN = TrainConfig(
+    epochs=50,
+    min_steps=0,
+    patience=0,
+    time_limit=0.0,
+    batch_size=32,
+    learning_rate=1e-3,
+    schedule='cosine',
+    warmup=0.0,
+    weight_decay=0.0,
+    average=0.0,
+    label_smoothing=0.0,
+    mixup=0.4,
+    class_weights='none',
+)
+AUGMENT = AugmentConfig(
+    time_masks=0, band_masks=0, equalizer=0.0, level=0.0, stretch=0.0, pitch=0.0, shortest=1.0
+)
 
 # Table 4 (GTZAN) and Table 5 (FMA): accuracy of the baselines in iterations 1, 2 and 3.
 # Table 6: accuracy of the proposed model; section IV-D gives its best iteration and the mean.

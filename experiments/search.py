@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments import baselines, common, paper, trials
-from experiments.tables import markdown
+from experiments import common, paper, trials
+from experiments.tables import baseline_table, markdown
 from experiments.trials import Trial
-from glr_jax import cli, fields
+from glr_jax import baselines, cli, fields
 from glr_jax.cli import status
 from glr_jax.config import (
+    AugmentConfig,
     Config,
     DataConfig,
     LocalConfig,
@@ -35,8 +36,9 @@ usage: python -m experiments.search --data.dir=FOLDER --out=DIR [--flag=value ..
 
 Trains one model per setting and writes DIR/results.md and DIR/results.json, ranked by validation
 accuracy. The default candidates are those of the paper's Table 3; the paper's optimum is always the
-first trial. If the search was interrupted, the same command resumes it; a larger --budget adds
-trials to the finished ones.
+first trial. The other settings are the paper's unless flags change them, whatever the defaults of
+glr_jax.train are. If the search was interrupted, the same command resumes it; a larger --budget
+adds trials to the finished ones.
 
 The methods:
   random  settings drawn from the grid without repetition, in an order that --seed decides
@@ -44,12 +46,14 @@ The methods:
   each    one parameter at a time, the others at the paper's optimum
 """
 TAKEN = {
+    'workdir': '--out',
     'model.kernels': '--kernels and --layers',
     'model.kernel_size': '--kernel_size',
     'model.hidden': '--hidden',
     'train.epochs': '--epochs',
     'train.learning_rate': '--learning_rate',
 }
+Floor = dict[str, dict[str, Any]]
 Setting = dict[str, Any]  # {layers, kernel_size, kernels, hidden, epochs, learning_rate}
 
 
@@ -77,24 +81,29 @@ class Search:
     learning_rate: tuple[float, ...] = option(
         paper.CANDIDATES['learning_rate'], 'candidates: learning rate of Adam', minimum=0
     )
-    data: DataConfig = section(DataConfig)
-    model: ModelConfig = section(ModelConfig)
-    train: TrainConfig = section(TrainConfig)
+    workdir: str = common.ignored('')
+    data: DataConfig = section(DataConfig, default=paper.DATA)
+    model: ModelConfig = section(ModelConfig, default=paper.MODEL)
+    train: TrainConfig = section(TrainConfig, default=paper.TRAIN)
+    augment: AugmentConfig = section(AugmentConfig, default=paper.AUGMENT)
     parallel: LocalConfig = section(LocalConfig)
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     search = cli.parse(Search, argv, USAGE)
-    dataset = common.start(search, TAKEN, search.parallel.cpu_devices)
+    dataset = common.start(search, argv, TAKEN, search.parallel.cpu_devices)
     all_trials = trials_of(search)
     trials.check(all_trials, dataset)
-    (svm,) = baselines.svm_scores(dataset, [search.data.split])
+    floor = {
+        name: scores
+        for name, (scores,) in baselines.scores_on(dataset, [search.data.split]).items()
+    }
     rows: list[dict[str, Any]] = []
     for trial in trials.train_each(all_trials, dataset, past_divergence=True):
         rows.append(row_of(trial, dataset))
-        write(search, rows, svm['accuracy'])
-    print(document(search, rows, svm['accuracy']))
+        write(search, rows, floor)
+    print(document(search, rows, floor))
     status(f'wrote {os.path.join(search.out, "results.md")}')
 
 
@@ -148,6 +157,7 @@ def trial_of(search: Search, setting: Setting) -> Trial:
             train=dataclasses.replace(
                 search.train, epochs=setting['epochs'], learning_rate=setting['learning_rate']
             ),
+            augment=search.augment,
             parallel=ParallelConfig(search.parallel.mapper, search.parallel.cpu_devices),
         )
     except UsageError as error:  # names the run's own flags
@@ -174,18 +184,25 @@ def row_of(trial: Trial, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def write(search: Search, rows: Sequence[dict[str, Any]], svm_accuracy: float) -> None:
+def write(search: Search, rows: Sequence[dict[str, Any]], floor: Floor) -> None:
     """Writes the results so far."""
     os.makedirs(search.out, exist_ok=True)
     with open(os.path.join(search.out, 'results.json'), 'w') as file:
-        results = {'search': fields.to_dict(search), 'trials': rows, 'floor': svm_accuracy}
+        results = {'search': fields.to_dict(search), 'trials': rows}
+        results |= {'floor': floor['svm']['accuracy'], 'baselines': floor}
         json.dump(results, file, indent=2)
     with open(os.path.join(search.out, 'results.md'), 'w', encoding='utf-8') as file:
-        file.write(document(search, rows, svm_accuracy) + '\n')
+        file.write(document(search, rows, floor) + '\n')
 
 
-def document(search: Search, rows: Sequence[dict[str, Any]], svm_accuracy: float) -> str:
-    """The results as Markdown, ranked by validation accuracy; diverged trials come last."""
+def document(search: Search, rows: Sequence[dict[str, Any]], floor: Floor) -> str:
+    """The results as Markdown, ranked by validation accuracy; diverged trials come last.
+
+    Args:
+      search: the flags.
+      rows: of the trials, from `row_of`.
+      floor: {baseline: its scores}.
+    """
     finished = [row for row in rows if 'test_accuracy' in row]
     finished.sort(key=lambda row: (-row['validation_accuracy'], row['validation_loss']))
     diverged = [row for row in rows if 'test_accuracy' not in row]
@@ -201,9 +218,9 @@ def document(search: Search, rows: Sequence[dict[str, Any]], svm_accuracy: float
     header += ['validation, %', 'test, %', 'validation loss', 'seconds', '']
     return (
         f'# Search: {search.method}, {len(rows)} trials, {search.data.dir}, {search.data.split}\n\n'
-        'Ranked by validation accuracy; the test clips play no part in the ranking. An SVM on '
-        f'statistics of each mel band has a test accuracy of {100 * svm_accuracy:.1f} %.\n\n'
-        + markdown(header, cells)
+        'Ranked by validation accuracy; the test clips play no part in the ranking.\n\n'
+        f'{markdown(header, cells)}\n\nWithout a network, on the same test clips:\n\n'
+        + baseline_table({name: [scores] for name, scores in floor.items()})
     )
 
 

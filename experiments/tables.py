@@ -1,8 +1,16 @@
 """Markdown tables, and means with their spread, for the reports of the studies."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+# What a network has to beat: keys of `glr_jax.baselines.scores_on`, and names in tables.
+BASELINES = {
+    'svm_statistics': 'SVM on statistics',
+    'svm': 'SVM on levels',
+    'majority': 'majority class',
+}
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -28,3 +36,16 @@ def spread(values: Iterable[float], sign: str = '') -> str:
 def counted(count: int, noun: str) -> str:
     """A number with its noun: `1 device`, `2 devices`."""
     return f'{count} {noun}{"" if count == 1 else "s"}'
+
+
+def baseline_table(scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Accuracy and macro-F1 of the baselines.
+
+    Args:
+      scores: {baseline: its scores on each split}.
+    """
+    rows = [
+        [BASELINES[name], *(spread(s[key] for s in of) for key in ('accuracy', 'macro_f1'))]
+        for name, of in scores.items()
+    ]
+    return markdown(['', 'test accuracy, %', 'macro-F1, %'], rows)

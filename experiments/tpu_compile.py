@@ -14,7 +14,7 @@ import optax
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
 
-from experiments import hlo
+from experiments import hlo, paper
 from experiments.tables import markdown
 from glr_jax import cli, train_step
 from glr_jax.cli import status
@@ -56,7 +56,7 @@ class TpuCompile:
     accumulate: int = option(1, 'micro-batches per device and step', minimum=1)
     frames: int = option(640, 'frames per clip', minimum=8)
     labels: int = option(10, 'number of classes', minimum=2)
-    model: ModelConfig = section(ModelConfig)
+    model: ModelConfig = section(ModelConfig, default=paper.MODEL)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -71,7 +71,7 @@ class TpuCompile:
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(TpuCompile, argv, USAGE)
-    cli.refuse(study, TAKEN)
+    cli.refuse(argv, TAKEN)
     jax.config.update('jax_platforms', 'cpu')
     models = [dataclasses.replace(study.model, norm=norm) for norm in study.norms]
     meshes = {shape: slice_of_v5e(shape) for shape in study.slices}

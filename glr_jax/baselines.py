@@ -216,12 +216,12 @@ def fitted_on(
     more than `MAX_CLIPS`.
     """
     train, validation, _ = _sides(dataset, split)
-    train, validation = (sample(dataset.targets, clips) for clips in (train, validation))
+    train, validation = (sample(dataset.targets, c, MAX_CLIPS) for c in (train, validation))
     return train, validation
 
 
 def sample(
-    targets: Int[np.ndarray, ' all'], clips: Int[np.ndarray, ' clips'], at_most: int = MAX_CLIPS
+    targets: Int[np.ndarray, ' all'], clips: Int[np.ndarray, ' clips'], at_most: int
 ) -> Int[np.ndarray, ' sample']:
     """A random sample of clips with labels in proportion; all of them if they are few enough.
 

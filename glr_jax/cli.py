@@ -54,8 +54,8 @@ def parse_with_arguments(
         raise SystemExit(0)
     values = flags.FlagValues()
     values.set_gnu_getopt(True)  # flags may follow arguments
-    for name, field, kind in _leaves(config_class):
-        _define(name, field, kind, values)
+    for name, field, kind, default in _leaves(config_class):
+        _define(name, field.metadata['help'], kind, default, values)
     try:
         arguments = values([argv[0], *flagfiles.expand(argv[1:])])[1:]
     except flags.Error as error:
@@ -88,21 +88,22 @@ def need(config: Any, *names: str) -> None:
             raise UsageError(f'--{name} is required (see --help)')
 
 
-def refuse(config: Any, taken: dict[str, str]) -> None:
+def refuse(argv: Sequence[str], taken: dict[str, str]) -> None:
     """Makes sure that flags which a study sets itself were not given as well.
 
+    A flagfile may have them, since it describes a single run; the study then replaces its values.
+
     Args:
-      config: a dataclass with sections, from `parse`.
+      argv: the program's name and its arguments.
       taken: {flag that the study sets: flag to give instead}, as {'data.split': '--protocol'}.
 
     Raises:
-      UsageError: such a flag differs from its default.
+      UsageError: such a flag is on the command line.
     """
-    for name, instead in taken.items():
-        section, _, field = name.partition('.')
-        given = getattr(config, section)
-        if getattr(given, field) != getattr(type(given)(), field):
-            raise UsageError(f'--{name} is set by the study itself; use {instead} instead')
+    for argument in argv[1:]:
+        name = argument.partition('=')[0].lstrip('-')
+        if argument.startswith('-') and name in taken:
+            raise UsageError(f'--{name} is set by the study itself; use {taken[name]} instead')
 
 
 def execute(main: Callable[[list[str]], None]) -> None:
@@ -131,15 +132,18 @@ def status(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _leaves(config_class: type, prefix: str = '') -> Iterator[tuple[str, dataclasses.Field, Any]]:
-    """(flag, field, type) of every field that is not a section."""
+def _leaves(
+    config_class: type, prefix: str = '', defaults: Any = None
+) -> Iterator[tuple[str, dataclasses.Field, Any, Any]]:
+    """(flag, field, type, default) of every field that is not a section."""
     kinds = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
-        kind = kinds[field.name]
+        kind, own = kinds[field.name], getattr(defaults, field.name, field.default)
         if dataclasses.is_dataclass(kind):
-            yield from _leaves(typing.cast(type, kind), _section_prefix(prefix, field))
+            made = field.default_factory() if defaults is None else own  # type: ignore[operator]
+            yield from _leaves(typing.cast(type, kind), _section_prefix(prefix, field), made)
         else:
-            yield prefix + field.name, field, kind
+            yield prefix + field.name, field, kind, own
 
 
 def _section_prefix(prefix: str, field: dataclasses.Field) -> str:
@@ -147,9 +151,7 @@ def _section_prefix(prefix: str, field: dataclasses.Field) -> str:
     return prefix + (f'{field.name}.' if own is None else own)
 
 
-def _define(name: str, field: dataclasses.Field, kind: Any, values: flags.FlagValues) -> None:
-    default: Any = field.default
-    help = field.metadata['help']
+def _define(name: str, help: str, kind: Any, default: Any, values: flags.FlagValues) -> None:
     if kind is bool:
         flag = flags.BooleanFlag(name, default, help)
         flag.parser = _BooleanParser(name)
@@ -224,15 +226,15 @@ def _help(config_class: type, usage: str) -> str:
     width = max(60, min(100, shutil.get_terminal_size().columns))
     lines = [_wrap_usage(textwrap.dedent(usage).strip(), width), '', 'flags:']
     section_of_last = ''
-    for name, field, kind in _leaves(config_class):
+    for name, field, kind, default in _leaves(config_class):
         if name.rpartition('.')[0] != section_of_last:
             section_of_last = name.rpartition('.')[0]
             lines.append('')
         text = field.metadata['help']
         if typing.get_origin(kind) is typing.Literal:
             text = f'{"|".join(typing.get_args(kind))}: {text}'
-        if field.default not in ('', None):
-            text += f' [{text_of(field.default)}]'
+        if default not in ('', None):
+            text += f' [{text_of(default)}]'
         lines += _flag_lines(name, text, width)
     text = 'read flags from a file, one per line; flags after it override the file'
     return '\n'.join([*lines, '', *_flag_lines('flagfile=FILE', text, width)])

@@ -35,9 +35,16 @@ def option(
     return dataclasses.field(default=default, metadata={'help': help} | limits)
 
 
-def section(config_class: type, prefix: str | None = None) -> Any:
-    """Declares a dataclass field that is a section; its flags begin with `field.` or `prefix`."""
-    return dataclasses.field(default_factory=config_class, metadata={'prefix': prefix})
+def section(config_class: type, prefix: str | None = None, default: Any = None) -> Any:
+    """Declares a dataclass field that is a section; its flags begin with `field.` or `prefix`.
+
+    Args:
+      config_class: of the section.
+      prefix: of its flags; None: the field's name and a dot.
+      default: the section if no flag is given; None: the defaults of `config_class`.
+    """
+    factory = config_class if default is None else lambda: default
+    return dataclasses.field(default_factory=factory, metadata={'prefix': prefix})
 
 
 def check_fields(config: Any) -> None:

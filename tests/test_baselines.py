@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -8,9 +10,11 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from experiments import baselines
+from experiments import baselines as command
+from glr_jax import baselines, clip_statistics, metrics, report
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.mel import FrontEnd
+from glr_jax.errors import UserError
 from glr_jax.nn.statistics import GROUPS, statistics
 from tests.conftest import make_dataset
 
@@ -44,15 +48,19 @@ def test_every_baseline_is_scored_on_the_same_test_clips(
     prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / 'baselines.json'
-    baselines.main(['baselines', f'--data.dir={prepared}', '--data.split=random-1', f'--out={out}'])
+    command.main(['baselines', f'--data.dir={prepared}', '--data.split=random-1', f'--out={out}'])
     scores = json.loads(out.read_text())
     assert list(scores) == ['majority', 'linear', 'svm', 'svm_statistics']
     assert {scores[name]['random-1']['num_clips'] for name in scores} == {3}
     header, *rows = capsys.readouterr().out.splitlines()
-    assert header.split() == ['random-1', 'mean']
+    assert header.split() == ['random-1', 'mean', 'macro-F1']
     assert [row[:16].strip() for row in rows] == [
         *('majority', 'linear', 'svm, levels', 'svm, statistics'),
     ]
+    for row, name in zip(rows, scores, strict=True):
+        found = scores[name]['random-1']
+        expected = [f'{found[key]:.3f}' for key in ('accuracy', 'accuracy', 'macro_f1')]
+        assert row[16:].split() == expected
 
 
 def test_the_majority_is_that_of_the_training_clips() -> None:
@@ -65,15 +73,15 @@ def test_the_majority_is_that_of_the_training_clips() -> None:
 def test_only_the_svm_on_statistics_sees_how_bands_vary_together(
     together_or_apart: Dataset,
 ) -> None:
-    (weak,) = baselines.svm_scores(together_or_apart, ['some'])
-    (strong,) = baselines.strong_svm_scores(together_or_apart, ['some'])
+    found = baselines.scores_on(together_or_apart, ['some'])
+    (weak,), (strong,) = found['svm'], found['svm_statistics']
     assert strong['accuracy'] == 1.0
     assert weak['accuracy'] < 0.9
 
 
 def test_groups_of_clips_of_one_length_are_those_of_each_whole_clip() -> None:
     mels = [noise(70, seed) for seed in range(35)]  # two batches of 32
-    found = baselines.all_groups(dataset_of(mels))
+    found = clip_statistics.all_groups(dataset_of(mels))
     assert set(found) == set(GROUPS)
     x = np.stack([mels[0]] * 31 + [mels[34]]).astype(np.float32) * np.float32(80 / 255)
     for name, expected in jax.device_get(jax.jit(statistics)(x)).items():
@@ -86,7 +94,7 @@ def test_groups_of_clips_of_one_length_are_those_of_each_whole_clip() -> None:
 def test_longer_clips_are_cut_to_their_middle_and_shorter_ones_repeated() -> None:
     mels = [noise(70, 1), noise(70, 2), noise(35, 3), noise(90, 4)]
     same = [*mels[:2], np.concatenate([mels[2], mels[2]]), mels[3][10:80]]
-    found, expected = (baselines.all_groups(dataset_of(clips)) for clips in (mels, same))
+    found, expected = (clip_statistics.all_groups(dataset_of(clips)) for clips in (mels, same))
     for name in GROUPS:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
@@ -102,30 +110,30 @@ def test_the_length_is_at_least_a_window_and_at_most_half_a_minute(
         return {'levels': x.mean(1)}
 
     monkeypatch.setattr(jax, 'jit', lambda function: record)
-    baselines.all_groups(dataset_of([noise(frames)] * 3))
+    clip_statistics.all_groups(dataset_of([noise(frames)] * 3))
     assert shapes == [(32, used, 32)]
 
 
 def test_stored_levels_become_decibels_above_the_floor() -> None:
     made = dataset_of([np.array([[0, 51], [102, 255]], np.uint8)])
-    np.testing.assert_allclose(baselines.decibels(made, 0), [[0, 16], [32, 80]], atol=1e-5)
+    np.testing.assert_allclose(clip_statistics.decibels(made, 0), [[0, 16], [32, 80]], atol=1e-5)
     wide = dataclasses.replace(made, front_end=FrontEnd(top_db=100.0))
     object.__setattr__(wide, 'mels', [made.mel(0)])
-    np.testing.assert_allclose(baselines.decibels(wide, 0), [[0, 20], [40, 100]], atol=1e-5)
+    np.testing.assert_allclose(clip_statistics.decibels(wide, 0), [[0, 20], [40, 100]], atol=1e-5)
 
 
 def test_float32_spectrograms_are_used_as_they_are() -> None:
     mel = np.array([[-80, -3.5]], np.float32)
     made = dataclasses.replace(dataset_of([]), front_end=FrontEnd(mel_dtype='float32'))
     object.__setattr__(made, 'mels', [mel])
-    np.testing.assert_array_equal(baselines.decibels(made, 0), mel)
+    np.testing.assert_array_equal(clip_statistics.decibels(made, 0), mel)
 
 
 def test_the_kernel_of_one_group_is_that_of_sklearn() -> None:
     rng = np.random.default_rng(0)
     values, targets = rng.standard_normal((60, 7)), np.arange(60) % 3
     train = np.arange(0, 60, 2)
-    kernel = baselines._kernel(values, train)
+    kernel = baselines._kernel(baselines._fit_kernel(values[train]), values)
     scaled = StandardScaler().fit(values[train]).transform(values)
     theirs = SVC(C=3.0).fit(scaled[train], targets[train])
     mine = SVC(C=3.0, kernel='precomputed').fit(kernel[train], targets[train])
@@ -135,5 +143,101 @@ def test_the_kernel_of_one_group_is_that_of_sklearn() -> None:
 
 
 def test_a_group_that_does_not_vary_leaves_the_kernel_finite() -> None:
-    kernel = baselines._kernel(np.ones((6, 4)), np.arange(3))
+    values = np.ones((6, 4))
+    kernel = baselines._kernel(baselines._fit_kernel(values[:3]), values)
     np.testing.assert_array_equal(kernel, np.ones((6, 3)))
+
+
+def grouped(targets: list[int], seed: int = 0) -> tuple[Dataset, clip_statistics.GroupsOf]:
+    """Clips with made statistics that tell their label, and every fifth clip for validation."""
+    made = make_dataset(['a', 'b', 'c'], targets)
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((2, len(targets), 4)).astype(np.float32)
+    groups = {name: x + np.eye(4)[targets] for name, x in zip('xy', noise, strict=True)}
+    groups = {name: values.astype(np.float32) for name, values in groups.items()}
+    sides = ['validation' if k % 5 == 3 else 'train' for k in range(len(targets))]
+    made.splits['some'] = ['test' if k % 5 == 4 else side for k, side in enumerate(sides)]
+    return made, clip_statistics.groups_of(groups)
+
+
+@pytest.mark.parametrize('labels', [[0, 1, 2], [0, 1], [0, 2], [2]])
+def test_decision_values_have_a_column_per_label_and_decide(labels: list[int]) -> None:
+    targets = [labels[(k + k // 5) % len(labels)] for k in range(60)]
+    made, groups = grouped(targets)
+    svm = baselines.statistics_svm(made, 'some', groups)
+    clips = np.array([7, 4, 59, 4])
+    values = baselines.decision_values(svm, groups, clips)
+    assert values.shape == (4, 3)
+    assert np.isfinite(values).all()
+    np.testing.assert_array_equal(values[1], values[3])
+    assert set(values.argmax(1)) <= set(labels)
+    if svm.svc is not None:
+        kernel = baselines._mean_kernel(svm, groups(clips))
+        np.testing.assert_array_equal(values.argmax(1), svm.svc.predict(kernel))
+    test = made.members('some', 'test')
+    decisions = baselines.decision_values(svm, groups, test).argmax(1)
+    expected = metrics.scores(made.targets[test], decisions, made.labels)
+    found = baselines.statistics_score(made, 'some', groups)
+    assert found == expected | {'fitted_on': 36, 'train_clips': 36}
+
+
+def test_many_clips_are_decided_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, groups = grouped([k % 3 for k in range(60)])
+    svm = baselines.statistics_svm(made, 'some', groups)
+    whole = baselines.decision_values(svm, groups, np.arange(60))
+    monkeypatch.setattr(baselines, 'CLIPS_AT_A_TIME', 7)
+    parts = baselines.decision_values(svm, groups, np.arange(60))
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+    assert baselines.decision_values(svm, groups, np.arange(0)).shape == (0, 3)
+
+
+def test_a_split_with_too_many_clips_is_sampled_by_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = np.array([0] * 600 + [1] * 300 + [2])
+    clips = np.random.default_rng(0).permutation(901)
+    assert (baselines.sample(targets, clips, at_most=901) == clips).all()
+    some = baselines.sample(targets, clips, at_most=90)
+    assert np.bincount(targets[some]).tolist() == [59, 29, 1]
+    assert len(np.unique(some)) == len(some)
+    np.testing.assert_array_equal(some, baselines.sample(targets, clips, at_most=90))
+
+    made, groups = grouped([k % 3 for k in range(60)])
+    monkeypatch.setattr(baselines, 'MAX_CLIPS', 12)
+    svm = baselines.statistics_svm(made, 'some', groups)
+    assert [len(kernel.train) for kernel in svm.kernels.values()] == [12, 12]
+    found = baselines.statistics_score(made, 'some', groups)
+    assert (found['fitted_on'], found['train_clips'], found['num_clips']) == (12, 36, 12)
+    floor = {'svm_statistics': found, 'majority': baselines.majority_score(made, 'some')}
+    assert 'SVM on statistics (trained on 12 of 36 clips) ' in report.compared(floor)
+
+
+def test_kernels_of_float32_statistics_are_float32() -> None:
+    made, groups = grouped([k % 3 for k in range(60)])
+    svm = baselines.statistics_svm(made, 'some', groups)
+    assert baselines._mean_kernel(svm, groups(np.arange(5))).dtype == np.float32
+
+
+def test_groups_on_demand_are_those_of_all_clips() -> None:
+    made = dataset_of([noise(70 + seed, seed) for seed in range(35)])
+    clips = np.array([33, 2, 2])
+    some, whole = clip_statistics.groups_on_demand(made)(clips), clip_statistics.all_groups(made)
+    for name in GROUPS:
+        np.testing.assert_allclose(some[name], whole[name][clips], 1e-5, 1e-5, err_msg=name)
+
+
+def test_the_floor_is_the_row_of_the_command(together_or_apart: Dataset) -> None:
+    found = baselines.floor(together_or_apart, 'some')
+    rows = baselines.scores_on(together_or_apart, ['some', 'some'])
+    for name in ('svm_statistics', 'majority'):
+        assert rows[name] == [found[name]] * 2
+
+
+def test_a_split_without_validation_clips_is_named() -> None:
+    made, _ = grouped([0, 1, 2])
+    made.splits['some'] = ['train', 'train', 'test']
+    with pytest.raises(UserError, match=r'--data\.split=some has no train or no validation clips'):
+        baselines.majority_score(made, 'some')
+
+
+def test_starting_a_command_does_not_import_sklearn() -> None:
+    code = 'import sys, glr_jax.train; print("sklearn" in sys.modules)'
+    assert subprocess.check_output([sys.executable, '-c', code], text=True).strip() == 'False'

@@ -11,14 +11,21 @@ from typing import Any
 
 import jax
 
-from experiments import baselines, common, trials
+from experiments import common, trials
 from experiments.batch_size import report, scaling
 from experiments.batch_size.scaling import Step
 from experiments.tables import counted
 from experiments.trials import Trial, split_of
-from glr_jax import cli, fields, storage
+from glr_jax import baselines, cli, fields, storage
 from glr_jax.cli import status
-from glr_jax.config import Config, DataConfig, ModelConfig, NormName, TrainConfig
+from glr_jax.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    NormName,
+    TrainConfig,
+)
 from glr_jax.data.dataset import Dataset
 from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import check_fields, option, section
@@ -37,9 +44,13 @@ gradient depends on the number of devices. The remaining runs only confirm that 
 not depend on it. If the study stops before them, the report uses the runs on one device in their
 place, and marks them.
 
-An iteration is a split and a seed: iteration 2 has split random-2 and seed 2.
+An iteration is a split and a seed: iteration 2 has split random-2 and seed 2. The flagfile of a run
+gives the network and how it is trained; its workdir, seed, split and norm are replaced by the
+study's.
 """
 TAKEN = {
+    'workdir': '--out',
+    'seed': '--iterations',
     'data.split': '--protocol',
     'model.norm': '--norms',
     'train.accumulate': '--per_device',
@@ -68,9 +79,12 @@ class BatchSize:
     cpu_devices: int = option(
         32, 'simulate this many devices on the CPU; 0 = use the real devices', minimum=0
     )
+    workdir: str = common.ignored('')
+    seed: int = common.ignored(0)
     data: DataConfig = section(DataConfig)
     model: ModelConfig = section(ModelConfig)
     train: TrainConfig = section(TrainConfig)
+    augment: AugmentConfig = section(AugmentConfig)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -86,7 +100,7 @@ class BatchSize:
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(BatchSize, argv, USAGE)
-    dataset = common.start(study, TAKEN, study.cpu_devices)
+    dataset = common.start(study, argv, TAKEN, study.cpu_devices)
     check_devices(study)
     all_trials = trials_of(study, dataset)
     trials.check(all_trials, dataset)
@@ -98,7 +112,7 @@ def main(argv: list[str]) -> None:
         'hardware': common.in_words(common.hardware()),
         'settings': fields.to_dict(study),
         'independent': [norm for norm in study.norms if norm not in dependent],
-        'floor': svm_accuracies(study, dataset),
+        'baselines': baseline_scores(study, dataset),
         'steps': [step._asdict() for step in measured],
     }
     unfinished = [trial for trial in all_trials if not trial.scores()]
@@ -134,7 +148,8 @@ def trials_of(study: BatchSize, dataset: Dataset) -> list[Trial]:
                     seed=iteration,
                     data=dataclasses.replace(study.data, split=split),
                     model=dataclasses.replace(study.model, norm=norm),
-                    train=study.train,
+                    train=dataclasses.replace(study.train, accumulate=1),
+                    augment=study.augment,
                 )
                 name = f'{norm}, {counted(size, "clip")} per device, iteration {iteration}'
                 varied = {'norm': norm, 'per_device': size, 'iteration': iteration}
@@ -190,10 +205,10 @@ def finished(all_trials: Sequence[Trial]) -> list[dict[str, Any]]:
     return [trial.varied | {'scores': scores} for trial in all_trials if (scores := trial.scores())]
 
 
-def svm_accuracies(study: BatchSize, dataset: Dataset) -> list[float]:
-    """Accuracy of the SVM in each iteration."""
+def baseline_scores(study: BatchSize, dataset: Dataset) -> dict[str, list[dict[str, Any]]]:
+    """Scores of each baseline in each iteration."""
     splits = [split_of(study.protocol, iteration, dataset) for iteration in study.iterations]
-    return [scores['accuracy'] for scores in baselines.svm_scores(dataset, splits)]
+    return baselines.scores_on(dataset, splits)
 
 
 def write(folder: str, results: dict[str, Any]) -> None:

@@ -10,12 +10,13 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from experiments import baselines, common, trials
+from experiments import common, paper, trials
 from experiments.reproduce import figures, report
 from experiments.trials import Trial, split_of
-from glr_jax import cli, fields
+from glr_jax import baselines, cli, fields
 from glr_jax.cli import status
 from glr_jax.config import (
+    AugmentConfig,
     Config,
     DataConfig,
     Kind,
@@ -40,6 +41,10 @@ A model is cnn, rnn or cnn-rnn (the paper's baselines, with batch norm), propose
 GLR), or KIND+NORM with any --model.kind and --model.norm, e.g. crnn+group. An iteration is a split
 and a seed: iteration 2 has split random-2 and seed 2. With a protocol that has a single split
 (official, fault_filtered), iterations differ in the seed only.
+
+The settings are the paper's unless flags change them, whatever the defaults of glr_jax.train are.
+The flagfile of a run can be given; its workdir, seed, split, kind, norm and epochs are replaced by
+the study's.
 """
 # Table 1 and Table 2 of the paper.
 MODELS = {
@@ -49,6 +54,8 @@ MODELS = {
     'proposed': {'kind': 'crnn', 'norm': 'glr'},
 }
 TAKEN = {
+    'workdir': '--out',
+    'seed': '--iterations',
     'data.split': '--protocol',
     'model.kind': '--models',
     'model.norm': '--models',
@@ -69,9 +76,12 @@ class Reproduction:
         'random', 'random, group, official, fault_filtered, or any column of splits.csv'
     )
     epochs: int = option(50, 'epochs per run', minimum=1)
-    data: DataConfig = section(DataConfig)
-    model: ModelConfig = section(ModelConfig)
-    train: TrainConfig = section(TrainConfig)
+    workdir: str = common.ignored('')
+    seed: int = common.ignored(0)
+    data: DataConfig = section(DataConfig, default=paper.DATA)
+    model: ModelConfig = section(ModelConfig, default=paper.MODEL)
+    train: TrainConfig = section(TrainConfig, default=paper.TRAIN)
+    augment: AugmentConfig = section(AugmentConfig, default=paper.AUGMENT)
     parallel: LocalConfig = section(LocalConfig)
 
     def __post_init__(self) -> None:
@@ -82,7 +92,7 @@ class Reproduction:
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(Reproduction, argv, USAGE)
-    dataset = common.start(study, TAKEN, study.parallel.cpu_devices)
+    dataset = common.start(study, argv, TAKEN, study.parallel.cpu_devices)
     all_trials = trials_of(study, dataset)
     trials.check(all_trials, dataset)
     finished = list(trials.train_each(all_trials, dataset))
@@ -113,6 +123,7 @@ def trials_of(study: Reproduction, dataset: Dataset) -> list[Trial]:
                 data=dataclasses.replace(study.data, split=split),
                 model=dataclasses.replace(study.model, **architecture(model)),
                 train=dataclasses.replace(study.train, epochs=study.epochs),
+                augment=study.augment,
                 parallel=ParallelConfig(study.parallel.mapper, study.parallel.cpu_devices),
             )
             varied = {
@@ -146,17 +157,14 @@ def architecture(model: str) -> dict[str, Any]:
 
 
 def collect(study: Reproduction, dataset: Dataset, finished: Sequence[Trial]) -> dict[str, Any]:
-    """Scores and learning curves of all trials, and the scores of both SVMs on the same splits."""
+    """Scores and learning curves of all trials, and the baselines' scores on the same splits."""
     rows = [
         trial.varied | {'scores': trial.scores(), 'epochs': trial.epochs()} for trial in finished
     ]
     seconds = {f'{row["model"]}-{row["iteration"]}': row['epochs'][-1]['seconds'] for row in rows}
     splits = [split_of(study.protocol, iteration, dataset) for iteration in study.iterations]
-    for name, scores_on in (
-        (report.SVM, baselines.svm_scores),
-        (report.STRONG_SVM, baselines.strong_svm_scores),
-    ):
-        for iteration, scores in zip(study.iterations, scores_on(dataset, splits), strict=True):
+    for name, scores_of_splits in baselines.scores_on(dataset, splits).items():
+        for iteration, scores in zip(study.iterations, scores_of_splits, strict=True):
             rows.append({'model': name, 'iteration': iteration, 'scores': scores})
     return {
         'labels': list(dataset.labels),

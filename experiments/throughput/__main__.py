@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from experiments import common
+from experiments import common, paper
 from experiments.throughput.workloads import COPIED, LABELS, MATMUL, gflops, limits, workloads
 from experiments.timing import Workload, time_in_turns
 from glr_jax import cli
@@ -67,8 +67,8 @@ class Throughput:
     n_mels: int = option(128, 'mel bands', minimum=4)
     one: Size = section(Size, '1d.')
     two: ImageSize = section(ImageSize, '2d.')
-    model: ModelConfig = section(ModelConfig)
-    data: DataConfig = section(DataConfig)
+    model: ModelConfig = section(ModelConfig, default=paper.MODEL)
+    data: DataConfig = section(DataConfig, default=paper.DATA)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -122,7 +122,7 @@ class Rates(NamedTuple):
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(Throughput, argv, USAGE)
-    cli.refuse(study, TAKEN)
+    cli.refuse(argv, TAKEN)
     common.make_folder_of(study.out)
     dataset = open_dataset(study.data.dir) if study.data.dir else None
     if dataset:
