@@ -14,17 +14,21 @@ from glr_jax.errors import UsageError
 from glr_jax.fields import check_fields, option, section, to_dict
 
 Kind = Literal['crnn', 'cnn', 'rnn']
-NormName = Literal['glr', 'glr_layer', 'batch', 'batch_sync', 'group', 'none']
+NormName = Literal['glr', 'glr_layer', 'glr_step', 'batch', 'batch_sync', 'group', 'none']
 Conv = Literal['1d', '2d']
 CellName = Literal['simple', 'gru', 'lstm']
-Readout = Literal['mean', 'last', 'local', 'moments']
-Front = Literal['conv', 'statistics']
+Readout = Literal['mean', 'last', 'local', 'max', 'attention', 'moments', 'covariance']
+Front = Literal['conv', 'statistics', 'both', 'bbnn']
 Recurrence = Literal['auto', 'scan', 'fused']
+ClassWeights = Literal['none', 'balanced']
 Mapper = Literal['shard_map', 'pmap']
 DType = Literal['float32', 'bfloat16']
 
 GROUPS = 8  # of group normalisation
+GLR_NORMS = ('glr', 'glr_layer', 'glr_step')  # the three readings of GLR
+BBNN_POOLED = (8, 2)  # frames and mel bands that BBNN joins to one position
 WINDOW = 64  # frames that the statistics of a window need at least
+MAX_MASKS = 20  # time masks, and band masks, in a segment
 MAX_FUSED_HIDDEN = 128  # 64 KB of weights, a quarter of the registers of a GPU's multiprocessor
 # Flags that do not change results, so that a run may resume with others; all of `parallel` too.
 WITHOUT_EFFECT = frozenset({'resident', 'recurrence', 'accumulate', 'steps_per_dispatch'})
@@ -60,12 +64,21 @@ class ModelConfig:
 
     kind: Kind = option('crnn', 'convolutions and recurrence, or one of them')
     front: Front = option(
-        'conv', 'what comes before the recurrence: convolutions, or statistics of windows'
+        'conv',
+        'what comes before the recurrence: conv = convolutions; statistics = statistics of '
+        'windows; both = statistics, beside convolutions that are pooled to the same windows; '
+        'bbnn = the network of Liu et al. (2019), for itself with --model.kind=cnn',
     )
     norm: NormName = option(
         'glr',
-        'statistics over: glr = each position; glr_layer = the whole layer; batch = the clips on '
-        'a device; batch_sync = on all devices; group = groups of features; none = a bias only',
+        'statistics over: glr = each position; glr_layer = the whole layer; glr_step = each time '
+        'step; batch = the clips on a device; batch_sync = on all devices; group = groups of '
+        'features; none = a bias only',
+    )
+    pass_level: bool = option(
+        False,
+        'give each unit the mean and log deviation that GLR removes, with learned weights that '
+        'are initially 0',
     )
     conv: Conv = option('1d', 'convolve over time with all mels, or over time and mels')
     kernels: tuple[int, ...] = option(
@@ -75,12 +88,22 @@ class ModelConfig:
     pool: tuple[int, ...] = option(
         (2,), 'max-pool size after each convolution, or one size for all', minimum=1
     )
-    window: int = option(WINDOW, 'frames per window, with --model.front=statistics', minimum=WINDOW)
+    pool_bands: tuple[int, ...] = option(
+        (0,),
+        'with --model.conv=2d, max-pool size over the mels, if not that over time; 0 = the same',
+        minimum=0,
+    )
+    window: int = option(
+        WINDOW, 'frames per window, with --model.front=statistics or both', minimum=WINDOW
+    )
     window_hop: int = option(
-        32, 'frames from one window to the next, with --model.front=statistics', minimum=1
+        32, 'frames from one window to the next, with --model.front=statistics or both', minimum=1
     )
     projection: int = option(
-        48, 'units that each of the six groups of statistics is projected to', minimum=1
+        48,
+        'units that each of the six groups of statistics is projected to, and with '
+        '--model.front=both the pooled convolutions',
+        minimum=1,
     )
     cell: CellName = option('simple', 'recurrent cell')
     hidden: int = option(96, 'units in the recurrent layer', 1, maximum=2**16)
@@ -88,8 +111,10 @@ class ModelConfig:
     readout: Readout = option(
         'mean',
         'what gives the logits: mean = the mean state; last = the last state; local = the mean of '
-        'the outputs per step (Eq. 6); moments = mean and standard deviation over time of the '
-        'states and of the inputs of the recurrence',
+        'the outputs per step (Eq. 6); max = the maximum over time of the states; attention = the '
+        'mean state, weighted by a learned score; moments = mean and standard deviation over time '
+        'of the states and of the inputs of the recurrence; covariance = moments, and the '
+        'covariance over time of a learned projection of both',
     )
     dropout: float = option(0.3, 'dropout rate before the output layer', minimum=0, below=1)
     front_dropout: float = option(
@@ -111,10 +136,29 @@ class ModelConfig:
                 f'--model.pool has {len(self.pool)} sizes for {len(self.kernels)} convolutions '
                 '(--model.kernels); give one size, or one per convolution'
             )
-        if self.kind == 'rnn' and self.front == 'statistics':
-            raise UsageError('--model.front=statistics needs --model.kind=crnn or cnn, not rnn')
-        layers = (self.projection,) if self.front == 'statistics' else self.kernels
-        uneven = [n for n in (*layers, self.hidden) if n % GROUPS]
+        if len(self.pool_bands) not in (1, len(self.kernels)):
+            raise UsageError(
+                f'--model.pool_bands has {len(self.pool_bands)} sizes for {len(self.kernels)} '
+                'convolutions (--model.kernels); give one size, or one per convolution'
+            )
+        if any(self.pool_bands) and self.conv != '2d':
+            raise UsageError(f'--model.pool_bands needs --model.conv=2d, not {self.conv}')
+        if self.kind == 'rnn' and self.front != 'conv':
+            raise UsageError(f'--model.front={self.front} needs --model.kind=crnn or cnn, not rnn')
+        if self.pass_level and self.norm not in GLR_NORMS:
+            raise UsageError(
+                f'--model.pass_level needs --model.norm={", ".join(GLR_NORMS[:-1])} or '
+                f'{GLR_NORMS[-1]}, not {self.norm}'
+            )
+        frames, _ = self.pooled()
+        if self.front == 'both' and self.window < frames:
+            raise UsageError(
+                f'--model.window={self.window} is less than the {frames} frames that --model.pool '
+                'joins to one; use a longer window or smaller pools'
+            )
+        projections = (self.projection,) if self.front in ('statistics', 'both') else ()
+        kernels = self.kernels if self.front in ('conv', 'both') else ()
+        uneven = [n for n in (*kernels, *projections, self.hidden) if n % GROUPS]
         if self.norm == 'group' and uneven:
             raise UsageError(
                 f'--model.norm=group needs a multiple of {GROUPS} units in each layer, '
@@ -122,15 +166,29 @@ class ModelConfig:
             )
         if self.recurrence == 'fused' and self.kind != 'cnn' and not self.fusible():
             raise UsageError(
-                '--model.recurrence=fused needs --model.cell=simple, --model.norm=glr or '
-                f'glr_layer, and --model.hidden of at most {MAX_FUSED_HIDDEN}; use auto'
+                f'--model.recurrence=fused needs --model.cell=simple, --model.norm={GLR_NORMS[0]}, '
+                f'{GLR_NORMS[1]} or {GLR_NORMS[2]} without --model.pass_level, and --model.hidden '
+                f'of at most {MAX_FUSED_HIDDEN}; use auto'
             )
 
     def conv_layers(self) -> list[tuple[int, int]]:
         """(kernels, pool size) of each convolution; there may be none."""
-        if self.kind == 'rnn' or self.front == 'statistics':
+        if self.kind == 'rnn' or self.front in ('statistics', 'bbnn'):
             return []
         return list(zip(self.kernels, self.pools(), strict=True))
+
+    def band_pools(self) -> list[int]:
+        """The pool size over mel bands of each of `conv_layers`, if these are 2-D."""
+        own = self.pool_bands * len(self.kernels) if len(self.pool_bands) == 1 else self.pool_bands
+        pairs = zip(own, self.conv_layers(), strict=False)  # there may be no layers
+        return [size or pool for size, (_, pool) in pairs]
+
+    def pooled(self) -> tuple[int, int]:
+        """How many frames, and how many mel bands, pooling joins to one position."""
+        if self.front == 'bbnn':
+            return BBNN_POOLED
+        bands = math.prod(self.band_pools()) if self.conv == '2d' else 1
+        return math.prod(pool for _, pool in self.conv_layers()), bands
 
     def pools(self) -> tuple[int, ...]:
         """The pool size of each of `kernels`."""
@@ -139,24 +197,27 @@ class ModelConfig:
     def fusible(self) -> bool:
         """Whether there is one kernel for the whole recurrence."""
         small = self.hidden <= MAX_FUSED_HIDDEN
-        return small and self.cell == 'simple' and self.norm in ('glr', 'glr_layer')
+        plain = self.norm in GLR_NORMS and not self.pass_level
+        return small and self.cell == 'simple' and plain
 
     def check_frames(self, frames: int, flag: str) -> None:
         """Raises `UsageError` if segments of so many frames, set by a flag, are too short."""
-        if self.front == 'statistics' and self.kind != 'rnn' and frames < self.window:
+        if self.front in ('statistics', 'both') and frames < self.window:
             raise UsageError(f'--{flag}={frames} is less than --model.window={self.window}')
-        pooled = math.prod(pool for _, pool in self.conv_layers())
+        pooled, _ = self.pooled()
         if frames < pooled:
+            cause = '--model.front=bbnn' if self.front == 'bbnn' else '--model.pool'
             raise UsageError(
-                f'--{flag}={frames} is too short: --model.pool reduces the frames {pooled}-fold'
+                f'--{flag}={frames} is too short: {cause} reduces the frames {pooled}-fold'
             )
 
     def check_bands(self, n_mels: int) -> None:
         """Raises `UsageError` if pooling leaves nothing of so many mel bands."""
-        pooled = math.prod(pool for _, pool in self.conv_layers())
-        if self.conv == '2d' and n_mels < pooled:
+        _, pooled = self.pooled()
+        if n_mels < pooled:
+            cause = '--model.front=bbnn' if self.front == 'bbnn' else '--model.pool'
             raise UsageError(
-                f'--model.pool reduces the mel bands {pooled}-fold, but there are only {n_mels}'
+                f'{cause} reduces the mel bands {pooled}-fold, but there are only {n_mels}'
             )
 
 
@@ -165,6 +226,24 @@ class TrainConfig:
     """Optimisation: Adam on the cross-entropy."""
 
     epochs: int = option(50, 'passes over the training clips', 1, maximum=10**6)
+    min_steps: int = option(
+        0,
+        'make at least this many steps: more epochs for small datasets; 0 = off',
+        minimum=0,
+        maximum=10**9,
+    )
+    patience: int = option(
+        0,
+        'end the run when the validation loss has not improved for this many epochs; the learning '
+        'rate still follows its schedule over all epochs; 0 = off',
+        minimum=0,
+    )
+    time_limit: float = option(
+        0.0,
+        'end the run after this many minutes, over all resumes; the result then depends on the '
+        'speed of the machine; 0 = off',
+        minimum=0,
+    )
     batch_size: int = option(32, 'clips per step, over all devices', 1, maximum=2**20)
     accumulate: int = option(
         1,
@@ -188,7 +267,8 @@ class TrainConfig:
     )
     average: float = option(
         0.0,
-        'evaluate an exponential moving average of the weights with this decay; 0 = off',
+        'evaluate an exponential moving average of the weights with this decay, less in the first '
+        'steps; 0 = off',
         minimum=0,
         below=1,
     )
@@ -200,6 +280,64 @@ class TrainConfig:
     )
     mixup: float = option(
         0.4, 'mix clips in pairs with weights from Beta(a, a); 0 = off', minimum=0
+    )
+    class_weights: ClassWeights = option(
+        'none',
+        'weight each clip in the training loss: balanced = by the inverse of how many training '
+        'clips have its label',
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def all_epochs(self, clips: int) -> int:
+        """Epochs of a run on so many training clips: `epochs`, or more to make `min_steps`."""
+        return max(self.epochs, -(-self.min_steps * self.batch_size // clips))
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of each training segment, drawn anew each time that it is used."""
+
+    time_masks: int = option(
+        0, 'hide this many random stretches of time (SpecAugment); 0 = off', 0, maximum=MAX_MASKS
+    )
+    time_mask: float = option(
+        0.1, 'largest width of a time mask, as a fraction of the segment', minimum=0, maximum=1
+    )
+    band_masks: int = option(
+        0, 'hide this many random ranges of mel bands (SpecAugment); 0 = off', 0, maximum=MAX_MASKS
+    )
+    band_mask: float = option(
+        0.15, 'largest width of a band mask, as a fraction of the bands', minimum=0, maximum=1
+    )
+    equalizer: float = option(
+        0.0,
+        'standard deviation of a random gain that varies smoothly over the mel bands, as a '
+        'fraction of the deviation of all training values; 0 = off',
+        minimum=0,
+    )
+    level: float = option(
+        0.0, 'the same for one random gain of the whole segment; 0 = off', minimum=0
+    )
+    stretch: float = option(
+        0.0,
+        'change the tempo by a random factor between 1/(1+s) and 1+s; 0 = off',
+        minimum=0,
+        maximum=10,
+    )
+    pitch: float = option(
+        0.0,
+        'scale the mel axis by a random factor between 1/(1+p) and 1+p; 0 = off',
+        minimum=0,
+        maximum=10,
+    )
+    shortest: float = option(
+        1.0,
+        'keep a random part of each segment, at least this fraction of it, and repeat the part to '
+        'fill the segment; 1 = off',
+        above=0,
+        maximum=1,
     )
 
     def __post_init__(self) -> None:
@@ -256,7 +394,10 @@ class Config:
 
     workdir: str = option('', 'folder for checkpoints, logs and report')
     seed: int = option(
-        0, 'seed of weights, clip order, crops and dropout', minimum=0, maximum=2**31 - 1
+        0,
+        'seed of weights, clip order, crops, dropout and augmentation',
+        minimum=0,
+        maximum=2**31 - 1,
     )
     profile: int = option(0, 'trace this many steps into the workdir', minimum=0)
     baselines: bool = option(
@@ -266,6 +407,7 @@ class Config:
     data: DataConfig = section(DataConfig)
     model: ModelConfig = section(ModelConfig)
     train: TrainConfig = section(TrainConfig)
+    augment: AugmentConfig = section(AugmentConfig)
     parallel: ParallelConfig = section(ParallelConfig)
 
     def __post_init__(self) -> None:
@@ -285,7 +427,7 @@ def differences(old: Config, new: Config, ignore: Collection[str] = WITHOUT_EFFE
     before, after = to_dict(old), to_dict(new)
     changed = [
         f'--{name}.{key}={before[name][key]} (not {after[name][key]})'
-        for name in ('data', 'model', 'train')
+        for name in ('data', 'model', 'train', 'augment')
         for key in before[name]
         if before[name][key] != after[name][key] and key not in ignore
     ]

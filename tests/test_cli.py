@@ -41,7 +41,7 @@ def test_flags_may_follow_arguments() -> None:
     ('argument', 'words'),
     [
         ('--model.nrom=glr', 'model.nrom'),
-        ('--model.norm=glrr', '--model.norm=glrr is not one of glr, glr_layer, batch'),
+        ('--model.norm=glrr', '--model.norm=glrr is not one of glr, glr_layer, glr_step'),
         ('--train.epochs=0', '--train.epochs=0 must be at least 1'),
         ('--train.epochs=many', '--train.epochs=many must be a whole number'),
         ('--model.kernels=8,0', '--model.kernels=8,0 must be at least 1'),

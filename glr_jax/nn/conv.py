@@ -89,12 +89,17 @@ def _patches(x: Inputs, taps: Sequence[int]) -> Float[Array, 'taps_features batc
     return jnp.stack(inputs).reshape(-1, x[..., 0].size)
 
 
-def max_pool(x: Inputs, size: int) -> Float[Array, 'batch *pooled features']:
-    """The maximum of every `size` neighbours along each axis of positions.
+def max_pool(x: Inputs, sizes: int | Sequence[int]) -> Float[Array, 'batch *pooled features']:
+    """The maximum of every few neighbours along each axis of positions.
 
     A remainder at the end is dropped. Equal maxima share the gradient.
+
+    Args:
+      x: [batch, time, features] or [batch, time, frequency, features].
+      sizes: how many neighbours along each axis of positions, or along all.
     """
-    for axis in range(1, x.ndim - 1):
+    each = [sizes] * (x.ndim - 2) if isinstance(sizes, int) else sizes
+    for axis, size in enumerate(each, 1):
         count = x.shape[axis] // size
         x = lax.slice_in_dim(x, 0, count * size, axis=axis)
         x = x.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :])

@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from glr_jax.config import ModelConfig
+from glr_jax.nn import bbnn, readout, window_pooling
 from glr_jax.nn.model import make_classifier, partition
 from glr_jax.nn.rnn import GATES
 from glr_jax.nn.statistics import GROUPS
@@ -26,34 +27,45 @@ def size(params: nnx.State) -> int:
 def flops(config: ModelConfig, n_mels: int, num_labels: int, frames: int) -> int:
     """Floating-point operations in the forward pass of one segment; a multiply-add counts as two.
 
-    Counts matrix products only: norms, non-linearities and pooling add a few per cent. A train
-    step takes about three times as many, less those of the input's gradient, which is not needed.
+    Counts matrix products with weights only. Norms, non-linearities and pooling add a few per cent,
+    but the fixed statistics of windows may take as long as their projections. A train step takes
+    about three times as many, less those of the input's gradient, which is not needed.
     """
-    layers, total = config.conv_layers(), 0
-    images = config.conv == '2d' and bool(layers)
-    features, bands = (1, n_mels) if images else (n_mels, 1)
-    for kernels, pool in layers:
-        taps = config.kernel_size ** (2 if images else 1)
-        total += 2 * frames * bands * taps * features * kernels
-        frames, features = frames // pool, kernels
-        bands = bands // pool if images else 1
-    features *= bands
-    if config.front == 'statistics':
-        frames = count_windows(frames, config.window, config.window_hop)
-        features, multiplied = _statistics(config, n_mels)
-        total += 2 * frames * multiplied
-    read = features
+    positions, features, multiplied = _convolutions(config, n_mels, frames)
+    steps = positions
+    if config.front == 'bbnn':
+        steps, features = frames // config.pooled()[0], bbnn.KERNELS
+        multiplied += bbnn.products(frames, n_mels)
+    if config.front in ('statistics', 'both'):
+        steps = count_windows(frames, config.window, config.window_hop)
+        values = sum(group_sizes(config.window, n_mels).values())
+        multiplied += steps * values * config.projection
+    if config.front == 'both':
+        length = config.window // config.pooled()[0]
+        multiplied += window_pooling.products(
+            features, positions, windows=steps, length=length, projection=config.projection
+        )
+    if config.front in ('statistics', 'both'):
+        features = (len(GROUPS) + (config.front == 'both')) * config.projection
+    states = 0
     if config.kind != 'cnn':
         directions = 1 + config.bidirectional
         gates = directions * GATES[config.cell] * config.hidden
-        total += 2 * frames * (features + config.hidden) * gates
-        read = directions * config.hidden
-    if config.readout == 'moments':
-        read = 2 * (read + features * (config.kind != 'cnn'))
-    return total + 2 * read * num_labels * (frames if config.readout == 'local' else 1)
+        multiplied += steps * (features + config.hidden) * gates
+        states = directions * config.hidden
+    multiplied += readout.products(config.readout, states, features, steps)
+    outputs = num_labels * (steps if config.readout == 'local' else 1)
+    return 2 * (multiplied + readout.size(config.readout, states, features) * outputs)
 
 
-def _statistics(config: ModelConfig, n_mels: int) -> tuple[int, int]:
-    """Features of a window, and the multiplications of its projections; FFTs are not counted."""
-    values = sum(group_sizes(config.window, n_mels).values())
-    return len(GROUPS) * config.projection, values * config.projection
+def _convolutions(config: ModelConfig, n_mels: int, frames: int) -> tuple[int, int, int]:
+    """Positions over time and features of each after the convolutions, and the multiplications."""
+    layers, total = config.conv_layers(), 0
+    images = config.conv == '2d' and bool(layers)
+    features, bands = (1, n_mels) if images else (n_mels, 1)
+    for (kernels, pool), band_pool in zip(layers, config.band_pools(), strict=True):
+        taps = config.kernel_size ** (2 if images else 1)
+        total += frames * bands * taps * features * kernels
+        frames, features = frames // pool, kernels
+        bands = bands // band_pool if images else 1
+    return frames, features * bands, total

@@ -2,15 +2,15 @@
 
     mel [B, T, F] -> standardise -> (conv -> norm -> ReLU -> max-pool) x n -> recurrence -> logits
 
-The norm is passed into the blocks. The CNN leaves out the recurrence, the RNN the convolutions; a
-front end of statistics may take the place of the convolutions.
+The norm is passed into the blocks. The CNN leaves out the recurrence, the RNN the convolutions. A
+front end of statistics may stand in place of the convolutions or beside them, and BBNN in place.
 Blocks compute in the type of their input. Everything before the first block and after the
 recurrence is float32, and so are the parameters and the norms' statistics.
 """
 
 import functools
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,13 @@ from jax import Array
 from jaxtyping import Float, Key, Num
 
 from glr_jax.config import CellName, ModelConfig, Recurrence
+from glr_jax.nn import bbnn, readout
 from glr_jax.nn.conv import conv, max_pool
 from glr_jax.nn.norms import Norm, make_norm
 from glr_jax.nn.rnn import GATES, recur
 from glr_jax.nn.statistics import GROUPS
-from glr_jax.nn.statistics_front import InputStatistic, StatisticsFront
+from glr_jax.nn.statistics_front import InputStatistic, StatisticsFront, count_windows
+from glr_jax.nn.window_pooling import WindowPooling
 
 
 class ConvBlock(nnx.Module):
@@ -31,15 +33,15 @@ class ConvBlock(nnx.Module):
 
     Args:
       shape: of the kernel: one size per axis of positions, then features and kernels.
-      pool: max-pool size.
+      pool: max-pool size along each axis of positions.
       norm: the normalisation of the summed inputs.
       rngs: source of the initial weights.
     """
 
-    def __init__(self, shape: Sequence[int], *, pool: int, norm: Norm, rngs: nnx.Rngs):
+    def __init__(self, shape: Sequence[int], *, pool: Sequence[int], norm: Norm, rngs: nnx.Rngs):
         self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), tuple(shape)))
         self.norm = norm.layer(shape[-1])
-        self.pool = pool
+        self.pool = tuple(pool)
 
     def __call__(
         self, x: Float[Array, 'batch *positions features']
@@ -73,7 +75,7 @@ class Recurrent(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.cell, self.step_norm, gates = cell, norm.step, GATES[cell]
-        self.implementation = implementation
+        self.implementation, self.passes_level = implementation, norm.passes_level
         draw, draw_hidden = nnx.initializers.lecun_normal(), nnx.initializers.orthogonal()
         self.input_kernel = nnx.Param(draw(rngs.params(), (features, gates * hidden)))
         hidden_kernels = [draw_hidden(rngs.params(), (hidden, hidden)) for _ in range(gates)]
@@ -84,22 +86,26 @@ class Recurrent(nnx.Module):
             self.gain = nnx.Param(jnp.ones((gates, hidden)))
             remember = 1.0 if cell == 'lstm' else 0.0  # bias 1 keeps an LSTM's forget gate open
             self.bias = nnx.Param(jnp.zeros((gates, hidden)).at[1:2].set(remember))
+        if norm.passes_level:
+            self.mean_weight = nnx.Param(jnp.zeros((gates, hidden)))
+            self.deviation_weight = nnx.Param(jnp.zeros((gates, hidden)))
 
     def __call__(self, x: Float[Array, 'batch time features']) -> Float[Array, 'batch time hidden']:
         """Returns the hidden state at every step."""
         summed = x @ self.input_kernel[...].astype(x.dtype)
-        gain = bias = None
+        parameters: tuple[Array, ...] = ()
         if self.step_norm is None:
             summed = self.input_norm(summed).astype(x.dtype)
         else:
-            gain, bias = self.gain[...], self.bias[...]
+            parameters = self.gain[...], self.bias[...]
+        if self.passes_level:
+            parameters += self.mean_weight[...], self.deviation_weight[...]
         kernel = self.hidden_kernel[...].astype(x.dtype)
         return recur(
             self.cell,
             summed.reshape(*x.shape[:2], *kernel.shape[1:]),
             kernel,
-            gain,
-            bias,
+            *parameters,
             norm=self.step_norm,
             implementation=self.implementation,
         )
@@ -124,25 +130,24 @@ class Classifier(nnx.Module):
     ):
         self.mean = InputStatistic(jnp.zeros(n_mels))
         self.deviation = InputStatistic(jnp.ones(n_mels))
-        self.readout, self.dropout, self.dtype = config.readout, config.dropout, config.dtype
-        layers = config.conv_layers()
-        self.images = config.conv == '2d' and bool(layers)
-        if self.images and n_mels < math.prod(pool for _, pool in layers):
+        self.dropout, self.dtype = config.dropout, config.dtype
+        _, bands = config.pooled()
+        if n_mels < bands:
             raise ValueError(f'pooling leaves none of the {n_mels} mel bands; use smaller pools')
-        features, bands = (1, n_mels) if self.images else (n_mels, 1)
-        blocks = []
-        for kernels, pool in layers:
-            taps = (config.kernel_size,) * (2 if self.images else 1)
-            shape = (*taps, features, kernels)
-            blocks.append(ConvBlock(shape, pool=pool, norm=norm, rngs=rngs))
-            features, bands = kernels, bands // pool if self.images else 1
+        blocks, features = _conv_blocks(config, n_mels, norm, rngs)
         self.blocks = nnx.List(blocks)
-        features *= bands
-        self.front = (
-            None if config.front == 'conv' else _statistics_front(config, n_mels, norm, rngs)
-        )
+        self.images = config.front == 'bbnn' or (config.conv == '2d' and bool(blocks))
+        windowed: dict[str, Any] = {'window': config.window, 'hop': config.window_hop}
+        windowed |= {'projection': config.projection, 'norm': norm, 'rngs': rngs}
+        statistics, both = config.front in ('statistics', 'both'), config.front == 'both'
+        frames, _ = config.pooled()
+        self.bbnn = bbnn.BBNN(norm=norm, rngs=rngs) if config.front == 'bbnn' else None
+        self.front = StatisticsFront(n_mels, **windowed) if statistics else None
+        self.pooling = WindowPooling(features, pooled=frames, **windowed) if both else None
+        if self.bbnn is not None:
+            features = bbnn.KERNELS
         if self.front is not None:
-            features = len(GROUPS) * config.projection
+            features = (len(GROUPS) + both) * config.projection
         layer = functools.partial(
             Recurrent,
             features,
@@ -156,8 +161,9 @@ class Classifier(nnx.Module):
         self.recurrent = layer() if recurrent else None
         self.backward = layer() if recurrent and config.bidirectional else None
         states = config.hidden * (1 + config.bidirectional) if recurrent else 0
-        read = {'moments': 2 * (states + features)}.get(config.readout, states or features)
         self.front_dropout = config.front_dropout
+        self.readout = readout.Readout(config.readout, states, features, rngs=rngs)
+        read = readout.size(config.readout, states, features)
         self.output = nnx.Linear(read, num_labels, rngs=rngs)
 
     def spread(self) -> Float[Array, '']:
@@ -176,39 +182,42 @@ class Classifier(nnx.Module):
         Returns:
           The logits; with the readout `local`, the logarithms of the mean probabilities.
         """
-        if self.front is not None:
-            x = self.front(mel.astype(jnp.float32), self.spread()).astype(self.dtype)
-        else:
-            x = (mel.astype(jnp.float32) - self.mean[...]) / self.deviation[...]
-            x = (x[..., None] if self.images else x).astype(self.dtype)
-            for block in self.blocks:
-                x = block(x)
-            x = x.reshape(*x.shape[:2], -1)
+        features = self.features(mel.astype(jnp.float32))
         if self.front_dropout and keys is not None:
-            x = dropout(x, self.front_dropout, jax.vmap(jax.random.fold_in, (0, None))(keys, 1))
-        inputs = x
+            folded = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
+            features = dropout(features, self.front_dropout, folded)
+        states = None
         if self.recurrent is not None:
-            x = self.recurrent(x)
-        if self.backward is not None:
-            x = jnp.concatenate([x, self.backward(inputs[:, ::-1])[:, ::-1]], -1)
-        x = x.astype(jnp.float32)
-        match self.readout:
-            case 'last':
-                return self.output(dropout(x[:, -1], self.dropout, keys))
-            case 'mean':
-                return self.output(dropout(x.mean(1), self.dropout, keys))
-            case 'moments':
-                if self.recurrent is not None:
-                    x = jnp.concatenate([x, inputs.astype(jnp.float32)], -1)
-                return self.output(dropout(moments(x), self.dropout, keys))
-            case 'local':  # Eq. 6: O_t = softmax(V h_t), then the mean over time
-                local = jax.nn.log_softmax(self.output(dropout(x, self.dropout, keys)))
-                return jax.nn.logsumexp(local, axis=1) - jnp.log(local.shape[1])
+            states = self.recurrent(features).astype(jnp.float32)
+            if self.backward is not None:
+                backward = self.backward(features[:, ::-1])[:, ::-1]
+                states = jnp.concatenate([states, backward], -1)
+        read = self.readout(states, features)
+        logits = self.output(dropout(read, self.dropout, keys))
+        if logits.ndim == 2:
+            return logits
+        local = jax.nn.log_softmax(logits)  # Eq. 6: O_t = softmax(V h_t), then the mean over time
+        return jax.nn.logsumexp(local, axis=1) - jnp.log(local.shape[1])
 
-
-def moments(x: Float[Array, 'batch time features']) -> Float[Array, 'batch two_features']:
-    """Mean and standard deviation over time, with a finite gradient for a constant."""
-    return jnp.concatenate([x.mean(1), jnp.sqrt(x.var(1) + 1e-6)], -1)
+    def features(
+        self, mel: Float[Array, 'batch time mels']
+    ) -> Float[Array, 'batch steps features']:
+        """What the recurrence reads: the front end's output, in the type that layers compute in."""
+        statistics = [] if self.front is None else [self.front(mel, self.spread())]
+        if statistics and self.pooling is None:
+            return statistics[0].astype(self.dtype)
+        x = (mel - self.mean[...]) / self.deviation[...]
+        x = (x[..., None] if self.images else x).astype(self.dtype)
+        if self.bbnn is not None:
+            return self.bbnn(x)
+        for block in self.blocks:
+            x = block(x)
+        x = x.reshape(*x.shape[:2], -1)
+        if self.pooling is None:
+            return x
+        windows = count_windows(mel.shape[1], self.pooling.window, self.pooling.hop)
+        parts = [*statistics, self.pooling(x, windows)]
+        return jnp.concatenate(parts, -1).astype(self.dtype)
 
 
 def dropout(
@@ -235,20 +244,22 @@ def partition(classifier: Classifier) -> tuple[nnx.GraphDef, nnx.State, nnx.Stat
     return nnx.split(classifier, nnx.Param, ...)  # type: ignore[return-value]
 
 
-def _statistics_front(
+def _conv_blocks(
     config: ModelConfig, n_mels: int, norm: Norm, rngs: nnx.Rngs
-) -> StatisticsFront:
-    return StatisticsFront(
-        n_mels,
-        window=config.window,
-        hop=config.window_hop,
-        projection=config.projection,
-        norm=norm,
-        rngs=rngs,
-    )
+) -> tuple[list[ConvBlock], int]:
+    """The blocks, and how many features the last one has at each time step."""
+    layers, axes = config.conv_layers(), 2 if config.conv == '2d' else 1
+    features, bands = (1, n_mels) if axes == 2 and layers else (n_mels, 1)
+    blocks = []
+    for (kernels, pool), band_pool in zip(layers, config.band_pools(), strict=True):
+        shape = (*(config.kernel_size,) * axes, features, kernels)
+        pools = (pool, band_pool)[:axes]
+        blocks.append(ConvBlock(shape, pool=pools, norm=norm, rngs=rngs))
+        features, bands = kernels, bands // band_pool if axes == 2 else 1
+    return blocks, features * bands
 
 
 def make_classifier(config: ModelConfig, n_mels: int, num_labels: int, seed: int) -> Classifier:
     """The classifier that a config describes, with weights drawn from a seed."""
-    norm = make_norm(config.norm, axis_name='data')
+    norm = make_norm(config.norm, axis_name='data', pass_level=config.pass_level)
     return Classifier(config, n_mels=n_mels, num_labels=num_labels, norm=norm, rngs=nnx.Rngs(seed))

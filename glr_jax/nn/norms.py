@@ -2,10 +2,13 @@
 
 glr         statistics over the features at each position (default)
 glr_layer   statistics over all units of the layer: positions and features
+glr_step    statistics over all units at each time step: frequencies and features
 batch       batch normalisation; each device uses the statistics of its own share
 batch_sync  batch normalisation; all devices share their statistics
 group       group normalisation: groups of features, over all positions
 none        no normalisation, only a bias
+
+Each reading of GLR can pass the level that it removes on to the units (`glr_with_level`).
 """
 
 import dataclasses
@@ -18,12 +21,13 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from glr_jax.config import GROUPS, NormName
-from glr_jax.nn.glr import glr
+from glr_jax.nn.glr import glr, glr_with_level
 
 Summed = Float[Array, 'batch *positions features']
 PerFeature = Float[Array, ' features']
-# (summed inputs, gain, bias) -> inputs of the non-linearity
-NormFunction = Callable[[Summed, PerFeature, PerFeature], Summed]
+# (summed inputs, gain, bias) -> inputs of the non-linearity; a norm that passes the level on also
+# takes the weights of mean and deviation
+NormFunction = Callable[..., Summed]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,19 +38,33 @@ class Norm:
       layer: makes the module that follows a convolution, from the number of features.
       step: normalises the summed inputs [batch, hidden] of one recurrent step. None: the norm
         cannot go inside a recurrence, so `layer` normalises the recurrence's inputs instead.
+      passes_level: whether `step` also takes the weights of mean and deviation.
     """
 
     layer: Callable[[int], nnx.Module]
     step: NormFunction | None
+    passes_level: bool = False
 
 
-def make_norm(name: NormName, *, axis_name: str | None = None) -> Norm:
-    """The norm with this name; `batch_sync` shares statistics over the device axis `axis_name`."""
+def make_norm(name: NormName, *, axis_name: str | None = None, pass_level: bool = False) -> Norm:
+    """The norm with this name.
+
+    Args:
+      name: of the norm.
+      axis_name: device axis over which `batch_sync` shares its statistics.
+      pass_level: give the units the mean and deviation that GLR removes.
+
+    Raises:
+      ValueError: `pass_level` is set, but the norm is not a reading of GLR.
+    """
+    if pass_level:
+        if name not in LAYERS:
+            raise ValueError(f'norm {name} has no level to pass on; use one of {", ".join(LAYERS)}')
+        layer = functools.partial(Normalization, LAYERS[name], passes_level=True)
+        return Norm(layer, glr_with_level, passes_level=True)
     match name:
-        case 'glr':
-            return Norm(functools.partial(Normalization, glr), glr)
-        case 'glr_layer':
-            return Norm(functools.partial(Normalization, glr_over_layer), glr)
+        case 'glr' | 'glr_layer' | 'glr_step':
+            return Norm(functools.partial(Normalization, LAYERS[name]), glr)
         case 'batch':
             return Norm(batch_norm, None)
         case 'batch_sync':
@@ -58,16 +76,23 @@ def make_norm(name: NormName, *, axis_name: str | None = None) -> Norm:
 
 
 class Normalization(nnx.Module):
-    """A pure norm with its parameters: one gain and one bias per feature."""
+    """A pure norm with its parameters: one gain and one bias per feature.
 
-    def __init__(self, function: NormFunction, features: int):
-        self.function = function
+    A norm that passes the level on also has one weight of the mean and one of the deviation.
+    """
+
+    def __init__(self, function: NormFunction, features: int, *, passes_level: bool = False):
+        self.function, self.passes_level = function, passes_level
         self.gain = nnx.Param(jnp.ones(features))
         self.bias = nnx.Param(jnp.zeros(features))
+        if passes_level:
+            self.mean_weight = nnx.Param(jnp.zeros(features))
+            self.deviation_weight = nnx.Param(jnp.zeros(features))
 
     def __call__(self, a: Summed) -> Summed:
         """Normalises the summed inputs of a layer."""
-        return self.function(a, self.gain[...], self.bias[...])
+        level = (self.mean_weight[...], self.deviation_weight[...]) if self.passes_level else ()
+        return self.function(a, self.gain[...], self.bias[...], *level)
 
 
 def batch_norm(features: int, axis_name: str | None = None) -> nnx.BatchNorm:
@@ -82,9 +107,35 @@ def batch_norm(features: int, axis_name: str | None = None) -> nnx.BatchNorm:
     )
 
 
-def glr_over_layer(a: Summed, gain: PerFeature, bias: PerFeature) -> Summed:
+def glr_over_position(a: Summed, *parameters: PerFeature) -> Summed:
+    """GLR with one mean and deviation per position, over its features."""
+    return _glr(a, parameters, (a.ndim - 1,))
+
+
+def glr_over_layer(a: Summed, *parameters: PerFeature) -> Summed:
     """GLR with one mean and deviation per case, over all positions and features of the layer."""
-    return glr(a, gain, bias, axis=tuple(range(1, a.ndim)))
+    return _glr(a, parameters, tuple(range(1, a.ndim)))
+
+
+def glr_over_step(a: Summed, *parameters: PerFeature) -> Summed:
+    """GLR with one mean and deviation per time step, over its frequencies and features.
+
+    Where a step has no frequencies, as in 1-D convolutions, this is `glr_over_position`.
+    """
+    return _glr(a, parameters, tuple(range(min(2, a.ndim - 1), a.ndim)))
+
+
+LAYERS: dict[str, NormFunction] = {
+    'glr': glr_over_position,
+    'glr_layer': glr_over_layer,
+    'glr_step': glr_over_step,
+}
+
+
+def _glr(a: Summed, parameters: tuple[PerFeature, ...], axis: tuple[int, ...]) -> Summed:
+    """GLR with a gain and a bias, or with these and the weights of mean and deviation."""
+    function = glr if len(parameters) == 2 else glr_with_level
+    return function(a, *parameters, axis=axis)
 
 
 def group_norm(

@@ -16,10 +16,12 @@ from glr_jax.nn.glr import glr
 GATES: dict[CellName, int] = {'simple': 1, 'gru': 3, 'lstm': 4}
 State = Float[Array, 'batch hidden']
 PerUnit = Float[Array, ' hidden']
+PerGate = Float[Array, 'gates hidden']
 GateInputs = Float[Array, 'batch gates hidden']
 HiddenKernel = Float[Array, 'hidden gates hidden']
-# (summed inputs, gain, bias) -> inputs of the non-linearity, as in norms.py
-StepNorm = Callable[[State, PerUnit, PerUnit], State]
+# (summed inputs, gain, bias, and perhaps the weights of mean and deviation) -> inputs of the
+# non-linearity, as in norms.py
+StepNorm = Callable[..., State]
 # (summed inputs, which gates they belong to) -> inputs of the non-linearities
 GateNorm = Callable[[GateInputs, slice], GateInputs]
 
@@ -28,9 +30,9 @@ def recur(
     cell: CellName,
     x: Float[Array, 'batch time gates hidden'],
     hidden_kernel: HiddenKernel,
-    gain: Float[Array, 'gates hidden'] | None = None,
-    bias: Float[Array, 'gates hidden'] | None = None,
-    *,
+    gain: PerGate | None = None,
+    bias: PerGate | None = None,
+    *level: PerGate,
     norm: StepNorm | None = None,
     implementation: Recurrence = 'auto',
 ) -> Float[Array, 'batch time hidden']:
@@ -45,6 +47,7 @@ def recur(
       hidden_kernel: multiplies the previous hidden state.
       gain: the norm's gain.
       bias: the norm's bias.
+      *level: its weights of mean and deviation, if it passes the level on.
       norm: normalises the summed inputs of each gate; None: they are used as they are.
       implementation: scan; fused; or auto: fused on a GPU where possible, else scan. Results are
         the same.
@@ -59,8 +62,9 @@ def recur(
         gate_norm: GateNorm = lambda a, gates: a
         norm_parameters: tuple[PerUnit, ...] = ()
     else:
-        over_gates = jax.vmap(norm, in_axes=(1, 0, 0), out_axes=1)
-        gate_norm = lambda a, gates: over_gates(a, gain[gates], bias[gates])
+        parameters = gain, bias, *level
+        over_gates = jax.vmap(norm, in_axes=(1, *[0] * len(parameters)), out_axes=1)
+        gate_norm = lambda a, gates: over_gates(a, *(each[gates] for each in parameters))
         norm_parameters = gain[0], bias[0]
     scanned = functools.partial(scan, cell, norm=gate_norm)
     fusible = cell == 'simple' and norm is glr and x.shape[-1] <= MAX_FUSED_HIDDEN
