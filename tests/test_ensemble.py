@@ -6,13 +6,18 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data_prep import __main__ as data_prep
-from glr_jax import checkpoint, evaluate, predict, train
+from experiments import ensemble
+from experiments.ensemble import Predicted
+from glr_jax import baselines, checkpoint, evaluate, metrics, predict, train
+from glr_jax.clip_statistics import all_groups, groups_of
 from glr_jax.config import Config, DataConfig
+from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UsageError, UserError
 from tests.conftest import make_dataset
 
@@ -165,3 +170,153 @@ def test_a_run_does_not_resume_with_other_test_crops(other_run: Path, tones_data
     flags = [f'--workdir={other_run}', f'--data.dir={tones_dataset}', *OTHER_RUN]
     with pytest.raises(UserError, match=r'--data.test_crops=2 \(not 1\)'):
         train.main(['train', *flags, '--data.test_crops=1'])
+
+
+# ---------------------------------------------------------------- experiments.ensemble
+def predicted(ensemble_right: float, svm_right: float, seed: int = 0) -> Predicted:
+    """Sixty clips of three labels, of which each side decides a fraction rightly."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, 3, 60)
+
+    def values(right: float) -> np.ndarray:
+        chosen = np.where(np.arange(60) < 60 * right, targets, (targets + 1) % 3)
+        return np.eye(3)[chosen]
+
+    return Predicted(targets, 0.1 + 0.7 * values(ensemble_right), 4 * values(svm_right))
+
+
+def test_the_share_of_the_svm_is_chosen_by_the_validation_clips_alone() -> None:
+    for_svm, against_svm = predicted(0.4, 0.9), predicted(0.9, 0.4, seed=1)
+    assert ensemble.choose(for_svm)[1] == 0.75
+    assert ensemble.choose(against_svm)[1] == 0.0  # the test clips would choose otherwise
+    found = ensemble.with_svm(against_svm, for_svm)
+    assert (found['temperature'], found['share']) == ensemble.choose(for_svm)
+    assert found['svm']['accuracy'] == 0.4
+    assert found['ensemble_and_svm']['accuracy'] == 0.4
+    other_tests = against_svm._replace(targets=(against_svm.targets + 1) % 3)
+    again = ensemble.with_svm(other_tests, for_svm)
+    assert again['ensemble_and_svm'] != found['ensemble_and_svm']
+    assert (again['temperature'], again['share']) == ensemble.choose(for_svm)
+
+
+def test_without_other_clips_nothing_is_chosen() -> None:
+    held_out = predicted(0.4, 0.9)
+    found = ensemble.with_svm(held_out, None)
+    assert (found['temperature'], found['share']) == (1.0, 0.5)
+    half = (held_out.ensemble + ensemble.softmax(held_out.svm, 1.0)) / 2
+    assert found['ensemble_and_svm']['loss'] == metrics.cross_entropy(held_out.targets, half)
+
+
+def test_the_temperature_fits_how_often_the_svm_is_right() -> None:
+    sure, unsure = (ensemble.choose(predicted(0.5, right))[0] for right in (1.0, 0.4))
+    assert sure == min(ensemble.TEMPERATURES)
+    assert unsure == max(ensemble.TEMPERATURES)
+    values = np.array([[1.0, 2.0, 1e4]])
+    np.testing.assert_allclose(ensemble.softmax(values, 0.5), [[0, 0, 1]])
+    np.testing.assert_allclose(
+        ensemble.softmax(np.array([[0.0, np.log(9)]]), 2.0), [[0.25, 0.75]], rtol=1e-12
+    )
+
+
+def test_the_study_scores_runs_their_ensemble_and_the_svm(
+    folder: Path,
+    tones_run: Path,
+    other_run: Path,
+    tones_dataset: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    flags = [f'--workdir={folder / "three"}', f'--data.dir={tones_dataset}', *OTHER_RUN]
+    train.main(['train', *flags, '--data.split=random-2', '--train.epochs=1'])
+    capfd.readouterr()
+    out = tmp_path / 'found.json'
+    runs = (
+        f'--runs={folder},{tones_run.parent}/{tones_run.name}'  # `deep/one` is a copy, not a link
+    )
+    ensemble.main(['ensemble', runs, '--baselines', f'--out={out}'])
+    text, err = capfd.readouterr()
+    first, second = json.loads(out.read_text())['splits']
+    assert (first['split'], second['split']) == ('random-1', 'random-2')
+    assert f'{folder}/begun is not finished and is left out' in err
+    assert len(first['runs']) == 3
+    assert [len(second['runs']), second['single']['accuracy']] == [
+        1,
+        scores_of(folder / 'three')['accuracy'],
+    ]
+    expected = (2 * probabilities_of(tones_run) + probabilities_of(other_run)) / 3
+    right = -np.log(expected[np.arange(3), [0, 1, 2]])
+    assert first['ensemble']['loss'] == pytest.approx(right.mean(), abs=1e-3)
+    singles = [scores_of(workdir)['accuracy'] for workdir in (tones_run, tones_run, other_run)]
+    assert first['single']['accuracy'] == pytest.approx(np.mean(singles))
+    dataset = open_dataset(str(tones_dataset))
+    groups = groups_of(all_groups(dataset))
+    for row in (first, second):
+        svm = baselines.statistics_score(dataset, row['split'], groups)
+        assert row['svm']['accuracy'] == svm['accuracy']
+    assert '| mean ± std |' in text
+    assert 'ensemble − single run: ' in text
+    assert 'ensemble + SVM − SVM: ' in text
+
+
+def test_the_study_agrees_with_evaluate(
+    folder: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    evaluate.main(['evaluate', f'--workdir={folder}'])
+    ensemble.main(['ensemble', f'--runs={folder}', f'--out={tmp_path / "found.json"}'])
+    (row,) = json.loads((tmp_path / 'found.json').read_text())['splits']
+    report = scores_of(folder)
+    assert row['ensemble'] == {name: report[name] for name in ('accuracy', 'loss')}
+    assert 'svm' not in row
+    assert 'SVM' not in capfd.readouterr().out
+
+
+def test_a_split_without_test_clips_is_scored_on_validation_and_says_so(
+    tones_run: Path, tones_dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data, workdir = tmp_path / 'data', tmp_path / 'runs' / 'one'
+    shutil.copytree(tones_dataset, data)
+    with open(data / 'splits.csv', newline='') as file:
+        header, *rows = csv.reader(file)
+    place = header.index('random-1')
+    for row in rows:
+        row[place] = row[place].replace('test', '')
+    with open(data / 'splits.csv', 'w', newline='') as file:
+        csv.writer(file).writerows([header, *rows])
+    shutil.copytree(tones_run, workdir)
+    config: dict[str, Any] = json.loads((workdir / 'config.json').read_text())
+    config['data']['dir'] = str(data)
+    (workdir / 'config.json').write_text(json.dumps(config))
+    out = tmp_path / 'found.json'
+    ensemble.main(['ensemble', f'--runs={tmp_path / "runs"}', '--baselines', f'--out={out}'])
+    (row,) = json.loads(out.read_text())['splits']
+    assert [row[key] for key in ('side', 'share', 'temperature')] == ['validation', 0.5, 1.0]
+    text = capfd.readouterr().out
+    assert 'random-1 has no test clips: the scores are on the validation clips' in text
+    assert 'its share 1/2 and temperature 1 are not chosen by any clips' in text
+
+
+@pytest.mark.parametrize(
+    ('flag', 'words'),
+    [
+        ('--runs={empty}', 'there are no finished runs'),
+        ('--runs={empty}/no', 'there are no finished runs'),
+        ('--runs={empty},{empty}', 'repeats'),
+    ],
+)
+def test_a_study_without_finished_runs_is_refused(flag: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        ensemble.main(['ensemble', flag.format(empty=tmp_path)])
+
+
+def test_splits_are_in_order_and_grouped_by_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    config_of = lambda run: Config(data=DataConfig(dir='d', split=run))
+    monkeypatch.setattr(ensemble, 'read_config', config_of)
+    found = ensemble.by_dataset(['random-10', 'official', 'random-2'])
+    assert list(found['d']) == ['official', 'random-2', 'random-10']
+    row = {'dataset': 'd', 'side': 'test', 'runs': [0], 'single': {'accuracy': 0.5}}
+    rows = [row | {'split': 'x-1', 'ensemble': {'accuracy': a}} for a in (0.5, 0.7)]
+    text = ensemble.table(rows)
+    assert 'ensemble − single run: +10.0 ± 14.1' in text
+    assert '| 50.0 ± 0.0 | 60.0 ± 14.1 |' in text
+    assert ensemble.protocol_of('random-10') == 'random'
+    assert ensemble.protocol_of('fault_filtered') == 'fault_filtered'

@@ -50,6 +50,7 @@ TINY = {
     'glr_jax.evaluate': [],
     'glr_jax.predict': [],
     'experiments.baselines': ['--data.split=random-1'],
+    'experiments.ensemble': [],
     'experiments.batch_size': [
         *('--out={new}', '--cpu_devices=0', '--norms=glr', '--per_device=8', '--iterations=1'),
         *('--repeats=1', '--model.kind=cnn', *BATCH, *MODEL),
