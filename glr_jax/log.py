@@ -125,15 +125,26 @@ class Log:
         return spent / (step - self._first + 1) * (self._steps - step)
 
 
+def validation_losses(workdir: str, done: int) -> list[float]:
+    """The validation loss of each logged epoch up to step `done`."""
+    lines = _lines_until(os.path.join(workdir, 'metrics.jsonl'), done)
+    return [json.loads(line)['validation_loss'] for line in lines]
+
+
 def _reopen(path: str, done: int) -> Any:
     """Opens the log to append to it, without rows for steps after `done`."""
-    rows = []
-    if os.path.exists(path):
-        with open(path) as file:
-            rows = [line for line in file if line.endswith('\n')]
+    lines = _lines_until(path, done)
     with open(path, 'w') as file:
-        file.writelines(line for line in rows if json.loads(line)['step'] <= done)
+        file.writelines(lines)
     return open(path, 'a')
+
+
+def _lines_until(path: str, done: int) -> list[str]:
+    if not os.path.exists(path):
+        return []
+    with open(path) as file:
+        whole = [line for line in file if line.endswith('\n')]  # a crash may cut off the last one
+    return [line for line in whole if json.loads(line)['step'] <= done]
 
 
 def _clock(seconds: float) -> str:

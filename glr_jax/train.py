@@ -16,10 +16,14 @@ if __name__ == '__main__':  # before JAX is imported, which takes seconds
     startup.restart_with_huge_pages()
     cli.check_command_line(Config, USAGE)
 
+import dataclasses
 import math
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -31,7 +35,7 @@ from glr_jax.devices import parallel, processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UserError
 from glr_jax.input_statistics import fit_input_statistics
-from glr_jax.log import Log
+from glr_jax.log import Log, validation_losses
 from glr_jax.nn import cost
 from glr_jax.nn.model import make_classifier
 from glr_jax.trace import Trace
@@ -83,14 +87,19 @@ def train_and_evaluate(
 
 
 def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
-    """Trains to the last step; False if SIGTERM came first (a checkpoint was saved)."""
+    """Trains to the end of the run; False if SIGTERM came first (a checkpoint was saved).
+
+    The end is the last step, unless --train.patience or --train.time_limit ends the run earlier.
+    """
+    started = time.monotonic()
     # Data: which clips are on which side.
     clips = dataset.members(config.data.split, 'train')
     validation = dataset.members(config.data.split, 'validation')
     if not len(clips) or not len(validation):
         raise UserError(f'--data.split={config.data.split} has no train or no validation clips')
     batch_size, seed = config.train.batch_size, config.seed
-    steps = -(-config.train.epochs * len(clips) // batch_size)
+    epochs = config.train.all_epochs(len(clips))
+    steps = -(-epochs * len(clips) // batch_size)
     resident = input_pipeline.fits(config.data, dataset, clips)
 
     # Model and optimizer.
@@ -104,9 +113,11 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     processes.check_shared(config.workdir)
     manager = checkpoint.open_manager(config.workdir)
     meta = checkpoint.make_meta(config, dataset)
-    latest = manager.latest_step()
+    latest, spent = manager.latest_step(), 0.0
     if latest is not None:
-        checkpoint.check_dataset(dataset, checkpoint.read_meta(manager, latest), config.workdir)
+        saved = checkpoint.read_meta(manager, latest)
+        checkpoint.check_dataset(dataset, saved, config.workdir)
+        spent = saved.seconds
     else:
         fit_input_statistics(classifier, dataset, clips, config.data.frames)
     averaged = config.train.average > 0
@@ -119,6 +130,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
         f'{cost.size(state.params):,} parameters, '
         f'{cost.flops(config.model, *segment) / 1e6:,.0f} MFLOP per segment; '
         f'{len(clips)} train and {len(validation)} validation clips, {len(dataset.labels)} labels; '
+        f'{epochs} epoch{"s" if epochs > 1 else ""}, {steps} steps; '
         f'{mesh.size} {mesh.devices.flat[0].platform} device{"s" if mesh.size > 1 else ""}, '
         f'clips {"resident" if resident else "streamed"}'
     )
@@ -134,6 +146,9 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
             else input_pipeline.streamed(dataset, frames)
         )
     )
+    weights = None
+    if config.train.class_weights == 'balanced':
+        weights = batches.balanced_weights(dataset.targets[clips], len(dataset.labels))
     one_step = train_step.make_train_step(
         classifier,
         optimizer,
@@ -141,6 +156,8 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
         config.train.accumulate,
         average=config.train.average,
         label_smoothing=config.train.label_smoothing,
+        class_weights=weights,
+        augmentation=config.augment,
     )
     mapper = config.parallel.mapper
     train_steps = parallel.on_every_device(
@@ -159,9 +176,17 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
         payloads = input_pipeline.stack([pipeline.payload(plan) for plan in plans])
         return dispatch.stop, parallel.shard_batch(payloads, mesh, mapper)
 
+    def seconds() -> float:
+        total = np.asarray(spent + time.monotonic() - started)
+        # All processes must decide the same, so the clock of process 0 counts.
+        return float(processes.gather(total)[0] if config.train.time_limit else total)
+
     # Loop: one dispatch at a time; after each epoch validation, a line of log, a checkpoint.
     at_most = config.train.steps_per_dispatch or pipeline.steps_per_dispatch
-    dispatches = batches.dispatches(done, steps, batch_size, len(clips), at_most)
+    losses = processes.on_first(lambda: validation_losses(config.workdir, done))
+    ended = ending(config.train, losses, spent)
+    last = done if ended else steps
+    dispatches = batches.dispatches(done, last, batch_size, len(clips), at_most)
     with (
         processes.stopping() as stops_here,
         Trace(config.workdir, config.profile) as trace,
@@ -172,10 +197,11 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
             stops = stops_here()
             log.step(step, state.totals)
             trace.step(step, state.totals)
-            epoch = step * batch_size // len(clips)
+            total = seconds()
+            ended = ending(config.train, losses, total)
             epoch_ends = batches.ends_epoch(step, batch_size, len(clips)) or step == steps
             scores = None
-            if epoch_ends:
+            if epoch_ends or ended:
                 apply = probabilities(parallel.on_local((state.to_use(), state.stats)))
                 scores = evaluate.score(apply, dataset, validation, config)
                 if not math.isfinite(scores['loss']):
@@ -183,15 +209,41 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
                         f'{config.workdir}: the loss became NaN or infinite at step {step}; use a '
                         f'new workdir and lower --train.learning_rate={config.train.learning_rate}'
                     )
-                log.epoch(min(epoch, config.train.epochs), step, state.totals, scores)
+                epoch = step * batch_size // len(clips) + (not epoch_ends)
+                log.epoch(min(epoch, epochs), step, state.totals, scores)
+                losses.append(scores['loss'])
+                ended = ending(config.train, losses, total)
                 zeros = parallel.replicate(train_step.zero_totals(), mesh)
                 state = state._replace(totals=zeros)
-            if epoch_ends or stops:
-                checkpoint.save(manager, state, meta, scores)
-            if stops:
+            if scores or stops:
+                now = dataclasses.replace(meta, seconds=total)
+                checkpoint.save(manager, state, now, scores)
+            if ended or stops:
                 break
     manager.close()
-    return int(state.step) == steps
+    if ended and int(state.step) < steps:
+        announce(f'{config.workdir}: ended at step {int(state.step)} of {steps}: {ended}')
+    return bool(ended) or int(state.step) == steps
+
+
+def ending(config: TrainConfig, losses: Sequence[float], seconds: float) -> str:
+    """Why a run ends before its last step; empty if it continues.
+
+    It depends on saved values only, so a run that resumes decides as if it had not stopped.
+
+    Args:
+      config: has the patience and the time limit.
+      losses: the validation loss of each epoch so far.
+      seconds: that the run has taken so far.
+    """
+    if config.time_limit and seconds >= 60 * config.time_limit:
+        return f'the time is up (--train.time_limit={config.time_limit:g} minutes)'
+    if config.patience and losses and len(losses) > config.patience + np.argmin(losses):
+        return (
+            f'the validation loss has not improved since epoch {np.argmin(losses) + 1} '
+            f'(--train.patience={config.patience})'
+        )
+    return ''
 
 
 def make_optimizer(config: TrainConfig, steps: int) -> optax.GradientTransformation:

@@ -5,20 +5,29 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import Array
 from jaxtyping import Float, Int
 
+from glr_jax.config import AugmentConfig
 from glr_jax.data.batches import Batch
 from glr_jax.devices.parallel import AXIS, mean_over_devices
+from glr_jax.nn.augment import augment
 from glr_jax.nn.model import Classifier, partition
 
 TrainStep = Callable[['TrainState', Batch], 'TrainState']
+AUGMENT = 0x617567  # folded into a case's key; the model folds in small numbers for dropout
+NO_AUGMENTATION = AugmentConfig()
 
 
 class Totals(NamedTuple):
-    """Sums over the cases of the epoch so far."""
+    """Sums over the cases of the epoch so far.
+
+    The loss is the plain cross-entropy, without label smoothing and class weights, so that runs
+    with and without them can be compared.
+    """
 
     loss: Float[Array, '']
     correct: Float[Array, '']
@@ -72,17 +81,23 @@ def make_train_step(
     *,
     average: float = 0.0,
     label_smoothing: float = 0.0,
+    class_weights: Float[Array | np.ndarray, ' labels'] | None = None,
+    augmentation: AugmentConfig = NO_AUGMENTATION,
 ) -> TrainStep:
     """One step on one device: the gradient of its part, the mean over devices, the update.
 
     Args:
       classifier: only its structure is used.
       optimizer: turns the mean gradient into the update.
-      seed: of dropout.
+      seed: of dropout and augmentation.
       accumulate: micro-batches that the device's part is divided into. They are computed one after
         the other, and their gradients are averaged before the devices exchange anything.
-      average: decay of the moving average of the parameters, if the state has one.
+      average: decay of the moving average of the parameters, if the state has one; less in the
+        first steps, see `average_decay`.
       label_smoothing: fraction of each target that is spread evenly over the labels.
+      class_weights: weight of each label in the loss; a mixed case has the mean of its labels'
+        weights. None: all weights are 1.
+      augmentation: random changes of the segments.
     """
     classifier.train()
     graph, *_ = partition(classifier)
@@ -90,21 +105,27 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         def loss_of(
             params: nnx.State, stats: nnx.State, micro: Batch
-        ) -> tuple[Array, tuple[nnx.State, Array]]:
+        ) -> tuple[Array, tuple[nnx.State, Array, Array]]:
             # Random numbers belong to a case, so any number of devices draws the same ones.
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), micro.place)
             model = nnx.merge(graph, params, stats, copy=True)  # batch norm updates stats
-            logits = model(jnp.asarray(micro.mel), keys)
-            target = micro.target
+            mel = jnp.asarray(micro.mel)
+            if augmentation != NO_AUGMENTATION:
+                own = jax.vmap(jax.random.fold_in, (0, None))(keys, AUGMENT)
+                mel = augment(mel, own, model.mean[...], model.spread(), augmentation)
+            logits = model(mel, keys)
+            plain = losses = optax.softmax_cross_entropy(logits, micro.target)
             if label_smoothing:
-                target = optax.smooth_labels(target, label_smoothing)
-            losses = optax.softmax_cross_entropy(logits, target)
+                target = optax.smooth_labels(micro.target, label_smoothing)
+                losses = optax.softmax_cross_entropy(logits, target)
+            if class_weights is not None:
+                losses = losses * jnp.sum(micro.target * class_weights, -1)
             correct = jnp.mean(jnp.argmax(logits, -1) == jnp.argmax(micro.target, -1))
-            return losses.mean(), (partition(model)[2], correct)
+            return losses.mean(), (partition(model)[2], plain.mean(), correct)
 
         def add(carry: tuple[nnx.State, Any], micro: Batch) -> tuple[tuple[nnx.State, Any], None]:
             stats, sums = carry
-            (loss, (stats, correct)), grads = jax.value_and_grad(loss_of, has_aux=True)(
+            grads, (stats, loss, correct) = jax.grad(loss_of, has_aux=True)(
                 state.params, stats, micro
             )
             return (stats, jax.tree.map(jnp.add, sums, (grads, loss, correct))), None
@@ -118,7 +139,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         averaged = state.average
         if averaged is not None:
-            averaged = optax.incremental_update(params, averaged, 1 - average)
+            decay = average_decay(average, state.step)
+            averaged = optax.incremental_update(params, averaged, 1 - decay)
         cases = jax.lax.axis_size(AXIS) * len(batch.target)
         totals = Totals(loss * cases, correct * cases, jnp.float32(cases))
         return TrainState(
@@ -131,6 +153,15 @@ def make_train_step(
         )
 
     return train_step
+
+
+def average_decay(decay: float, step: Int[Array, '']) -> Float[Array, '']:
+    """The decay of the moving average at a step, counted from 0: at most (1 + t) / (10 + t).
+
+    The average begins with the initial weights; without this limit they would dominate it in a
+    short run. As in TensorFlow's `ExponentialMovingAverage` with `num_updates`.
+    """
+    return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
 def make_train_steps(

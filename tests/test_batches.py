@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from glr_jax.data.batches import dispatches, mix, plan_batch, read
+from glr_jax.data.batches import balanced_weights, dispatches, mix, plan_batch, read
 from glr_jax.data.dataset import open_dataset
 from glr_jax.data.segments import crop
 
@@ -67,6 +67,14 @@ def test_mixup_weights_spectrograms_and_labels_alike(prepared: Path) -> None:
         target[dataset.targets[other]] += 1 - weight
         np.testing.assert_allclose(batch.target[case], target, atol=1e-6)
     assert batch.mel.dtype == np.uint8
+
+
+def test_balanced_weights_are_inverse_to_the_clips_of_a_label_and_one_on_average() -> None:
+    targets = np.array([0, 0, 0, 0, 0, 0, 1, 1, 3], np.int32)
+    weights = balanced_weights(targets, 5)
+    np.testing.assert_allclose(weights, [0.5, 1.5, 0, 3, 0])
+    assert weights[targets].mean() == pytest.approx(1)
+    np.testing.assert_array_equal(balanced_weights(np.arange(4, dtype=np.int32), 4), np.ones(4))
 
 
 def test_numpy_and_a_device_mix_any_two_numbers_alike() -> None:

@@ -24,6 +24,10 @@ from tests.conftest import run as prepare
 SMALL = [
     *('--data.frames=8', '--train.batch_size=8', '--train.epochs=5'),
     *('--model.kind=cnn', '--model.kernels=8', '--train.learning_rate=0.01'),
+    *('--train.average=0.9', '--train.label_smoothing=0.1', '--train.class_weights=balanced'),
+    *('--augment.time_masks=1', '--augment.band_masks=1', '--augment.equalizer=0.1'),
+    *('--augment.level=0.1', '--augment.stretch=0.1', '--augment.pitch=0.05'),
+    *('--augment.shortest=0.5', '--train.patience=9', '--train.time_limit=60'),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The recipe of training: weight decay, warm-up, label smoothing, averaged weights."""
+"""The training recipe: optimizer, loss, augmentation, averaged weights."""
 
 import contextlib
 import dataclasses
@@ -17,11 +17,12 @@ import pytest
 from flax import nnx
 
 from glr_jax import checkpoint, evaluate, inference, train, train_step
-from glr_jax.config import Config, DataConfig, ModelConfig, TrainConfig
+from glr_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
 from glr_jax.data.batches import Batch
 from glr_jax.data.dataset import Dataset
 from glr_jax.devices import parallel
 from glr_jax.fields import to_dict
+from glr_jax.nn.augment import augment
 from glr_jax.nn.model import Classifier, make_classifier, partition
 from tests import reference
 from tests.conftest import make_dataset
@@ -31,8 +32,11 @@ MODEL = ModelConfig(kind='cnn', kernels=(8,), kernel_size=3, dropout=0.0)
 STATISTICS = ModelConfig(front='statistics', projection=8, hidden=8, readout='moments')
 RECIPE = TrainConfig(
     epochs=3, batch_size=4, learning_rate=0.01, warmup=0.2, weight_decay=0.1, average=0.9,
-    label_smoothing=0.1,
+    label_smoothing=0.1, class_weights='balanced',
 )  # fmt: skip
+AUGMENT = AugmentConfig(
+    time_masks=1, band_masks=1, equalizer=0.2, level=0.1, stretch=0.2, pitch=0.1, shortest=0.5
+)
 
 
 @functools.cache
@@ -79,7 +83,8 @@ def steps(
     devices: int = 1,
     accumulate: int = 1,
     frames: int = 12,
-    **options: float,
+    first: int = 0,
+    **options: Any,
 ) -> Iterator[train_step.TrainState]:
     """The states before and after each of some steps."""
     mesh = parallel.make_mesh(jax.devices()[:devices])
@@ -90,9 +95,9 @@ def steps(
     state = train_step.init_state(classifier, optimizer, averaged=averaged)
     yield jax.device_get(state)
     state = parallel.replicate(state, mesh)
-    for k in range(count):
+    for k in range(first, first + count):
         batch = parallel.shard_batch(batch_of(k, frames=frames), mesh, 'shard_map')
-        if k == 0:  # optimising the machine code would take most of the test's time
+        if k == first:  # optimising the machine code would take most of the test's time
             quick = {'xla_backend_optimization_level': '0'}
             one_step = one_step.lower(state, batch).compile(compiler_options=quick)
         state = one_step(state, batch)
@@ -166,29 +171,54 @@ def test_a_warm_up_leaves_at_least_one_step_at_the_full_rate(count: int) -> None
 
 
 # ---------------------------------------------------------------- loss and average
-def test_label_smoothing_is_as_in_its_formula() -> None:
+def test_smoothing_and_class_weights_enter_the_gradient_but_not_the_logged_loss() -> None:
     model, batch = classifier_of(MODEL), batch_of(0)
     logits = np.float64(jax.jit(model)(jnp.asarray(batch.mel)))
-    target = 0.2 * batch.target + 0.8 / len(LABELS)
-    expected = -np.mean(np.sum(target * reference.log_softmax(logits), -1))
-    plain = -np.mean(np.sum(batch.target * reference.log_softmax(logits), -1))
-    assert abs(expected - plain) > 1e-3
-    _, smooth = steps(1, label_smoothing=0.8)
-    assert float(smooth.totals.loss / smooth.totals.cases) == pytest.approx(expected, rel=1e-5)
-    assert smooth.totals.correct == np.sum(logits.argmax(-1) == batch.target.argmax(-1))
+    log_probabilities = reference.log_softmax(logits)
+    plain = -np.mean(np.sum(batch.target * log_probabilities, -1))
+    weights = np.float32([0.5, 2.0, 0.8])
+    smoothed = 0.2 * batch.target + 0.8 / len(LABELS)
+    errors = np.exp(log_probabilities) - smoothed
+    weighted = np.mean((batch.target @ weights)[:, None] * errors, 0)
+    for options, gradient in (
+        ({}, np.mean(np.exp(log_probabilities) - batch.target, 0)),
+        ({'label_smoothing': 0.8}, errors.mean(0)),
+        ({'label_smoothing': 0.8, 'class_weights': weights}, weighted),
+    ):
+        before, after = steps(1, optimizer=optax.sgd(1.0), **options)
+        bias = lambda state: nnx.to_pure_dict(state.params)['output']['bias']
+        np.testing.assert_allclose(bias(before) - bias(after), gradient, atol=1e-5)
+        assert float(after.totals.loss / after.totals.cases) == pytest.approx(plain, rel=1e-5)
+        assert after.totals.correct == np.sum(logits.argmax(-1) == batch.target.argmax(-1))
+
+
+def test_segments_are_augmented_before_the_classifier_sees_them() -> None:
+    model, batch = classifier_of(MODEL), batch_of(1)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), batch.place)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, train_step.AUGMENT)
+    mel = jnp.asarray(batch.mel)
+    mel = jax.jit(lambda mel: augment(mel, keys, model.mean[...], model.spread(), AUGMENT))(mel)
+    logits = np.float64(jax.jit(model)(mel))
+    expected = -np.mean(np.sum(batch.target * reference.log_softmax(logits), -1))
+    _, state = steps(1, first=1, augmentation=AUGMENT)
+    _, plain = steps(1, first=1)
+    assert float(state.totals.loss / state.totals.cases) == pytest.approx(expected, rel=1e-4)
+    assert abs(plain.totals.loss - state.totals.loss) > 1e-2
 
 
 def test_the_average_follows_its_recursion_and_does_not_change_training() -> None:
-    states = list(steps(3, average=0.9))
+    states = list(steps(3, optimizer=optax.sgd(0.3), average=0.2))
     expected = jax.tree.map(np.float64, states[0].params)
     assert_equal(states[0].average, states[0].params)
-    for state in states[1:]:
-        expected = jax.tree.map(lambda a, p: 0.9 * a + 0.1 * p, expected, state.params)
+    for decay, state in zip((1 / 10, 2 / 11, 0.2), states[1:], strict=True):
+        mix = lambda a, p, d=decay: d * a + (1 - d) * p
+        expected = jax.tree.map(mix, expected, state.params)
         close = functools.partial(np.testing.assert_allclose, atol=1e-6)
         jax.tree.map(close, state.average, expected)
         assert_equal(state.to_use(), state.average)
     assert differ(states[-1].average, states[-1].params) > 1e-3
-    *_, plain = steps(3)
+    assert float(train_step.average_decay(0.99, jnp.int32(10**6))) == np.float32(0.99)
+    *_, plain = steps(3, optimizer=optax.sgd(0.3))
     assert plain.average is None
     assert_equal(plain.to_use(), plain.params)
     assert differ(plain.params, states[-1].params) < 1e-6
@@ -204,7 +234,12 @@ def test_devices_and_micro_batches_change_nothing(devices: int, accumulate: int)
 
 
 def last_of_three(devices: int, accumulate: int) -> train_step.TrainState:
-    options = {'average': 0.9, 'label_smoothing': 0.1}
+    options = {
+        'average': 0.9,
+        'label_smoothing': 0.1,
+        'class_weights': np.float32([0.5, 1.5, 1.0]),
+        'augmentation': AUGMENT,
+    }
     config = dataclasses.replace(STATISTICS, kind='cnn', dropout=0.0, front_dropout=0.2)
     *_, state = steps(3, config, devices=devices, accumulate=accumulate, frames=100, **options)
     return state
@@ -268,8 +303,11 @@ def test_without_an_average_checkpoints_are_as_before_and_older_ones_restore(
     meta = to_dict(meta_of(TrainConfig()))
     for name in ('front', 'window', 'window_hop', 'projection', 'bidirectional', 'front_dropout'):
         del meta['config']['model'][name]
-    for name in ('warmup', 'weight_decay', 'average', 'label_smoothing'):
+    for name in ('warmup', 'weight_decay', 'average', 'label_smoothing', 'class_weights'):
         del meta['config']['train'][name]
+    for name in ('patience', 'time_limit', 'min_steps'):
+        del meta['config']['train'][name]
+    del meta['config']['augment'], meta['seconds']
     older = ocp.args.Composite(
         model=ocp.args.StandardSave({'params': state.params, 'stats': state.stats}),
         training=ocp.args.StandardSave({'optimizer': state.optimizer, 'totals': state.totals}),
@@ -316,7 +354,7 @@ def run(workdir: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int = 0) -> boo
 
 def config_of(workdir: Path) -> Config:
     data = DataConfig(dir='made', frames=12, resident='off')
-    return Config(workdir=str(workdir), data=data, model=MODEL, train=RECIPE)
+    return Config(workdir=str(workdir), data=data, model=MODEL, train=RECIPE, augment=AUGMENT)
 
 
 def test_an_averaged_run_resumes_exactly_and_its_average_is_scored(

@@ -24,7 +24,8 @@ class BatchPlan(NamedTuple):
     """The draw of a batch, before anything is read: one crop per case, and one to mix into it.
 
     Attributes:
-      place: the place of each case in the endless sequence; it seeds the case's dropout.
+      place: the place of each case in the endless sequence; it seeds the case's dropout
+        and augmentation.
       clip: the clip that is due at that place.
       start: where its crop begins, from 0 to 1, as in `segments.crop`.
       weight: the clip's mixup weight in 256ths: 128 to 256; 256 = not mixed.
@@ -120,6 +121,18 @@ def targets(dataset: Dataset, plan: BatchPlan) -> Float[np.ndarray, 'batch label
     weight = plan.weight[:, None].astype(np.float32) / 256
     own, others = (one_hot[dataset.targets[clips]] for clips in (plan.clip, plan.other))
     return weight * own + (1 - weight) * others
+
+
+def balanced_weights(
+    targets: Int[np.ndarray, ' clips'], num_labels: int
+) -> Float[np.ndarray, ' labels']:
+    """A weight per label, inverse to its number of clips; the mean over these clips is 1.
+
+    A label without clips has weight 0.
+    """
+    counts = np.bincount(targets, minlength=num_labels)
+    weights = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return np.where(counts, weights, 0).astype(np.float32)
 
 
 def mix(mel: Mel, other: Mel, weight: Any) -> Mel:
