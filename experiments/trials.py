@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from glr_jax import report, train
 from glr_jax.cli import status
-from glr_jax.config import Config
+from glr_jax.config import GLR_NORMS, Config, ModelConfig, NormName
 from glr_jax.data.dataset import Dataset
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
@@ -60,6 +60,12 @@ def split_of(protocol: str, iteration: int, dataset: Dataset) -> str:
         f'--protocol={protocol} has no split for iteration {iteration} in {dataset.folder}; '
         f'the splits there are {", ".join(dataset.splits)}'
     )
+
+
+def with_norm(model: ModelConfig, norm: NormName) -> ModelConfig:
+    """The same network with another norm; it passes the level on only if the norm is GLR."""
+    level = model.pass_level and norm in GLR_NORMS
+    return dataclasses.replace(model, norm=norm, pass_level=level)
 
 
 def check(trials: Sequence[Trial], dataset: Dataset) -> None:

@@ -8,9 +8,12 @@ import pytest
 from experiments.batch_size import __main__ as batch_size
 from experiments.batch_size import report
 from experiments.batch_size.__main__ import BatchSize, in_order
+from experiments.tables import BASELINES
 from experiments.trials import Trial
+from glr_jax import cli
 from glr_jax.config import Config
 from glr_jax.errors import UsageError, UserError
+from tests.conftest import make_dataset
 
 SIZES = (1, 8)
 SMALL = [
@@ -22,7 +25,13 @@ SMALL = [
         '--train.epochs=1',
         '--repeats=1',
     ),
-    *('--model.kind=cnn', '--model.kernels=8', '--model.pool=2', '--model.kernel_size=3'),
+    *(
+        '--model.kind=cnn',
+        '--model.front=conv',
+        '--model.kernels=8',
+        '--model.pool=2',
+        '--model.kernel_size=3',
+    ),
 ]
 
 
@@ -78,6 +87,8 @@ def test_the_report_has_every_accuracy_and_the_figure(study: Path, results: dict
         shown = [float(cell) for cell in line.split('|')[2:-1]]
         mine = {r['per_device']: r for r in results['runs'] if r['norm'] == norm}
         assert shown == [round(100 * mine[s]['scores']['accuracy'], 1) for s in SIZES]
+    for title in BASELINES.values():
+        assert any(line.startswith(f'| {title} ') for line in lines)
     assert 'accuracy.png' in text
     assert (study / 'accuracy.png').stat().st_size > 1000
 
@@ -180,8 +191,57 @@ def test_too_few_devices_are_named(prepared: Path, tmp_path: Path) -> None:
 
 
 def test_the_figure_has_dashed_lines_for_stand_ins() -> None:
-    results = made_results(batch=[0.6, 0.6, 0.6], glr_at_1=[]) | {'floor': [0.7]}
+    results = made_results(batch=[0.6, 0.6, 0.6], glr_at_1=[]) | {'baselines': made_baselines()}
     results['settings']['train'] = {'batch_size': 32}
     (axes,) = report.figure(results).axes
     dashed = [line for line in axes.lines if line.get_linestyle() == '--']
-    assert [np.asarray(line.get_ydata()).round().tolist() for line in dashed] == [[72, 72]]
+    heights = [np.asarray(line.get_ydata()).round().tolist() for line in dashed]
+    assert heights == [[72, 72], [83, 83]]  # the SVM on statistics is dashed too
+
+
+def made_baselines() -> dict[str, Any]:
+    accuracies = {'svm_statistics': 0.83, 'svm': 0.75, 'majority': 0.1}
+    return {
+        name: [{'accuracy': value + k, 'macro_f1': value / 2} for k in (-0.01, 0, 0.01)]
+        for name, value in accuracies.items()
+    }
+
+
+def test_every_line_of_the_figure_is_labelled_at_its_end() -> None:
+    results = made_results(batch=[0.6, 0.6, 0.6], glr_at_1=[0.7] * 3)
+    results |= {'baselines': made_baselines()}
+    results['settings']['train'] = {'batch_size': 32}
+    (axes,) = report.figure(results).axes
+    labels = {text.get_text(): text.xy for text in axes.texts}
+    assert set(labels) == {'GLR', 'per-device batch', 'SVM on statistics', 'SVM on levels'}
+    np.testing.assert_allclose([y for _, y in labels.values()], [72, 75 + 1 / 3, 83, 75])
+    assert axes.get_legend() is None
+    colors = {text.get_text(): text.get_color() for text in axes.texts}
+    assert colors['GLR'] != colors['per-device batch']
+
+
+def test_labels_keep_apart_and_in_order() -> None:
+    found = report.apart([50.0, 10.0, 50.0, 51.0], 4.0)
+    assert found[1] == 10
+    assert np.diff([found[0], found[2], found[3]]).min() > 3.99
+    assert np.mean(found) == pytest.approx(np.mean([50, 10, 50, 51]))
+
+
+def test_the_flagfile_of_a_run_gives_the_network(tmp_path: Path) -> None:
+    file = tmp_path / 'run.flags'
+    file.write_text(
+        '--workdir=x\n--seed=7\n--data.split=official\n--model.norm=glr_layer\n'
+        '--model.pass_level\n--model.hidden=24\n--train.accumulate=2\n--augment.level=0.5\n'
+    )
+    argv = ['batch_size', f'--flagfile={file}', '--norms=glr,batch', '--iterations=2']
+    study = cli.parse(BatchSize, argv, '')
+    cli.refuse(argv, batch_size.TAKEN)
+    made = make_dataset(['a', 'b'], [0, 1])
+    made.splits['random-2'] = ['train', 'test']
+    configs = [trial.config for trial in batch_size.trials_of(study, made)]
+    assert {(c.seed, c.data.split, c.train.accumulate) for c in configs} == {(2, 'random-2', 1)}
+    assert {(c.model.hidden, c.augment.level) for c in configs} == {(24, 0.5)}
+    levels = {c.model.norm: c.model.pass_level for c in configs}
+    assert levels == {'glr': True, 'batch': False}
+    with pytest.raises(UsageError, match=r'--seed .* --iterations'):
+        cli.refuse([*argv, '--seed=7'], batch_size.TAKEN)

@@ -6,6 +6,7 @@ import pytest
 
 from experiments import paper
 from experiments.reproduce import __main__ as reproduce
+from experiments.tables import BASELINES
 from glr_jax import cli
 from glr_jax.errors import UserError
 
@@ -22,15 +23,17 @@ def study(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_every_model_runs_in_every_iteration_and_the_svms_beside_it(study: Path) -> None:
+def test_every_model_runs_in_every_iteration_and_the_baselines_beside_it(study: Path) -> None:
     runs = json.loads((study / 'results.json').read_text())['runs']
     assert sorted((run['model'], run['iteration']) for run in runs) == [
         *(('cnn+batch', k) for k in (1, 2)),
         *(('cnn+glr', k) for k in (1, 2)),
+        *(('majority', k) for k in (1, 2)),
         *(('svm', k) for k in (1, 2)),
         *(('svm_statistics', k) for k in (1, 2)),
     ]
-    splits = {run['iteration']: run['scores']['split'] for run in runs if 'svm' not in run['model']}
+    networks = [run for run in runs if run['model'] not in BASELINES]
+    splits = {run['iteration']: run['scores']['split'] for run in networks}
     assert splits == {1: 'random-1', 2: 'random-2'}
 
 
@@ -40,6 +43,10 @@ def test_the_report_has_every_accuracy_and_the_figures(study: Path) -> None:
     for run in results['runs']:
         row = next(r for r in text.splitlines() if r.startswith(f'| Iteration {run["iteration"]}'))
         assert f' {100 * run["scores"]["accuracy"]:.1f} ' in row
+    header = next(line for line in text.splitlines() if line.startswith('|'))
+    for title in BASELINES.values():
+        assert f'| {title} ' in header
+        assert f'| {title}, mean ± std' in text
     for name in ('baselines', 'proposed', 'curves'):
         assert f'figures/{name}.png' in text
         assert (study / 'figures' / f'{name}.png').stat().st_size > 1000

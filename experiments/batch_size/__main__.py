@@ -147,7 +147,7 @@ def trials_of(study: BatchSize, dataset: Dataset) -> list[Trial]:
                     workdir=os.path.join(study.out, f'{norm}-{size}-{iteration}'),
                     seed=iteration,
                     data=dataclasses.replace(study.data, split=split),
-                    model=dataclasses.replace(study.model, norm=norm),
+                    model=trials.with_norm(study.model, norm),
                     train=dataclasses.replace(study.train, accumulate=1),
                     augment=study.augment,
                 )

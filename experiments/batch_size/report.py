@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.tables import counted, markdown, spread
+from experiments.tables import BASELINES, baseline_table, counted, markdown, spread
 
 REFERENCE = 'glr'
 LOOKS = {  # Okabe and Ito's colours, which colour-blind people can tell apart; markers for print
     'glr': ('#0072b2', 'o'),
     'glr_layer': ('#56b4e9', 'p'),
+    'glr_step': ('#e69f00', 'h'),
     'batch': ('#d55e00', 's'),
     'batch_sync': ('#cc79a7', 'D'),
     'group': ('#009e73', '^'),
@@ -20,11 +21,22 @@ LOOKS = {  # Okabe and Ito's colours, which colour-blind people can tell apart; 
 NAMES = {
     'glr': 'GLR',
     'glr_layer': 'GLR over the whole layer',
+    'glr_step': 'GLR over each time step',
     'batch': 'per-device batch norm',
     'batch_sync': 'synchronised batch norm',
     'group': 'group norm',
     'none': 'no norm',
 }
+
+# Names at the ends of the lines in the figure, if shorter than those above.
+SHORT = {
+    'glr_layer': 'GLR, whole layer',
+    'glr_step': 'GLR, each step',
+    'batch': 'per-device batch',
+    'batch_sync': 'synchronised batch',
+    'group': 'group',
+}
+LINES = {'svm_statistics': '--', 'svm': ':'}  # of the baselines
 
 
 def document(results: dict[str, Any], figure_file: str) -> str:
@@ -47,8 +59,8 @@ def tables(results: dict[str, Any]) -> str:
         '## Test accuracy in per cent, by clips per device',
         accuracy(results),
         f'Mean ± standard deviation over iterations (split and seed). {_stand_ins(results)}'
-        f'{_changes(results)}An SVM on statistics of each mel band reaches '
-        f'{spread(results["floor"])}.',
+        f'{_changes(results)}Without a network, on the same clips:',
+        baseline_table(results['baselines']),
         f'## Accuracy minus that of {NAMES[REFERENCE]}, in points, paired by iteration',
         differences(results),
         verdict(results),
@@ -132,9 +144,10 @@ def exchange(results: dict[str, Any]) -> str:
 
 
 def figure(results: dict[str, Any]) -> Figure:
-    """Accuracy against clips per device, one line per norm."""
+    """Accuracy against clips per device, one labelled line per norm and per SVM."""
     drawn = Figure(figsize=(7.2, 4.2), layout='constrained')
     axes, sizes, norms = drawn.subplots(), _sizes(results), _norms(results)
+    ends: list[tuple[float, str, str]] = []  # where a line ends, its label and colour
     for k, norm in enumerate(norms):
         color, marker = LOOKS[norm]
         # Side by side, so that error bars do not overlap.
@@ -157,10 +170,14 @@ def figure(results: dict[str, Any]) -> Figure:
             elinewidth=1,
             capsize=2,
             zorder=above,
-            label=NAMES[norm],
         )
-    svm = 100 * np.mean(results['floor'])
-    axes.axhline(svm, color='#666', linestyle=':', label='SVM on band statistics')
+        if have.any():
+            last = np.flatnonzero(have)[np.argmax(at[have])]
+            ends.append((float(mean[last]), SHORT.get(norm, NAMES[norm]), color))
+    for name, style in LINES.items():
+        level = 100 * float(np.mean([s['accuracy'] for s in results['baselines'][name]]))
+        axes.axhline(level, color='#222', linestyle=style, linewidth=1)
+        ends.append((level, BASELINES[name], '#222'))
     axes.set_xscale('log', base=2)
     axes.set_xticks(sizes, map(str, sizes))
     axes.minorticks_off()
@@ -170,10 +187,35 @@ def figure(results: dict[str, Any]) -> Figure:
     axes.grid(axis='y', color='#eee')
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
-    (first, *others), labels = axes.get_legend_handles_labels()  # the line of the SVM is first
-    handles, labels = [*others, first], [*labels[1:], labels[0]]
-    drawn.legend(handles, labels, frameon=False, ncols=3, fontsize=9, loc='outside upper center')
+    low, high = axes.get_ylim()
+    heights = apart([end for end, *_ in ends], (high - low) / 20)
+    for (end, label, color), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            label,
+            (1, end),
+            (1.05, height),
+            xycoords=('axes fraction', 'data'),
+            textcoords=('axes fraction', 'data'),
+            arrowprops={'arrowstyle': '-', 'color': color, 'linewidth': 0.7, 'relpos': (0, 0.5)},
+            annotation_clip=False,
+            color=color,
+            fontsize=9,
+            va='center',
+        )
     return drawn
+
+
+def apart(heights: Sequence[float], least: float) -> list[float]:
+    """Heights for labels near those of their lines, but at least `least` from each other."""
+    order = np.argsort(heights)
+    placed = np.asarray(heights, np.float64)[order]
+    for _ in range(1000):  # push close neighbours apart, half of the way each
+        short = np.maximum(least - np.diff(placed), 0)
+        placed[:-1] -= short / 2
+        placed[1:] += short / 2
+    found = np.empty(len(placed))
+    found[order] = placed
+    return found.tolist()
 
 
 def _trained(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:

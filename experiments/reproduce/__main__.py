@@ -48,10 +48,10 @@ the study's.
 """
 # Table 1 and Table 2 of the paper.
 MODELS = {
-    'cnn': {'kind': 'cnn', 'norm': 'batch'},
-    'rnn': {'kind': 'rnn', 'norm': 'batch'},
-    'cnn-rnn': {'kind': 'crnn', 'norm': 'batch'},
-    'proposed': {'kind': 'crnn', 'norm': 'glr'},
+    'cnn': 'cnn+batch',
+    'rnn': 'rnn+batch',
+    'cnn-rnn': 'crnn+batch',
+    'proposed': 'crnn+glr',
 }
 TAKEN = {
     'workdir': '--out',
@@ -121,7 +121,7 @@ def trials_of(study: Reproduction, dataset: Dataset) -> list[Trial]:
                 workdir=os.path.join(study.out, f'{model}-{iteration}'),
                 seed=iteration,
                 data=dataclasses.replace(study.data, split=split),
-                model=dataclasses.replace(study.model, **architecture(model)),
+                model=architecture(study.model, model),
                 train=dataclasses.replace(study.train, epochs=study.epochs),
                 augment=study.augment,
                 parallel=ParallelConfig(study.parallel.mapper, study.parallel.cpu_devices),
@@ -136,15 +136,13 @@ def trials_of(study: Reproduction, dataset: Dataset) -> list[Trial]:
     return all_trials
 
 
-def architecture(model: str) -> dict[str, Any]:
-    """Kind and norm of a model that `--models` names.
+def architecture(network: ModelConfig, model: str) -> ModelConfig:
+    """The network with the kind and the norm of a model that `--models` names.
 
     Raises:
       FieldError: there is no such model.
     """
-    if model in MODELS:
-        return MODELS[model]
-    kind, _, norm = model.partition('+')
+    kind, _, norm = MODELS.get(model, model).partition('+')
     kinds, norms = typing.get_args(Kind), typing.get_args(NormName)
     if kind not in kinds or norm not in norms:
         raise FieldError(
@@ -153,7 +151,8 @@ def architecture(model: str) -> dict[str, Any]:
             f'is not one of {", ".join(MODELS)}, and not KIND+NORM with a kind of '
             f'{", ".join(kinds)} and a norm of {", ".join(norms)}',
         )
-    return {'kind': kind, 'norm': norm}
+    of_kind = dataclasses.replace(network, kind=typing.cast(Kind, kind))
+    return trials.with_norm(of_kind, typing.cast(NormName, norm))
 
 
 def collect(study: Reproduction, dataset: Dataset, finished: Sequence[Trial]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The paper's Figures 4 to 9: bar charts of accuracies, and learning curves."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments import paper
-from experiments.reproduce.report import SVM, SVMS
+from experiments.tables import BASELINES
 
 COLORS = ('#33608c', '#d1603d', '#5a9a68', '#8c6bb1', '#c9a227', '#6e6e6e')
 ON_LINE = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5}  # under a number on a line
-SVM_LINE: dict[str, Any] = {
-    'color': '#666',
-    'linestyle': ':',
-    'zorder': 0,
-    'label': 'SVM on band statistics',
-}
+LINES = {'svm_statistics': '--', 'svm': ':'}  # of the baselines
 
 
 def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
@@ -34,20 +29,24 @@ def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
     """
     os.makedirs(os.path.join(folder, 'figures'), exist_ok=True)
     name = paper.dataset_of(results['labels'])
-    networks = [run for run in results['runs'] if run['model'] not in SVMS]
+    networks = [run for run in results['runs'] if run['model'] not in BASELINES]
     models = list(dict.fromkeys(run['model'] for run in networks))
     proposed = 'proposed' if 'proposed' in models else models[-1]
     baselines = [model for model in models if model != proposed]
-    svm = float(np.mean([r['scores']['accuracy'] for r in results['runs'] if r['model'] == SVM]))
+    levels = {
+        name: 100
+        * np.mean([r['scores']['accuracy'] for r in results['runs'] if r['model'] == name])
+        for name in LINES
+    }
     drawn: list[tuple[str, str, Figure]] = []
     if baselines:
         caption = "Accuracy of the paper's baselines (Figures 4 and 5)"
-        drawn.append((caption, 'baselines', _by_iteration(networks, baselines, svm)))
+        drawn.append((caption, 'baselines', _by_iteration(networks, baselines, levels)))
     caption = 'Accuracy of the proposed model (Figure 6)'
-    drawn.append((caption, 'proposed', _by_iteration(networks, [proposed], svm)))
+    drawn.append((caption, 'proposed', _by_iteration(networks, [proposed], levels)))
     if name:
         caption = 'Proposed model and literature (Figure 7)'
-        drawn.append((caption, 'literature', _literature(networks, proposed, name, svm)))
+        drawn.append((caption, 'literature', _literature(networks, proposed, name, levels)))
     runs = [run for run in networks if run['model'] == proposed]
     caption = f'Training and validation accuracy of {proposed} (Figures 8 and 9)'
     if results['settings']['train']['mixup'] > 0:
@@ -61,7 +60,9 @@ def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
     return files
 
 
-def _by_iteration(runs: Sequence[dict], models: Sequence[str], svm: float) -> Figure:
+def _by_iteration(
+    runs: Sequence[dict], models: Sequence[str], levels: Mapping[str, float]
+) -> Figure:
     iterations = sorted({run['iteration'] for run in runs})
     figure = Figure(figsize=(max(7.0, 1.4 + 0.45 * len(models) * len(iterations)), 3.4))
     figure.set_layout_engine('constrained')
@@ -76,13 +77,16 @@ def _by_iteration(runs: Sequence[dict], models: Sequence[str], svm: float) -> Fi
         at = np.arange(len(iterations)) + (k - (len(models) - 1) / 2) * width
         bars = axes.bar(at, accuracies, 0.92 * width, color=COLORS[k % len(COLORS)], label=model)
         axes.bar_label(bars, fmt='%.1f', fontsize=8, padding=2, bbox=ON_LINE)
-    axes.axhline(100 * svm, **SVM_LINE)
+    for baseline, level in levels.items():
+        axes.axhline(level, **_line(baseline))
     axes.set_xticks(range(len(iterations)), [f'Iteration {i}' for i in iterations])
     _tidy(axes)
     return figure
 
 
-def _literature(runs: Sequence[dict], proposed: str, name: str, svm: float) -> Figure:
+def _literature(
+    runs: Sequence[dict], proposed: str, name: str, levels: Mapping[str, float]
+) -> Figure:
     mine = [100 * run['scores']['accuracy'] for run in runs if run['model'] == proposed]
     bars = {who: 100 * value for who, value in paper.LITERATURE[name].items()}
     bars |= {'proposed, in the paper': 100 * paper.MEAN_OF_PROPOSED[name]}
@@ -93,8 +97,9 @@ def _literature(runs: Sequence[dict], proposed: str, name: str, svm: float) -> F
     colors = ['#b9c4cf'] * len(bars) + [COLORS[1]]
     drawn = axes.barh(names[::-1], values[::-1], color=colors[::-1])
     axes.bar_label(drawn, fmt='%.1f', fontsize=8, padding=3, bbox=ON_LINE)
-    axes.axvline(100 * svm, **SVM_LINE)
-    axes.legend(frameon=False, loc='upper center', bbox_to_anchor=(0.5, 1.12), fontsize=8)
+    for baseline, level in levels.items():
+        axes.axvline(level, **_line(baseline))
+    axes.legend(frameon=False, ncols=2, loc='upper center', bbox_to_anchor=(0.5, 1.12), fontsize=8)
     axes.set_xlim(0, 100)
     axes.set_xlabel('accuracy, %')
     axes.spines[['top', 'right']].set_visible(False)
@@ -121,6 +126,12 @@ def _curves(runs: Sequence[dict]) -> Figure:
         _tidy(axes, label='accuracy, %' if k == 0 else '')
         axes.legend(frameon=False, loc='lower right', fontsize=8)
     return figure
+
+
+def _line(baseline: str) -> dict[str, Any]:
+    """The looks of a baseline's line."""
+    style = LINES[baseline]
+    return {'color': '#666', 'linestyle': style, 'zorder': 0, 'label': BASELINES[baseline]}
 
 
 def _tidy(axes: Axes, label: str = 'accuracy, %') -> None:

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from experiments import paper
-from experiments.tables import counted, markdown, spread
+from experiments.tables import BASELINES, counted, markdown, spread
 
-# In the place of a model's name: SVMs on levels, and on all statistics.
-SVM, STRONG_SVM = SVMS = ('svm', 'svm_statistics')
+STRONG, WEAK, _ = BASELINES  # in the place of a model's name
 
 
 def document(results: dict[str, Any], figures: Sequence[tuple[str, str]]) -> str:
@@ -55,7 +54,7 @@ def document(results: dict[str, Any], figures: Sequence[tuple[str, str]]) -> str
 
 
 def accuracy(results: dict[str, Any], name: str | None) -> str:
-    """Accuracy of every model in every iteration; the SVMs are the last columns.
+    """Accuracy of every model in every iteration; the last columns need no network.
 
     Args:
       results: of `experiments.reproduce`.
@@ -79,21 +78,24 @@ def accuracy(results: dict[str, Any], name: str | None) -> str:
             run['scores'].get('segment_accuracy') for run in _runs(results) if run['model'] == model
         ]
         single.append('' if None in segments else spread(segments))
-    return markdown(['', *models], [*rows, mean, single])
+    return markdown(['', *map(_title, models)], [*rows, mean, single])
 
 
 def verdict(results: dict[str, Any]) -> str:
-    """Says which networks are better than the SVM on levels, and which are not."""
-    svm, strong = (np.mean(list(_accuracies(results, name).values())) for name in SVMS)
+    """Says which networks are better than the SVMs, and which are not."""
+    mean = lambda model: np.mean(list(_accuracies(results, model).values()))
     sentences = [
-        f'An SVM on statistics of each mel band, which ignores time, reaches {100 * svm:.1f}; one '
-        f'that also sees modulation and how bands vary together reaches {100 * strong:.1f}.',
-        f'Compared with the former (`{SVM}`):',
+        f'An SVM on the levels of each mel band, which ignores time, reaches {100 * mean(WEAK):.1f}'
+        '; one on statistics, which also sees modulation and how bands vary together, reaches '
+        f'{100 * mean(STRONG):.1f}.'
     ]
     for model in _networks(results):
-        mine = np.mean(list(_accuracies(results, model).values()))
-        better = 'is better' if mine > svm else 'is **not** better'
-        sentences.append(f'`{model}` {better} ({100 * (mine - svm):+.1f} points).')
+        points = {name: 100 * (mean(model) - mean(name)) for name in (STRONG, WEAK)}
+        better = 'is better' if points[STRONG] > 0 else 'is **not** better'
+        sentences.append(
+            f'`{model}` {better} than the {BASELINES[STRONG]} ({points[STRONG]:+.1f} points; '
+            f'{points[WEAK]:+.1f} against the {BASELINES[WEAK]}).'
+        )
     return ' '.join(sentences)
 
 
@@ -119,7 +121,7 @@ def literature(results: dict[str, Any], name: str) -> str:
     rows.append(['proposed, in the paper', f'{100 * paper.MEAN_OF_PROPOSED[name]:.2f}'])
     for model in _models(results):
         values = list(_accuracies(results, model).values())
-        rows.append([f'{model}, measured here', spread(values)])
+        rows.append([f'{_title(model)}, measured here', spread(values)])
     return markdown(['method', f'{name} accuracy'], rows)
 
 
@@ -135,19 +137,19 @@ def precision_recall_f1(results: dict[str, Any], name: str | None) -> str:
             values = [run['scores'][key] for key in ('precision', 'recall', 'macro_f1')]
             cells = [_cell(value, c) for value, c in zip(values, claim, strict=True)]
             rows.append([f'Iteration {run["iteration"]}', *cells])
-    for name in (model, *SVMS):
+    for name in (model, *BASELINES):
         scores = [run['scores'] for run in _runs(results) if run['model'] == name]
         means = [spread([s[key] for s in scores]) for key in ('precision', 'recall', 'macro_f1')]
-        rows.append([f'{name}, mean ± std', *means])
+        rows.append([f'{_title(name)}, mean ± std', *means])
     return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1'], rows)
 
 
 def by_label(results: dict[str, Any]) -> str:
-    """Precision, recall and F1 of each label with the proposed model, and the SVM's F1."""
+    """Precision, recall and F1 of each label with the proposed model, and the strong SVM's F1."""
     model = _proposed(results)
     mine, svm = (
         [run['scores']['per_class'] for run in _runs(results) if run['model'] == name]
-        for name in (model, SVM)
+        for name in (model, STRONG)
     )
     rows = [
         [
@@ -157,7 +159,9 @@ def by_label(results: dict[str, Any]) -> str:
         ]
         for label in results['labels']
     ]
-    return f'`{model}`\n\n' + markdown(['', 'precision', 'recall', 'F1', f'F1 of {SVM}'], rows)
+    return f'`{model}`\n\n' + markdown(
+        ['', 'precision', 'recall', 'F1', f'F1 of the {BASELINES[STRONG]}'], rows
+    )
 
 
 def _warnings(results: dict[str, Any]) -> list[str]:
@@ -175,17 +179,24 @@ def _runs(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _first_runs(results: dict[str, Any]) -> list[dict[str, Any]]:
     """One run of each network, in the order of training."""
-    runs = {run['model']: run for run in reversed(_runs(results)) if run['model'] not in SVMS}
+    runs = {run['model']: run for run in reversed(_runs(results)) if run['model'] not in BASELINES}
     return list(runs.values())[::-1]
 
 
 def _models(results: dict[str, Any]) -> list[str]:
-    """The networks in the order of training, then the SVMs."""
-    return [*_networks(results), *SVMS]
+    """The networks in the order of training, then the baselines."""
+    return [*_networks(results), *BASELINES]
+
+
+def _title(model: str) -> str:
+    """A model's name in a table."""
+    return BASELINES.get(model, model)
 
 
 def _networks(results: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys(run['model'] for run in _runs(results) if run['model'] not in SVMS))
+    return list(
+        dict.fromkeys(run['model'] for run in _runs(results) if run['model'] not in BASELINES)
+    )
 
 
 def _iterations(results: dict[str, Any]) -> list[int]:
