@@ -1,0 +1,141 @@
+"""A network on several splits and seeds, beside what classifiers without a network reach.
+
+`python -m experiments.crossvalidate --flagfile=experiments/gtzan.flags --out=runs/gtzan-cv`
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from experiments import common, trials
+from experiments.crossvalidate import compare, report
+from experiments.trials import Trial
+from glr_jax import baselines, cli, fields
+from glr_jax.cli import status
+from glr_jax.config import Config
+from glr_jax.data.dataset import Dataset
+from glr_jax.errors import UsageError
+from glr_jax.fields import option
+
+USAGE = """
+usage: python -m experiments.crossvalidate --flagfile=experiments/NAME.flags --out=DIR
+[--splits=random-1,random-2] [--seeds=5] [--flag=value ...]
+
+Trains the network on each split with each seed, and writes DIR/report.md and DIR/results.json: test
+accuracy and macro-F1 per split, the baselines beside them, and the paired difference between the
+network and the SVM on statistics. Each run has its own workdir, DIR/SPLIT/seed-N, so DIR/SPLIT is a
+folder of runs that glr_jax.evaluate and glr_jax.predict can average. If it was interrupted, the
+same command resumes it; more splits or seeds add runs to the finished ones.
+
+All flags of glr_jax.train are allowed, except those of several processes. --workdir is replaced.
+The seeds of each split are --seed, --seed + 1, and so on: the split random-3 with --seed=1 and
+--seeds=2 is trained with the seeds 1 and 2.
+
+--against=FOLDER compares the runs with those of another DIR that have the same split and seed.
+"""
+TAKEN = {'workdir': '--out', 'data.split': '--splits'}
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossValidation(Config):
+    """The flags: those of a run, and which runs there are."""
+
+    out: str = option('', 'folder for the runs and the report')
+    splits: tuple[str, ...] = option(
+        ('',), 'splits to train on: columns of splits.csv; by default that of the flagfile'
+    )
+    seeds: int = option(1, 'runs per split, with consecutive seeds from --seed', minimum=1)
+    against: str = option('', 'the --out of another cross-validation to compare with')
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        common.check_distinct(self, 'splits')
+        if self.parallel.coordinator:
+            raise UsageError('--parallel.coordinator is not for a study: it runs in one process')
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command line."""
+    study = cli.parse(CrossValidation, argv, USAGE)
+    dataset = common.start(study, argv, TAKEN, study.parallel.cpu_devices)
+    all_trials = trials_of(study)
+    trials.check(all_trials, dataset)
+    other = compare.read(study.against) if study.against else {}
+    finished = list(trials.train_each(all_trials, dataset))
+    results = collect(study, dataset, finished)
+    if study.against:
+        results['against'] = compare.paired(study.out, results, study.against, other)
+    text = report.document(results)
+    with open(os.path.join(study.out, 'results.json'), 'w') as file:
+        json.dump(results, file, indent=2)
+    with open(os.path.join(study.out, 'report.md'), 'w', encoding='utf-8') as file:
+        file.write(text)
+    print(text)
+    status(f'wrote {os.path.join(study.out, "report.md")}')
+
+
+def trials_of(study: CrossValidation) -> list[Trial]:
+    """One trial per split and seed, split by split.
+
+    Raises:
+      UsageError: the seeds become too large.
+    """
+    own = {field.name: getattr(study, field.name) for field in dataclasses.fields(Config)}
+    splits = study.splits if any(study.splits) else (study.data.split,)
+    all_trials = []
+    for split in splits:
+        for seed in range(study.seed, study.seed + study.seeds):
+            changes = {
+                'workdir': os.path.join(study.out, split, f'seed-{seed}'),
+                'seed': seed,
+                'data': dataclasses.replace(study.data, split=split),
+            }
+            varied = {'split': split, 'seed': seed}
+            all_trials.append(Trial(f'{split}, seed {seed}', Config(**own | changes), varied))
+    return all_trials
+
+
+def collect(study: CrossValidation, dataset: Dataset, finished: Sequence[Trial]) -> dict[str, Any]:
+    """Scores and minutes of all trials, and the baselines' scores on the same splits."""
+    splits = list(dict.fromkeys(trial.varied['split'] for trial in finished))
+    rows = [
+        trial.varied | {'scores': trial.scores(), 'minutes': trial.epochs()[-1]['seconds'] / 60}
+        for trial in finished
+    ]
+    return {
+        'dataset': dataset.folder,
+        'clips': len(dataset),
+        'labels': list(dataset.labels),
+        'hardware': common.in_words(common.hardware()),
+        'settings': fields.to_dict(study),
+        'splits': splits,
+        'baselines': baseline_scores(study.out, dataset, splits),
+        'runs': rows,
+    }
+
+
+def baseline_scores(
+    out: str, dataset: Dataset, splits: Sequence[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Scores of each baseline on each split; computed once and kept in `baselines.json`."""
+    path = os.path.join(out, 'baselines.json')
+    kept: dict[str, Any] = {'dataset': dataset.folder, 'scores': {}}
+    if os.path.exists(path):
+        with open(path) as file:
+            found = json.load(file)
+        kept = found if found['dataset'] == dataset.folder else kept
+    missing = [split for split in splits if split not in kept['scores']]
+    if missing:
+        status(f'scoring the baselines on {", ".join(missing)}')
+        for name, scores in baselines.scores_on(dataset, missing).items():
+            for split, of_split in zip(missing, scores, strict=True):
+                kept['scores'].setdefault(split, {})[name] = of_split
+        with open(path, 'w') as file:
+            json.dump(kept, file, indent=2)
+    return {split: kept['scores'][split] for split in splits}
+
+
+if __name__ == '__main__':
+    cli.execute(main)
