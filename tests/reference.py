@@ -12,7 +12,7 @@ import numpy as np
 
 Array = np.ndarray
 Gates = list[Array]
-Norm = Callable[[Array, Array, Array], Array]  # (summed inputs, gain, bias) -> normalised
+Norm = Callable[..., Array]  # (summed inputs, gain, bias, weights of the level) -> normalised
 
 
 # ---------------------------------------------------------------- mel spectrogram, Eq. 1-3
@@ -74,18 +74,36 @@ def standardise(a: Array, axis: int | tuple[int, ...], epsilon: float) -> Array:
 
 
 def glr(
-    a: Array, gain: Array, bias: Array, axis: int | tuple[int, ...] = -1, epsilon: float = 1e-5
+    a: Array,
+    gain: Array,
+    bias: Array,
+    *level: Array,
+    axis: int | tuple[int, ...] = -1,
+    epsilon: float = 1e-5,
 ) -> Array:
-    """Global Layer Regularization, Eq. 7-8, with separate statistics for each case (axis 0)."""
+    """Global Layer Regularization, Eq. 7-8, with separate statistics for each case (axis 0).
+
+    `level` has a weight of mu and one of log sigma, which add these to what Eq. 7-8 give.
+    """
     axes = (axis,) if isinstance(axis, int) else axis
     if any(i % a.ndim == 0 for i in axes):
         raise ValueError('GLR must not take statistics over the training cases (axis 0)')
-    return gain * standardise(a, axes, epsilon) + bias
+    a = np.asarray(a, np.float64)
+    normal = gain * standardise(a, axes, epsilon) + bias
+    if not level:
+        return normal
+    sigma = np.sqrt(np.var(a, axis=axes, keepdims=True) + epsilon)
+    return normal + level[0] * np.mean(a, axis=axes, keepdims=True) + level[1] * np.log(sigma)
 
 
-def glr_layer(a: Array, gain: Array, bias: Array, epsilon: float = 1e-5) -> Array:
+def glr_layer(a: Array, *parameters: Array, epsilon: float = 1e-5) -> Array:
     """Eq. 7-8 where H counts all summed inputs of a case: all axes but 0."""
-    return glr(a, gain, bias, tuple(range(1, a.ndim)), epsilon)
+    return glr(a, *parameters, axis=tuple(range(1, a.ndim)), epsilon=epsilon)
+
+
+def glr_step(a: Array, *parameters: Array, epsilon: float = 1e-5) -> Array:
+    """Eq. 7-8 where H counts the summed inputs of each step of [B, T, ...], or all of [B, H]."""
+    return glr(a, *parameters, axis=tuple(range(2, a.ndim)) or 1, epsilon=epsilon)
 
 
 def batch_norm(
@@ -130,9 +148,10 @@ def conv2d(x: Array, kernel: Array) -> Array:
     return np.stack(y, axis=2)
 
 
-def max_pool(x: Array, size: int) -> Array:
-    """Maximum over every `size` frames (and `size` bands, if 4-D); a remainder is dropped."""
+def max_pool(x: Array, sizes: int | tuple[int, int]) -> Array:
+    """Maximum over every few frames (and bands, if 4-D); a remainder is dropped."""
     for axis in range(1, x.ndim - 1):
+        size = sizes if isinstance(sizes, int) else sizes[axis - 1]
         length = x.shape[axis] // size
         steps = [np.take(x, np.arange(length) * size + i, axis) for i in range(size)]
         x = np.max(steps, axis=0)
@@ -172,22 +191,27 @@ def recurrence(
     hidden_kernel: Array,
     gain: Array,
     bias: Array,
+    mean_weight: Array | None = None,
+    deviation_weight: Array | None = None,
     norm: Norm = glr,
     input_norm: Norm | None = None,
 ) -> Array:
     """Hidden states [B, T, H] of Eq. 5 for x [B, T, D], with each gate's summed inputs normalised.
 
     `norm` normalises a gate's [B, H] inside each step. If `input_norm` is given, it normalises the
-    projected sequence [B, T, G*H] once instead, and nothing is normalised inside the steps. gain
-    and bias are [G, H] for G gates.
+    projected sequence [B, T, G*H] once instead, and nothing is normalised inside the steps. gain,
+    bias and the weights of the level are [G, H] for G gates.
     """
     gates = len(gain)
     u = np.asarray(x, np.float64) @ input_kernel
     if input_norm is not None:
         u = input_norm(u, gain.ravel(), bias.ravel())
 
+    level = [] if mean_weight is None else [mean_weight, deviation_weight]
+
     def inside(gate: int, a: Array) -> Array:
-        return norm(a, gain[gate], bias[gate]) if input_norm is None else a
+        parameters = (each[gate] for each in (gain, bias, *level))
+        return norm(a, *parameters) if input_norm is None else a
 
     w = np.split(hidden_kernel, gates, axis=-1)
     h = c = np.zeros((len(x), len(hidden_kernel)))
@@ -221,7 +245,36 @@ def cross_entropy(logits: Array, targets: Array) -> float:
 
 
 CELLS = {'simple': simple_rnn, 'gru': gru, 'lstm': lstm}
-NORMS: dict[str, Any] = {'glr': glr, 'glr_layer': glr_layer, 'batch': batch_norm, 'none': bias_only}
+NORMS: dict[str, Any] = {
+    'glr': glr,
+    'glr_layer': glr_layer,
+    'glr_step': glr_step,
+    'batch': batch_norm,
+    'none': bias_only,
+}
+LEVEL = ('mean_weight', 'deviation_weight')
+
+
+def covariance(x: Array) -> Array:
+    """The upper triangle of the covariance over time, each with its signed square root."""
+    found = np.array([np.cov(case.T) for case in x])[:, *np.triu_indices(x.shape[2])]
+    return np.sign(found) * (np.sqrt(np.abs(found) + 1e-6) - 1e-3)
+
+
+def read(name: str, states: Array | None, features: Array, params: dict[str, Any]) -> Array:
+    """What the output layer reads of states [B, T, H] and of the features [B, T, D] beside them."""
+    x = features if states is None else states
+    both = features if states is None else np.concatenate([states, features], axis=-1)
+    if name == 'attention':
+        hidden, score = params['hidden'], params['score']
+        weights = np.exp(np.tanh(x @ hidden['kernel'] + hidden['bias']) @ score['kernel'])
+        return np.sum(weights * x, axis=1) / np.sum(weights, axis=1)
+    moments = np.concatenate([both.mean(1), np.sqrt(both.var(1) + 1e-6)], axis=-1)
+    if name == 'covariance':
+        projected = both @ params['projection']['kernel']
+        return np.concatenate([moments, covariance(projected)], axis=-1)
+    found = {'last': x[:, -1], 'mean': x.mean(1), 'max': x.max(1), 'moments': moments}
+    return found[name]
 
 
 def forward(
@@ -231,13 +284,14 @@ def forward(
     norm: str,
     cell: str = 'simple',
     readout: str = 'mean',
-    pool: tuple[int, ...] = (2, 2),
+    pool: tuple[int | tuple[int, int], ...] = (2, 2),
     groups: int = 8,
 ) -> Array:
     """Logits [B, L] for mel [B, T, F]: Eq. 4 (conv blocks), Eq. 5 (recurrence), Eq. 6 (readout).
 
-    `pool` has one size per conv block. Without params['recurrent'], the output layer reads the
-    features directly. params['backward'] is a second recurrent layer, which runs back in time.
+    `pool` has one size per conv block, or one over time and one over mels. Without
+    params['recurrent'], the output layer reads the features directly. params['backward'] is a
+    second recurrent layer, which runs back in time.
     """
     params, x = to_float64(params), np.array(mel, np.float64)
     normalise = partial(group_norm, groups=groups) if norm == 'group' else NORMS[norm]
@@ -245,25 +299,23 @@ def forward(
         if block['kernel'].ndim == 4 and x.ndim == 3:
             x = x[..., None]  # the spectrogram as a single input channel
         conv = conv2d if block['kernel'].ndim == 4 else conv1d
-        m = np.maximum(normalise(conv(x, block['kernel']), block['gain'], block['bias']), 0.0)
+        level = [block[name] for name in LEVEL if name in block]
+        summed = conv(x, block['kernel'])
+        m = np.maximum(normalise(summed, block['gain'], block['bias'], *level), 0.0)
         x = max_pool(m, size)
     x = x.reshape(*x.shape[:2], -1)  # [B, T', F', C] to [B, T', F'*C]
-    inputs = x
+    inputs, states = x, None
     if params.get('recurrent'):
         input_norm = batch_norm if norm == 'batch' else None
         recur = partial(CELLS[cell], norm=normalise, input_norm=input_norm)
-        x = recur(inputs, **params['recurrent'])
+        states = recur(inputs, **params['recurrent'])
         if params.get('backward'):
             reverse = recur(inputs[:, ::-1], **params['backward'])[:, ::-1]
-            x = np.concatenate([x, reverse], axis=-1)
+            states = np.concatenate([states, reverse], axis=-1)
     v, b = params['output']['kernel'], params['output']['bias']
     if readout == 'local':
-        return np.log(np.mean(softmax(x @ v + b), axis=1))
-    if readout == 'moments':
-        x = np.concatenate([x, inputs], axis=-1) if params.get('recurrent') else x
-        return np.concatenate([x.mean(1), np.sqrt(x.var(1) + 1e-6)], axis=-1) @ v + b
-    h = {'last': x[:, -1], 'mean': np.mean(x, axis=1)}[readout]
-    return h @ v + b
+        return np.log(np.mean(softmax((inputs if states is None else states) @ v + b), axis=1))
+    return read(readout, states, inputs, params.get('readout', {})) @ v + b
 
 
 def loss(params: dict[str, Any], mel: Array, targets: Array, **options: Any) -> float:

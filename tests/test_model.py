@@ -18,7 +18,8 @@ from tests import reference
 
 N_MELS, FRAMES, LABELS = 10, 14, 3
 SMALL = ModelConfig(kernels=(8, 8), kernel_size=3, hidden=8, dropout=0.0)
-NORMS = ('glr', 'glr_layer', 'batch', 'group', 'none')
+NORMS = ('glr', 'glr_layer', 'glr_step', 'batch', 'group', 'none')
+LEVEL = ('mean_weight', 'deviation_weight')
 
 
 def small(**changes: Any) -> Classifier:
@@ -46,7 +47,7 @@ def draw(path: tuple, shape: tuple[int, ...], rng: np.random.Generator) -> np.nd
             return noise / np.sqrt(shape[0])
         case 'gain' | 'scale' | 'var':
             return 1 + 0.2 * noise
-        case 'bias' | 'mean':
+        case 'bias' | 'mean' | 'mean_weight' | 'deviation_weight':
             return 0.2 * noise
     raise ValueError(path)
 
@@ -95,8 +96,14 @@ def as_reference(params: Any) -> dict[str, Any]:
                 'gain': get(f'blocks/{k}/norm/gain', f'blocks/{k}/norm/scale'),
                 'bias': get(f'blocks/{k}/norm/bias'),
             }
+            | {
+                name: get(f'blocks/{k}/norm/{name}')
+                for name in LEVEL
+                if f'blocks/{k}/norm/{name}' in flat
+            }
             for k in blocks
         ],
+        'readout': {},
         'output': {'kernel': get('output/kernel'), 'bias': get('output/bias')},
     }
     if 'recurrent/hidden_kernel' in flat:
@@ -109,6 +116,12 @@ def as_reference(params: Any) -> dict[str, Any]:
             'gain': gain,
             'bias': bias,
         }
+        level = [name for name in LEVEL if f'recurrent/{name}' in flat]
+        tree['recurrent'] |= {name: get(f'recurrent/{name}') for name in level}
+    for name in flat:
+        if name.startswith('readout/'):
+            _, layer, leaf = name.split('/')
+            tree['readout'].setdefault(layer, {})[leaf] = get(name)
     return tree
 
 
@@ -135,8 +148,43 @@ def test_logits_equal_the_reference(norm: str, cell: str, conv: str) -> None:
     assert relative_error(logits_of(model, mels()), expected) < 1e-5
 
 
+@pytest.mark.parametrize('norm', ['glr', 'glr_layer', 'glr_step'])
+@pytest.mark.parametrize('changes', [{}, {'cell': 'lstm'}, {'conv': '2d', 'cell': 'gru'}])
+def test_logits_with_the_level_passed_on_equal_the_reference(norm: str, changes: Any) -> None:
+    model = small(norm=norm, pass_level=True, **changes)
+    params = as_reference(nnx.state(model, nnx.Param))
+    assert set(LEVEL) < set(params['recurrent'])
+    expected = reference.forward(
+        params, standardised(model, mels()), norm=norm, cell=changes.get('cell', 'simple')
+    )
+    assert relative_error(logits_of(model, mels()), expected) < 1e-5
+
+
+def test_at_first_passing_the_level_on_changes_no_logits() -> None:
+    models = [
+        make_classifier(dataclasses.replace(SMALL, pass_level=on), N_MELS, LABELS, seed=0)
+        for on in (False, True)
+    ]
+    np.testing.assert_array_equal(*(logits_of(model, mels()) for model in models))
+
+
+def test_pools_over_time_and_mels_may_differ() -> None:
+    model = small(conv='2d', pool=(2, 1), pool_bands=(5, 2))
+    expected = reference.forward(
+        as_reference(nnx.state(model, nnx.Param)),
+        standardised(model, mels()),
+        norm='glr',
+        pool=((2, 5), (1, 2)),
+    )
+    assert relative_error(logits_of(model, mels()), expected) < 1e-5
+    same = small(conv='2d', pool=(2,), pool_bands=(2,)), small(conv='2d', pool=(2,))
+    np.testing.assert_array_equal(*(logits_of(model, mels()) for model in same))
+
+
 @pytest.mark.parametrize('kind', ['crnn', 'cnn', 'rnn'])
-@pytest.mark.parametrize('readout', ['mean', 'last', 'local'])
+@pytest.mark.parametrize(
+    'readout', ['mean', 'last', 'local', 'max', 'attention', 'moments', 'covariance']
+)
 def test_kinds_and_readouts_equal_the_reference(kind: str, readout: str) -> None:
     model = small(kind=kind, readout=readout)
     expected = reference.forward(
@@ -159,6 +207,30 @@ def test_kinds_and_readouts_equal_the_reference(kind: str, readout: str) -> None
     ],
 )
 def test_loss_and_gradients_equal_the_reference(norm: str, changes: dict[str, Any]) -> None:
+    check_loss_and_gradients(norm, changes)
+
+
+@pytest.mark.parametrize('readout', ['max', 'attention', 'moments', 'covariance'])
+def test_gradients_of_readouts_equal_the_reference(readout: str) -> None:
+    check_loss_and_gradients('glr', {'kernels': (8,), 'readout': readout})
+
+
+@pytest.mark.parametrize('norm', ['glr', 'glr_step'])
+def test_gradients_with_the_level_passed_on_equal_the_reference(norm: str) -> None:
+    check_loss_and_gradients(norm, {'conv': '2d', 'kernels': (8,), 'pass_level': True})
+
+
+@pytest.mark.parametrize('readout', ['moments', 'attention', 'covariance'])
+@pytest.mark.parametrize('frames', [4, 40])  # one step after pooling, and silence
+def test_gradients_of_readouts_of_few_and_equal_steps_are_finite(readout: str, frames: int) -> None:
+    model = small(readout=readout, norm='none', kind='cnn')
+    mel = jnp.zeros((2, frames, N_MELS), jnp.uint8)
+    results = differentiate(*partition(model), mel, jnp.array([0, 1]))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(results))
+
+
+def check_loss_and_gradients(norm: str, changes: dict[str, Any]) -> None:
+    """Both are close to those of the reference, for a small classifier with some changes."""
     model = small(norm=norm, **changes)
     mel, target = mels(), np.array([0, 2, 1, 2])
     graph, params, rest = partition(model)
@@ -184,6 +256,8 @@ def test_loss_and_gradients_equal_the_reference(norm: str, changes: dict[str, An
         ('batch', {'cell': 'lstm'}),
         ('group', {'cell': 'gru'}),
         ('none', {'kind': 'cnn', 'readout': 'local'}),
+        ('glr_step', {'conv': '2d', 'readout': 'attention', 'pass_level': True}),
+        ('group', {'readout': 'covariance'}),
     ],
 )
 def test_bfloat16_rounds_layers_but_logits_and_gradients_stay_float32(
@@ -198,7 +272,7 @@ def test_bfloat16_rounds_layers_but_logits_and_gradients_stay_float32(
     assert all(leaf.dtype == jnp.float32 and np.isfinite(leaf).all() for leaf in leaves)
 
 
-@pytest.mark.parametrize('norm', ['glr', 'glr_layer', 'group', 'none'])
+@pytest.mark.parametrize('norm', ['glr', 'glr_layer', 'glr_step', 'group', 'none'])
 @pytest.mark.parametrize('conv', ['1d', '2d'])
 def test_logits_of_a_clip_do_not_depend_on_the_rest_of_the_batch(norm: str, conv: str) -> None:
     model = small(norm=norm, conv=conv)
