@@ -33,10 +33,9 @@ def page(
     Args:
       scores: as in `metrics.json`.
       headline: the main scores in one sentence.
-      config: of the run.
+      config: of the run; of a folder of runs, that of the first.
       epochs: rows of its `metrics.jsonl`.
     """
-    model, train = config.model, config.train
     rows = ''.join(
         f'<tr><td>{html.escape(label)}</td><td>{row["precision"]:.3f}</td>'
         f'<td>{row["recall"]:.3f}</td><td>{row["f1"]:.3f}</td><td>{row["support"]}</td></tr>'
@@ -48,9 +47,7 @@ def page(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{STYLE}</style></head><body>
 <h1>{title}</h1>
-<p class="muted">{html.escape(model.kind)} with {html.escape(model.norm)}, {model.conv} convolution,
-{model.cell} cell; {train.epochs} epochs at batch {train.batch_size}; best checkpoint: step
-{scores['step']}; data: <code>{html.escape(scores['dataset'])}</code></p>
+<p class="muted">{_origin(scores, config)}; data: <code>{html.escape(scores['dataset'])}</code></p>
 <p><strong>{html.escape(headline)}</strong></p>
 <h2>Labels</h2>
 <table><thead><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>clips</th></tr></thead>
@@ -63,6 +60,16 @@ def page(
 {_curves(epochs) if epochs else '<p>no epochs logged</p>'}
 </body></html>
 """
+
+
+def _origin(scores: dict[str, Any], config: Config) -> str:
+    if 'runs' in scores:
+        names = (html.escape(f'{run["workdir"]} ({run["accuracy"]:.3f})') for run in scores['runs'])
+        return f'mean of the probabilities of {len(scores["runs"])} runs: {", ".join(names)}'
+    model, train = config.model, config.train
+    return f"""{html.escape(model.kind)} with {html.escape(model.norm)}, {model.conv} convolution,
+{model.cell} cell; {train.epochs} epochs at batch {train.batch_size}; best checkpoint: step
+{scores['step']}"""
 
 
 def _confusion(scores: dict[str, Any]) -> str:

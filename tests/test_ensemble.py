@@ -73,7 +73,8 @@ def test_a_folder_of_runs_is_scored_by_the_mean_of_their_probabilities(
     assert found['loss'] == pytest.approx(right.mean(), abs=1e-3)
     assert f'{folder}/begun has no finished checkpoint and is left out' in err
     assert f'accuracy {found["accuracy"]:.3f}' in out
-    assert (folder / 'report' / 'index.html').exists()
+    page = (folder / 'report' / 'index.html').read_text()
+    assert f'mean of the probabilities of 2 runs: deep/one ({one["accuracy"]:.3f}), two (' in page
 
 
 def test_a_folder_of_runs_predicts_the_mean_of_their_probabilities(
