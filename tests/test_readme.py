@@ -50,6 +50,10 @@ TINY = {
     'glr_jax.evaluate': [],
     'glr_jax.predict': [],
     'experiments.baselines': ['--data.split=random-1'],
+    'experiments.crossvalidate': [
+        *('--out={new}', '--splits=random-1', '--model.front=conv', '--model.kind=cnn'),
+        *(*BATCH, *MODEL),
+    ],
     'experiments.ensemble': [],
     'experiments.batch_size': [
         *('--out={new}', '--cpu_devices=0', '--norms=glr', '--per_device=8', '--iterations=1'),
@@ -323,7 +327,7 @@ def test_scores_in_a_flagfile_are_in_the_results(path: Path) -> None:
 
 
 def test_the_flagfiles_of_the_paper_have_scores() -> None:
-    for name in ('gtzan', 'cnn', 'rnn', 'cnn_rnn', 'fma', 'demo'):
+    for name in ('gtzan', 'gtzan_paper', 'fma_paper', 'cnn', 'rnn', 'cnn_rnn', 'fma', 'demo'):
         assert SCORE.search((ROOT / 'experiments' / f'{name}.flags').read_text()), name
 
 
