@@ -49,7 +49,15 @@ def draw(key: Key[Array, '']) -> Draws:
     uniform = jax.random.uniform(uniform_key, (4 + 4 * MAX_MASKS,))
     masks = uniform[4:].reshape(2, 2, MAX_MASKS)
     normal = jax.random.normal(normal_key, (EQUALIZER_TERMS + 1,))
-    return Draws(uniform[:2], uniform[2], uniform[3], *masks, normal[1:], normal[0])
+    return Draws(
+        part=uniform[:2],
+        tempo=uniform[2],
+        pitch=uniform[3],
+        time_masks=masks[0],
+        band_masks=masks[1],
+        equalizer=normal[1:],
+        level=normal[0],
+    )
 
 
 def augment(
