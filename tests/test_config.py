@@ -23,7 +23,23 @@ ROOT = Path(__file__).parents[1]
         (ModelConfig, {'recurrence': 'fused', 'cell': 'gru'}, '--model.recurrence=fused'),
         (ModelConfig, {'recurrence': 'fused', 'norm': 'batch'}, '--model.recurrence=fused'),
         (ModelConfig, {'recurrence': 'fused', 'hidden': 136}, 'at most 128'),
+        (
+            ModelConfig,
+            {'recurrence': 'fused', 'pass_level': True},
+            'glr_layer or glr_step without --model.pass_level',
+        ),
+        (
+            ModelConfig,
+            {'pass_level': True, 'norm': 'batch'},
+            '--model.pass_level needs --model.norm=glr, glr_layer or glr_step, not batch',
+        ),
         (ModelConfig, {'kernels': ()}, '--kernels= needs at least one value'),
+        (ModelConfig, {'pool_bands': (2,)}, '--model.pool_bands needs --model.conv=2d, not 1d'),
+        (
+            ModelConfig,
+            {'conv': '2d', 'pool_bands': (2, 2, 2)},
+            '--model.pool_bands has 3 sizes for 2 convolutions',
+        ),
         (TrainConfig, {'epochs': 0}, '--epochs=0 must be at least 1'),
         (TrainConfig, {'learning_rate': float('nan')}, 'must be a finite number'),
         (DataConfig, {'frames': 7}, '--frames=7 must be at least 8'),
@@ -59,6 +75,18 @@ def test_pooling_must_leave_mel_bands() -> None:
     with pytest.raises(UsageError, match=r'--model\.pool reduces'):
         model.check_bands(15)
     ModelConfig(conv='1d', pool=(4,)).check_bands(15)
+    model = ModelConfig(conv='2d', pool=(4,), pool_bands=(0, 2))  # 0: as over time
+    assert (model.band_pools(), model.pooled()) == ([4, 2], (16, 8))
+    model.check_bands(8)
+    with pytest.raises(UsageError, match=r'--model\.pool reduces the mel bands 8-fold'):
+        model.check_bands(7)
+    assert ModelConfig(kind='rnn', conv='2d').pooled() == (1, 1)
+
+
+@pytest.mark.parametrize('norm', config.GLR_NORMS)
+def test_only_glr_that_passes_no_level_on_can_be_fused(norm: Any) -> None:
+    assert ModelConfig(norm=norm).fusible()
+    assert not ModelConfig(norm=norm, pass_level=True).fusible()
 
 
 def test_differences_name_flags_and_leave_out_those_without_effect() -> None:
