@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glr_jax import metrics, report
+from glr_jax import baselines, evaluate, metrics, report, train
 from glr_jax.config import Config
 from glr_jax.html_report import page
-from tests.conftest import make_dataset
+from tests.conftest import SMALL_RUN, make_dataset
 
 LABELS = ('rock', 'pop & <soul>', 'drum')
 TARGETS, DECISIONS = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 1, 1, 2, 0])
@@ -92,3 +93,84 @@ def test_predictions_are_in_the_order_of_the_clips(tmp_path: Path) -> None:
         ('clip 1', 'rock', 'pop & <soul>'),
     ]
     assert [float(row['rock']) for row in rows] == pytest.approx([1, 0])
+
+
+def floor(svm: float = 0.5, fitted_on: int = 90) -> dict[str, Any]:
+    return {
+        'svm_statistics': {'accuracy': svm, 'fitted_on': fitted_on, 'train_clips': 90},
+        'majority': {'accuracy': 0.25},
+    }
+
+
+def test_the_floor_is_one_sentence() -> None:
+    words = 'on the same clips: SVM on statistics 0.500, majority class 0.250'
+    assert report.compared(floor()) == words
+    sampled = report.compared(floor(fitted_on=10))
+    assert 'SVM on statistics (trained on 10 of 90 clips) 0.500' in sampled
+
+
+def test_the_floor_is_computed_once_and_joins_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, config = make_dataset(LABELS, TARGETS.tolist()), Config(workdir=str(tmp_path))
+    report.write(str(tmp_path / 'report'), scores(), config, 'none')
+    asked = []
+    monkeypatch.setattr(baselines, 'floor', lambda _, split: asked.append(split) or floor())
+    for _ in range(2):
+        assert report.add_floor(config, dataset, scores()) == floor()
+    assert asked == ['random-1']
+    page = tmp_path / 'report' / 'index.html'
+    assert report.compared(floor()) in Page(page.read_text()).text
+    before = page.read_text()
+    report.write(str(tmp_path / 'report'), scores(), config, 'none')  # as `evaluate` does
+    assert page.read_text() == before
+
+
+@pytest.mark.parametrize(
+    'change', [{'split': 'random-2'}, {'dataset': 'd'}, {'side': 'validation'}]
+)
+def test_the_floor_of_other_clips_is_not_shown(
+    change: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(workdir=str(tmp_path))
+    report.write(str(tmp_path / 'report'), scores(), config, 'none')
+    monkeypatch.setattr(baselines, 'floor', lambda *_: floor())
+    report.add_floor(config, make_dataset(LABELS, TARGETS.tolist()), scores())
+    assert report.read_floor(str(tmp_path), scores()) == floor()
+    assert report.read_floor(str(tmp_path), scores() | change) == {}
+    report.write(str(tmp_path / 'other'), scores() | change, config, 'none')
+    assert 'majority class' not in (tmp_path / 'other' / 'index.html').read_text()
+
+
+def test_a_run_shows_the_floor_and_a_finished_one_reads_it(
+    tones_run: Path,
+    tones_dataset: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    found = json.loads((tones_run / 'report' / 'baselines.json').read_text())
+    assert (found['split'], found['side']) == ('random-1', 'test')
+    assert found['scores']['majority']['num_clips'] == 3
+    assert found['scores']['svm_statistics']['train_clips'] == 24
+    sentence = report.compared(found['scores'])
+    assert sentence in Page((tones_run / 'report' / 'index.html').read_text()).text
+    monkeypatch.setattr(baselines, 'floor', None)
+    command = ['train', f'--workdir={tones_run}', f'--data.dir={tones_dataset}', *SMALL_RUN]
+    train.main(command)
+    assert capfd.readouterr().out.splitlines()[-1] == sentence
+    train.main([*command, '--baselines=false'])
+    assert sentence not in capfd.readouterr().out
+
+
+def test_evaluate_shows_the_floor_of_the_runs_own_split_only(
+    tones_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / 'run'
+    shutil.copytree(tones_run, copy)
+    config = json.loads((copy / 'config.json').read_text())
+    (copy / 'config.json').write_text(json.dumps(config | {'workdir': str(copy)}))
+    sentence = report.compared(json.loads((copy / 'report/baselines.json').read_text())['scores'])
+    evaluate.main(['evaluate', f'--workdir={copy}'])
+    assert capfd.readouterr().out.splitlines()[-1] == sentence
+    evaluate.main(['evaluate', f'--workdir={copy}', '--data.split=random-2'])
+    assert 'majority class' not in capfd.readouterr().out

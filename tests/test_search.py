@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from experiments import paper, search
+from experiments.tables import BASELINES
 from glr_jax import cli
 from glr_jax.errors import UsageError
 
@@ -60,7 +61,8 @@ def test_every_trial_is_in_the_table_and_none_is_repeated(
     capfd.readouterr()
     search.main([*command, '--budget=5'])
     assert capfd.readouterr().err.count('is finished') == 2
-    trials = json.loads((tmp_path / 'out' / 'results.json').read_text())['trials']
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    trials = results['trials']
     finished = [trial for trial in trials if 'test_accuracy' in trial]
     assert [trial['setting']['learning_rate'] for trial in trials] == [0.001, *[0.01, 1e39] * 2]
     assert len(finished) == 3
@@ -69,6 +71,9 @@ def test_every_trial_is_in_the_table_and_none_is_repeated(
     assert len(table) == 5
     assert ["the paper's optimum" in line for line in table].count(True) == 1
     assert ['diverged' in line for line in table] == [False] * 3 + [True] * 2
+    for name, title in BASELINES.items():
+        accuracy = 100 * results['baselines'][name]['accuracy']
+        assert any(line.startswith(f'| {title} ') and f' {accuracy:.1f} ' in line for line in lines)
     best = max(100 * trial['validation_accuracy'] for trial in finished)
     assert f'| {best:.1f} ' in table[0]
 

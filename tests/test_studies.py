@@ -8,6 +8,7 @@ import pytest
 
 from experiments import baselines, common, gaps, preparation, search
 from experiments.batch_size import __main__ as batch_size
+from experiments.crossvalidate import __main__ as crossvalidate
 from experiments.reproduce import __main__ as reproduce
 from experiments.tables import markdown, spread
 from experiments.throughput import __main__ as throughput
@@ -15,7 +16,7 @@ from experiments.timing import time_in_turns
 from glr_jax import cli
 from glr_jax.config import NormName
 from glr_jax.errors import UsageError, UserError
-from glr_jax.fields import option
+from glr_jax.fields import option, section
 
 
 def test_workloads_take_turns() -> None:
@@ -85,7 +86,7 @@ def test_a_study_names_an_out_that_cannot_be_its_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ('study', 'flags'),
-    [(reproduce, []), (search, []), (batch_size, ['--cpu_devices=0'])],
+    [(reproduce, []), (search, []), (crossvalidate, []), (batch_size, ['--cpu_devices=0'])],
 )
 def test_a_study_checks_out_before_it_opens_the_dataset(
     study: Any, flags: list[str], tmp_path: Path
@@ -129,3 +130,51 @@ def test_measurements_check_out_before_they_start(study: Any, tmp_path: Path) ->
 def test_repeated_trials_are_refused(study: Any, flag: str, repeated: object) -> None:
     with pytest.raises(UsageError, match=f'^{flag} repeats {repeated}$'):
         study.main(['x', flag])
+
+
+def test_flags_of_the_study_are_refused_on_the_command_line_only(tmp_path: Path) -> None:
+    file = tmp_path / 'run.flags'
+    file.write_text('--data.split=official\n')
+    taken = {'data.split': '--protocol'}
+    cli.refuse(['x', f'--flagfile={file}', '--data.dir=data.split', '--out', 'x'], taken)
+    for argument in ('--data.split=random-1', '-data.split=random-1', '--data.split'):
+        with pytest.raises(UsageError, match=r'--data\.split .* use --protocol instead'):
+            cli.refuse(['x', argument, 'random-1'], taken)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    units: int = option(1, 'units')
+    norm: NormName = option('glr', 'norm')
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    model: Network = section(Network, default=Network(units=7))
+    other: Network = section(Network)
+
+
+def test_a_section_can_have_its_own_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.parse(Study, ['x'], '') == Study() == Study(Network(7), Network(1))
+    found = cli.parse(Study, ['x', '--model.norm=none', '--other.units=3'], '')
+    assert found == Study(Network(7, 'none'), Network(3))
+    with pytest.raises(SystemExit):
+        cli.parse(Study, ['x', '--help'], '')
+    out = capsys.readouterr().out
+    assert '--model.units             units [7]' in out
+    assert '--other.units             units [1]' in out
+
+
+@pytest.mark.parametrize(
+    ('study', 'flags'),
+    [
+        (reproduce.Reproduction, ['--models=proposed']),
+        (search.Search, []),
+        (batch_size.BatchSize, []),
+        (crossvalidate.CrossValidation, []),
+    ],
+)
+@pytest.mark.parametrize('name', ['gtzan', 'gtzan_paper', 'fma', 'fma_paper', 'demo', 'cnn'])
+def test_studies_accept_the_flagfile_of_a_run(study: Any, flags: list[str], name: str) -> None:
+    file = Path(common.__file__).parent / f'{name}.flags'
+    cli.parse(study, ['x', f'--flagfile={file}', *flags], '')
