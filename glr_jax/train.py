@@ -130,8 +130,8 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
         f'{cost.size(state.params):,} parameters, '
         f'{cost.flops(config.model, *segment) / 1e6:,.0f} MFLOP per segment; '
         f'{len(clips)} train and {len(validation)} validation clips, {len(dataset.labels)} labels; '
-        f'{epochs} epoch{"s" if epochs > 1 else ""}, {steps} steps; '
-        f'{mesh.size} {mesh.devices.flat[0].platform} device{"s" if mesh.size > 1 else ""}, '
+        + (f'{steps} steps in {epochs} epochs; ' if config.train.min_steps else '')
+        + f'{mesh.size} {mesh.devices.flat[0].platform} device{"s" if mesh.size > 1 else ""}, '
         f'clips {"resident" if resident else "streamed"}'
     )
     if done:
