@@ -28,7 +28,7 @@ import pytest
 import soundfile
 
 from data_prep.__main__ import main as prepare
-from glr_jax import train
+from glr_jax import flagfiles, train
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.mel import FrontEnd
 
@@ -39,7 +39,15 @@ LABELS = ('hiss', 'hum', 'rain')
 IDS = [f'{label}/{k}.wav' for label in LABELS for k in range(8)]
 RANDOM = [f'random-{k}' for k in range(1, 14)]
 PITCHES = {'high': 3000, 'low': 200, 'middle': 900}  # Hz
+_PAPER = Path(__file__).parents[1] / 'experiments' / 'gtzan_paper.flags'
+# The settings of the paper, which do not follow the defaults.
+PAPER = [
+    flag
+    for flag in flagfiles.expand([f'--flagfile={_PAPER}'])
+    if flag.startswith(('--model.', '--train.', '--augment.'))
+]
 SMALL_RUN = [
+    *PAPER,
     *('--data.frames=32', '--train.batch_size=8', '--train.epochs=6'),
     *('--model.kernels=16,16', '--model.hidden=16', '--train.learning_rate=0.01'),
 ]

@@ -13,10 +13,11 @@ from experiments.trials import Trial
 from glr_jax import cli
 from glr_jax.config import Config
 from glr_jax.errors import UsageError, UserError
-from tests.conftest import make_dataset
+from tests.conftest import PAPER, make_dataset
 
 SIZES = (1, 8)
 SMALL = [
+    *(flag for flag in PAPER if not flag.startswith('--model.norm=')),
     *('--cpu_devices=0', '--norms=glr,batch', '--per_device=1,8', '--iterations=1'),
     *(
         '--data.frames=8',

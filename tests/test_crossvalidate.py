@@ -15,11 +15,12 @@ from experiments.tables import BASELINES
 from glr_jax import checkpoint, cli
 from glr_jax.errors import UsageError, UserError
 from glr_jax.workdir import read_config
-from tests.conftest import RANDOM
+from tests.conftest import PAPER, RANDOM
 
 SMALL = [
+    *PAPER,
     *('--data.frames=8', '--data.resident=off', '--train.batch_size=8', '--train.epochs=1'),
-    *('--model.kind=cnn', '--model.front=conv', '--model.kernels=8', '--model.pool=2'),
+    *('--model.kind=cnn', '--model.kernels=8', '--model.pool=2'),
 ]
 
 

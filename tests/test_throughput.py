@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 import sys
@@ -5,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments import paper
 from experiments.throughput import __main__ as throughput
 from experiments.throughput.workloads import gflops, inner_shapes
 from experiments.timing import time_in_turns
-from glr_jax.config import ModelConfig
 from glr_jax.errors import UsageError, UserError
 from glr_jax.nn import cost
 
@@ -16,7 +17,7 @@ SMALL = ['throughput', '--model.kernels=4,6', '--model.hidden=5', '--n_mels=12',
 
 
 def test_the_arithmetic_of_each_workload_equals_a_count_by_hand() -> None:
-    config = ModelConfig(conv='2d', kernels=(4, 6), hidden=5, cell='gru')
+    config = dataclasses.replace(paper.MODEL, conv='2d', kernels=(4, 6), hidden=5, cell='gru')
     work = gflops(config, batch_size=3, frames=40, n_mels=12)
     conv, recurrence = 20 * 6 * 25 * 4 * 6, 10 * (3 * 6 + 5) * 3 * 5
     assert work['convolution'] * 1e9 == pytest.approx(3 * 3 * 2 * conv)
@@ -27,7 +28,7 @@ def test_the_arithmetic_of_each_workload_equals_a_count_by_hand() -> None:
 
 @pytest.mark.parametrize('changes', [{}, {'conv': '2d'}, {'kernels': (8,)}])
 def test_the_parts_add_up_to_the_forward_pass(changes: dict) -> None:
-    config = ModelConfig(**changes)
+    config = dataclasses.replace(paper.MODEL, **changes)
     work = gflops(config, batch_size=1, frames=64, n_mels=16)
     parts = (work['convolution'] + work['recurrence']) / 3 + 2 * config.hidden * 10 / 1e9
     if len(config.kernels) == 2:
@@ -37,7 +38,7 @@ def test_the_parts_add_up_to_the_forward_pass(changes: dict) -> None:
 
 
 def test_the_inner_layers_receive_what_pooling_leaves() -> None:
-    config = ModelConfig(kernels=(4, 6), pool=(2, 3), conv='2d')
+    config = dataclasses.replace(paper.MODEL, kernels=(4, 6), pool=(2, 3), conv='2d')
     assert inner_shapes(config, frames=25, n_mels=13) == ([12, 6], 4, 6, 4, 2 * 6)
 
 
@@ -84,7 +85,7 @@ def test_the_peer_has_as_many_parameters(conv: str) -> None:
     pytest.importorskip('torch')
     from experiments.throughput import peer_torch
 
-    config = ModelConfig(conv=conv, kernels=(4, 6), hidden=5)
+    config = dataclasses.replace(paper.MODEL, conv=conv, kernels=(4, 6), hidden=5)
     model = peer_torch.Classifier(config, n_mels=12, num_labels=10)
     assert sum(p.numel() for p in model.parameters()) == cost.parameters(config, 12, 10)
 
@@ -96,6 +97,7 @@ def test_the_peer_has_as_many_parameters(conv: str) -> None:
         ('--2d.frames=9', '--2d.frames=9 is too short'),
         ('--n_mels=8', '--model.pool reduces the mel bands 16-fold'),
         ('--model.kind=cnn', '--model.kind'),
+        ('--model.front=statistics', '--model.front must be conv'),
         ('--model.conv=2d', '--1d.batch_size=0'),
     ],
 )

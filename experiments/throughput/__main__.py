@@ -74,6 +74,8 @@ class Throughput:
         check_fields(self)
         if self.model.kind != 'crnn':
             raise UsageError('--model.kind must be crnn, since both of its layers are timed')
+        if self.model.front != 'conv':
+            raise UsageError('--model.front must be conv, since its convolutions are timed')
         model = self.model
         ours = model.cell, model.norm, model.readout, model.dtype
         if self.peer == 'torch' and ours != ('simple', 'glr', 'mean', 'float32'):
