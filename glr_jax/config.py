@@ -67,7 +67,7 @@ class ModelConfig:
         'conv',
         'what comes before the recurrence: conv = convolutions; statistics = statistics of '
         'windows; both = statistics, beside convolutions that are pooled to the same windows; '
-        'bbnn = the network of Liu et al. (2019), for itself with --model.kind=cnn',
+        'bbnn = the network of Liu et al. (2019), as they print it with --model.kind=cnn',
     )
     norm: NormName = option(
         'glr',
