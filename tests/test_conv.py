@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glr_jax.nn import winograd
-from glr_jax.nn.conv import conv, max_pool
+from glr_jax.nn.conv import conv, max_of_neighbours, max_pool
 from glr_jax.nn.winograd import matrices
 from tests import reference
 
@@ -146,3 +146,22 @@ def test_the_gradient_of_pooling_goes_to_the_maximum() -> None:
 def test_equal_maxima_share_the_gradient_of_pooling() -> None:
     grad = jax.jit(jax.grad(lambda x: max_pool(x, 2).sum()))(jnp.ones((1, 4, 6, 2)))
     np.testing.assert_array_equal(grad, np.full((1, 4, 6, 2), 1 / 4))
+
+
+@pytest.mark.parametrize('shape', [(2, 9, 4), (2, 5, 7, 4), (1, 1, 2, 3)])
+def test_the_maximum_of_neighbours_and_its_gradient_equal_numpy(shape: tuple[int, ...]) -> None:
+    x, dy = draw(*shape), draw(*shape, seed=1)
+    expected, gradient = np.zeros(shape), np.zeros(shape)
+    for case, *place, feature in np.ndindex(*shape):
+        near = [slice(max(k - 1, 0), k + 2) for k in place]
+        part = x[case, *near, feature]
+        expected[case, *place, feature] = part.max()
+        gradient[case, *near, feature][part == part.max()] += dy[case, *place, feature]
+    y, back = jax.vjp(max_of_neighbours, jnp.asarray(x))
+    np.testing.assert_array_equal(y, expected.astype(np.float32))
+    np.testing.assert_allclose(back(jnp.asarray(dy))[0], gradient, atol=1e-5)
+
+
+def test_equal_neighbours_share_the_gradient_of_their_maximum() -> None:
+    grad = jax.jit(jax.grad(lambda x: max_of_neighbours(x)[:, 1:-1].sum()))(jnp.ones((1, 5, 2)))
+    np.testing.assert_allclose(grad[0, :, 0], np.array([1, 2, 3, 2, 1]) / 3, rtol=1e-6)

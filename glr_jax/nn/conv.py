@@ -107,3 +107,46 @@ def max_pool(x: Inputs, sizes: int | Sequence[int]) -> Float[Array, 'batch *pool
         # In pairs: on a CPU, the gradient of `max` over an axis takes twice as long.
         x = functools.reduce(jnp.maximum, members)
     return x
+
+
+def max_of_neighbours(x: Inputs) -> Inputs:
+    """The maximum of every position and those beside it, along each axis of positions.
+
+    Equal maxima share the gradient.
+    """
+    for axis in range(1, x.ndim - 1):
+        x = _max_of_three(x, axis)
+    return x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_of_three(x: Inputs, axis: int) -> Inputs:
+    parts = (_shift(x, axis, by, -jnp.inf) for by in (-1, 0, 1))
+    return functools.reduce(jnp.maximum, parts)
+
+
+def _max_forward(x: Inputs, axis: int) -> tuple[Inputs, tuple[Array, Array]]:
+    highest = _max_of_three(x, axis)
+    return highest, (x, highest)
+
+
+def _max_backward(axis: int, saved: tuple[Array, Array], gradient: Inputs) -> tuple[Inputs]:
+    x, highest = saved
+    ties = sum((_shift(x, axis, by, -jnp.inf) == highest).astype(x.dtype) for by in (-1, 0, 1))
+    share = gradient / ties
+    moved = lambda y, by, fill: _shift(y, axis, by, fill)
+    wins = (
+        jnp.where(x == moved(highest, by, jnp.inf), moved(share, by, 0), 0) for by in (-1, 0, 1)
+    )
+    return (functools.reduce(jnp.add, wins),)
+
+
+# On a CPU, JAX's own gradient of the maximum of shifted copies takes twice as long.
+_max_of_three.defvjp(_max_forward, _max_backward)
+
+
+def _shift(x: Inputs, axis: int, by: int, fill: float) -> Inputs:
+    """Each position gets what is `by` positions after it, and `fill` where there is nothing."""
+    padding = [(0, 0, 0)] * x.ndim
+    padding[axis] = (-by, by, 0)
+    return lax.pad(x, jnp.asarray(fill, x.dtype), padding)
