@@ -18,9 +18,10 @@ from tests import typechecker
 # Every annotated shape and type is checked at every call.
 install_import_hook(['glr_jax', 'data_prep', 'experiments'], f'{typechecker.__name__}.checked')
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -28,7 +29,9 @@ import pytest
 import soundfile
 
 from data_prep.__main__ import main as prepare
+from experiments import paper
 from glr_jax import flagfiles, train
+from glr_jax.config import ModelConfig, TrainConfig
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.mel import FrontEnd
 
@@ -51,6 +54,16 @@ SMALL_RUN = [
     *('--data.frames=32', '--train.batch_size=8', '--train.epochs=6'),
     *('--model.kernels=16,16', '--model.hidden=16', '--train.learning_rate=0.01'),
 ]
+
+
+def model_config(**changes: Any) -> ModelConfig:
+    """The paper's model with some changes; it does not follow the defaults."""
+    return dataclasses.replace(paper.MODEL, **changes)
+
+
+def train_config(**changes: Any) -> TrainConfig:
+    """The paper's training with some changes; it does not follow the defaults."""
+    return dataclasses.replace(paper.TRAIN, **changes)
 
 
 def write_music(folder: Path) -> Path:

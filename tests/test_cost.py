@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from glr_jax.config import ModelConfig
 from glr_jax.nn import cost
 from glr_jax.nn.model import make_classifier
+from tests.conftest import model_config
 
 # Convolution: taps x features x kernels per position. Recurrence: U and W per step.
 CONV_1D = 640 * 5 * 128 * 128 + 320 * 5 * 128 * 128
@@ -91,20 +91,20 @@ CONV_2D = 640 * 128 * 25 * 1 * 128 + 320 * 64 * 25 * 128 * 128
 def test_parameters_and_flops_equal_counts_by_hand(
     changes: dict, parameters: int, products: int
 ) -> None:
-    config = dataclasses.replace(ModelConfig(), **changes)
+    config = dataclasses.replace(model_config(), **changes)
     assert cost.parameters(config, n_mels=128, num_labels=10) == parameters
     assert cost.flops(config, n_mels=128, num_labels=10, frames=640) == 2 * products
 
 
 def test_the_classifier_of_statistics_has_243_914_parameters() -> None:
     flags = {'cell': 'gru', 'hidden': 64, 'bidirectional': True, 'readout': 'moments'}
-    config = ModelConfig(front='statistics', **flags)
+    config = model_config(front='statistics', **flags)
     assert cost.parameters(config, n_mels=128, num_labels=10) == 243_914
 
 
 @pytest.mark.parametrize('changes', [{}, {'conv': '2d'}, {'kind': 'cnn'}])
 def test_flops_are_close_to_the_compilers_count(changes: dict) -> None:
-    config = dataclasses.replace(ModelConfig(kernels=(48, 48)), **changes)
+    config = dataclasses.replace(model_config(kernels=(48, 48)), **changes)
     # 48 kernels, because from 64 on Winograd's algorithm would save some of the multiplications.
     make = lambda: make_classifier(config, n_mels=64, num_labels=10, seed=0)
     graph, state = nnx.split(nnx.eval_shape(make))

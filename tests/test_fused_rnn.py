@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
 from glr_jax import train_step
-from glr_jax.config import CellName, ModelConfig
+from glr_jax.config import CellName
 from glr_jax.data.batches import Batch
 from glr_jax.devices import parallel
 from glr_jax.errors import UsageError
@@ -22,6 +22,7 @@ from glr_jax.nn import fused_rnn, rnn
 from glr_jax.nn.glr import glr
 from glr_jax.nn.model import make_classifier
 from glr_jax.nn.norms import NormFunction, group_norm
+from tests.conftest import model_config
 from tests.test_model import FRAMES, LABELS, N_MELS, small
 
 LIKE_TPU = fused_rnn.TPU._replace(options=fused_rnn.INTERPRETED.options)
@@ -135,7 +136,7 @@ def test_training_gives_the_same_parameters_as_with_the_scan(
 
 def count_kernels(platform: str, **model: Any) -> int:
     """The number of Triton kernels in a gradient lowered for a platform."""
-    config = ModelConfig(**{'kind': 'rnn', **model})
+    config = model_config(**{'kind': 'rnn', **model})
     make = lambda: make_classifier(config, n_mels=6, num_labels=3, seed=0)
     graph, state = nnx.split(nnx.eval_shape(make))
     loss = lambda state, mel: nnx.merge(graph, state, copy=True)(mel).sum()
@@ -176,7 +177,7 @@ def test_old_gpus_scan(capability: str, compiles: bool) -> None:
 @pytest.mark.parametrize('model', [{'cell': 'lstm'}, {'norm': 'batch'}, {'hidden': 136}])
 def test_a_config_that_asks_for_a_missing_kernel_is_an_error(model: dict) -> None:
     with pytest.raises(UsageError, match=r'--model.recurrence=fused needs .* at most 128') as error:
-        ModelConfig(recurrence='fused', **model)
+        model_config(recurrence='fused', **model)
     assert '\n' not in str(error.value)
 
 

@@ -11,13 +11,13 @@ import optax
 import pytest
 from flax import nnx
 
-from glr_jax.config import ModelConfig
 from glr_jax.errors import UsageError
 from glr_jax.nn.model import Classifier, dropout, make_classifier, partition
 from tests import reference
+from tests.conftest import model_config
 
 N_MELS, FRAMES, LABELS = 10, 14, 3
-SMALL = ModelConfig(kernels=(8, 8), kernel_size=3, hidden=8, dropout=0.0)
+SMALL = model_config(kernels=(8, 8), kernel_size=3, hidden=8, dropout=0.0)
 NORMS = ('glr', 'glr_layer', 'glr_step', 'batch', 'group', 'none')
 LEVEL = ('mean_weight', 'deviation_weight')
 
@@ -302,7 +302,7 @@ def test_dropout_of_a_case_depends_only_on_its_key() -> None:
 
 
 def test_pooling_away_all_mel_bands_is_an_error() -> None:
-    config = ModelConfig(conv='2d', kernels=(8, 8), pool=(4, 4))
+    config = model_config(conv='2d', kernels=(8, 8), pool=(4, 4))
     config.check_bands(16)
     with pytest.raises(UsageError, match=r'--model\.pool reduces the mel bands 16-fold'):
         config.check_bands(15)

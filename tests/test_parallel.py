@@ -9,11 +9,11 @@ import pytest
 from flax import nnx
 
 from glr_jax import train_step
-from glr_jax.config import ModelConfig
 from glr_jax.data.batches import Batch
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
 from glr_jax.nn.model import make_classifier
+from tests.conftest import model_config
 
 CONFIG = {'kernels': (8,), 'kernel_size': 3, 'hidden': 8}
 OPTIMIZER = optax.sgd(0.1)
@@ -32,7 +32,7 @@ def train(
 ) -> Any:
     """Parameters after four steps on some devices, and loss and accuracy after each."""
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    classifier = make_classifier(ModelConfig(**CONFIG, **model), n_mels=6, num_labels=3, seed=0)
+    classifier = make_classifier(model_config(**CONFIG, **model), n_mels=6, num_labels=3, seed=0)
     classifier.deviation[...] = 50 + classifier.deviation[...]
     program = train_step.make_train_step(classifier, OPTIMIZER, seed=0, accumulate=accumulate)
     step = parallel.on_every_device(program, mesh, mapper=mapper, result='replicated')
@@ -48,7 +48,7 @@ def train(
 @pytest.mark.parametrize('mapper', ['shard_map', 'pmap'])
 def test_a_step_reuses_the_memory_of_the_old_state(mapper) -> None:
     mesh = parallel.make_mesh(jax.devices()[:2])
-    classifier = make_classifier(ModelConfig(**CONFIG), n_mels=6, num_labels=3, seed=0)
+    classifier = make_classifier(model_config(**CONFIG), n_mels=6, num_labels=3, seed=0)
     program = train_step.make_train_step(classifier, optax.adam(0.1), seed=0)
     step = parallel.on_every_device(program, mesh, mapper=mapper, result='replicated')
     state = parallel.replicate(train_step.init_state(classifier, optax.adam(0.1)), mesh)
@@ -102,7 +102,7 @@ def test_training_changes_the_parameters_and_dropout_is_on() -> None:
 def all_reduces(norm: str, accumulate: int) -> tuple[int, int]:
     """How many a train step does once, and how many per micro-batch."""
     mesh = parallel.make_mesh()
-    classifier = make_classifier(ModelConfig(**CONFIG, norm=norm), n_mels=6, num_labels=3, seed=0)
+    classifier = make_classifier(model_config(**CONFIG, norm=norm), n_mels=6, num_labels=3, seed=0)
     program = train_step.make_train_step(classifier, OPTIMIZER, seed=0, accumulate=accumulate)
     step = parallel.shard_mapped(program, mesh, 'replicated')
     state, batch = train_step.init_state(classifier, OPTIMIZER), batch_of(0, 8 * accumulate)

@@ -25,12 +25,12 @@ from glr_jax.fields import to_dict
 from glr_jax.nn.augment import augment
 from glr_jax.nn.model import Classifier, make_classifier, partition
 from tests import reference
-from tests.conftest import make_dataset
+from tests.conftest import make_dataset, model_config, train_config
 
 N_MELS, LABELS = 6, ('a', 'b', 'c')
-MODEL = ModelConfig(kind='cnn', kernels=(8,), kernel_size=3, dropout=0.0)
-STATISTICS = ModelConfig(front='statistics', projection=8, hidden=8, readout='moments')
-RECIPE = TrainConfig(
+MODEL = model_config(kind='cnn', kernels=(8,), kernel_size=3, dropout=0.0)
+STATISTICS = model_config(front='statistics', projection=8, hidden=8, readout='moments')
+RECIPE = train_config(
     epochs=3, batch_size=4, learning_rate=0.01, warmup=0.2, weight_decay=0.1, average=0.9,
     label_smoothing=0.1, class_weights='balanced',
 )  # fmt: skip
@@ -117,7 +117,7 @@ def test_weight_decay_shrinks_kernels_and_leaves_gains_and_biases_alone(
     config: ModelConfig,
 ) -> None:
     rate, decay = 0.01, 0.1
-    flags = TrainConfig(learning_rate=rate, weight_decay=decay, schedule='constant')
+    flags = train_config(learning_rate=rate, weight_decay=decay, schedule='constant')
     optimizer = train.make_optimizer(flags, steps=10)
     _, params, _ = partition(classifier_of(config))
     rng = np.random.default_rng(2)
@@ -142,31 +142,31 @@ def test_weight_decay_shrinks_kernels_and_leaves_gains_and_biases_alone(
 
 def test_without_weight_decay_the_optimizer_is_adam() -> None:
     params, grads = {'kernel': jnp.ones((2, 2))}, {'kernel': jnp.eye(2)}
-    flags = TrainConfig(schedule='constant')
+    flags = train_config(schedule='constant')
     found, plain = train.make_optimizer(flags, 10), optax.adam(optax.constant_schedule(1e-3))
     assert_equal(found.init(params), plain.init(params))
     assert_equal(*(x.update(grads, x.init(params), params) for x in (found, plain)))
 
 
 def test_the_learning_rate_rises_linearly_and_then_falls_as_half_a_cosine() -> None:
-    rate = train.learning_rate(TrainConfig(learning_rate=2.0, warmup=0.2), steps=100)
+    rate = train.learning_rate(train_config(learning_rate=2.0, warmup=0.2), steps=100)
     expected = {0: 0, 5: 0.5, 10: 1, 20: 2, 40: 1 + np.sqrt(0.5), 60: 1, 80: 1 - np.sqrt(0.5)}
     for step, value in (expected | {100: 0}).items():
         assert float(rate(step)) == pytest.approx(value, abs=1e-6), step
-    flat = TrainConfig(learning_rate=2.0, warmup=0.2, schedule='constant')
+    flat = train_config(learning_rate=2.0, warmup=0.2, schedule='constant')
     rate = train.learning_rate(flat, steps=100)
     assert [float(rate(step)) for step in (0, 10, 20, 60, 100)] == [0, 1, 2, 2, 2]
 
 
 def test_without_warm_up_the_learning_rate_is_that_of_the_schedule_alone() -> None:
-    rate, plain = train.learning_rate(TrainConfig(), 70), optax.cosine_decay_schedule(1e-3, 70)
+    rate, plain = train.learning_rate(train_config(), 70), optax.cosine_decay_schedule(1e-3, 70)
     assert [float(rate(k)) for k in range(71)] == [float(plain(k)) for k in range(71)]
-    assert float(train.learning_rate(TrainConfig(schedule='constant'), 70)(33)) == np.float32(1e-3)
+    assert float(train.learning_rate(train_config(schedule='constant'), 70)(33)) == np.float32(1e-3)
 
 
 @pytest.mark.parametrize('count', [1, 2, 10])
 def test_a_warm_up_leaves_at_least_one_step_at_the_full_rate(count: int) -> None:
-    rate = train.learning_rate(TrainConfig(learning_rate=2.0, warmup=0.99), count)
+    rate = train.learning_rate(train_config(learning_rate=2.0, warmup=0.99), count)
     assert float(rate(count - 1)) == 2.0
 
 
@@ -253,7 +253,7 @@ def one_device() -> train_step.TrainState:
 # ---------------------------------------------------------------- checkpoints and whole runs
 def a_state(averaged: bool, devices: int) -> train_step.TrainState:
     """A state with other values in every leaf, on some devices."""
-    flags = RECIPE if averaged else TrainConfig()
+    flags = RECIPE if averaged else train_config()
     optimizer = train.make_optimizer(flags, steps=10)
     state = train_step.init_state(classifier_of(MODEL), optimizer, averaged=averaged)
     rng = np.random.default_rng(3)
@@ -300,7 +300,7 @@ def test_without_an_average_checkpoints_are_as_before_and_older_ones_restore(
     tmp_path: Path,
 ) -> None:
     state = a_state(False, 1)
-    meta = to_dict(meta_of(TrainConfig()))
+    meta = to_dict(meta_of(train_config()))
     for name in ('front', 'window', 'window_hop', 'projection', 'bidirectional', 'front_dropout'):
         del meta['config']['model'][name]
     for name in ('warmup', 'weight_decay', 'average', 'label_smoothing', 'class_weights'):
@@ -320,7 +320,7 @@ def test_without_an_average_checkpoints_are_as_before_and_older_ones_restore(
             if folder == 'older':
                 manager.save(int(state.step), args=older, metrics={'loss': 1.0}, force=True)
             else:
-                checkpoint.save(manager, state, meta_of(TrainConfig()), {'loss': 1.0})
+                checkpoint.save(manager, state, meta_of(train_config()), {'loss': 1.0})
             manager.wait_until_finished()
             items = manager.item_metadata(int(state.step))
             trees.append({name: shapes(items[name].tree) for name in ('model', 'training')})
@@ -330,7 +330,7 @@ def test_without_an_average_checkpoints_are_as_before_and_older_ones_restore(
         assert found.average is None
         best = checkpoint.restore_best(str(tmp_path / folder), mesh)
         assert_equal(best.state, (state.params, state.stats))
-        assert best.meta == meta_of(TrainConfig())
+        assert best.meta == meta_of(train_config())
     assert trees[0] == trees[1]
     assert len(trees[0]['model']) > 5
 

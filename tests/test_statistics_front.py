@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from glr_jax import input_statistics
-from glr_jax.config import Config, DataConfig, ModelConfig
+from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import Dataset, band_statistics
 from glr_jax.data.segments import segments
 from glr_jax.errors import UsageError
@@ -19,11 +19,11 @@ from glr_jax.nn.model import Classifier, make_classifier
 from glr_jax.nn.statistics import GROUPS
 from glr_jax.nn.statistics_front import count_windows
 from tests import reference
-from tests.conftest import make_dataset
+from tests.conftest import make_dataset, model_config
 from tests.test_statistics import reference as statistics_of
 
 N_MELS, FRAMES, LABELS = 32, 130, 3  # three windows, and two frames that are in none
-SMALL = ModelConfig(front='statistics', projection=8, hidden=8, dropout=0.0)
+SMALL = model_config(front='statistics', projection=8, hidden=8, dropout=0.0)
 NORMS = ('glr', 'glr_layer', 'batch', 'group', 'none')
 
 
@@ -185,17 +185,17 @@ def test_windows_cover_a_segment(frames: int, window: int, hop: int, count: int)
 
 
 def test_configs_that_cannot_work_are_refused() -> None:
-    model = ModelConfig(front='statistics', window=80)
+    model = model_config(front='statistics', window=80)
     Config(data=DataConfig(frames=80), model=model)
     with pytest.raises(UsageError, match=r'--data\.frames=79 is less than --model\.window=80'):
         Config(data=DataConfig(frames=79), model=model)
-    Config(data=DataConfig(frames=79), model=ModelConfig(window=80))  # convolutions have no window
+    Config(data=DataConfig(frames=79), model=model_config(window=80))  # convolutions have no window
     with pytest.raises(UsageError, match=r'--window=63 must be at least 64'):
-        ModelConfig(front='statistics', window=63)
+        model_config(front='statistics', window=63)
     with pytest.raises(UsageError, match=r'--model\.front=statistics needs --model\.kind=crnn'):
-        ModelConfig(front='statistics', kind='rnn')
+        model_config(front='statistics', kind='rnn')
     with pytest.raises(UsageError, match=r'multiple of 8 .* not 20 .*--model\.projection'):
-        ModelConfig(front='statistics', norm='group', projection=20)
+        model_config(front='statistics', norm='group', projection=20)
 
 
 # ---------------------------------------------------------------- fit_input_statistics

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from glr_jax import cli, fields, train, workdir
-from glr_jax.config import Config, ModelConfig
+from glr_jax.config import Config
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UserError
+from tests.conftest import model_config
 
 
 def parse(*arguments: str) -> Config:
@@ -21,7 +22,7 @@ def test_a_workdir_belongs_to_one_config(tmp_path: Path) -> None:
     workdir.claim(run)
     workdir.claim(run)
     assert workdir.read_config(run.workdir) == run
-    other = dataclasses.replace(run, model=ModelConfig(norm='batch'))
+    other = dataclasses.replace(run, model=model_config(norm='batch'))
     with pytest.raises(UserError, match=r'--model.norm=glr \(not batch\)'):
         workdir.claim(other)
 
