@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from glr_jax.config import BBNN_POOLED, Config, DataConfig, ModelConfig
+from glr_jax.config import BBNN_POOLED, Config, DataConfig
 from glr_jax.errors import UsageError
 from glr_jax.nn import bbnn, cost
 from glr_jax.nn.conv import max_of_neighbours as max_of
 from glr_jax.nn.model import Classifier, make_classifier
 from tests import reference
+from tests.conftest import model_config
 
 N_MELS, FRAMES, LABELS = 5, 19, 3  # pooling drops a band and three frames
-PAPER = ModelConfig(front='bbnn', kind='cnn', norm='batch', dropout=0.0)
+PAPER = model_config(front='bbnn', kind='cnn', norm='batch', dropout=0.0)
 
 
 def small(**changes: Any) -> Classifier:
     """A classifier with all its parameters drawn at random."""
-    config = ModelConfig(**{'front': 'bbnn', 'kind': 'cnn', 'hidden': 8, 'dropout': 0.0} | changes)
+    config = model_config(**{'front': 'bbnn', 'kind': 'cnn', 'hidden': 8, 'dropout': 0.0} | changes)
     # Its own initial weights would take seconds to compile.
     model = nnx.eval_shape(lambda: make_classifier(config, N_MELS, LABELS, seed=0))
     graph, state = nnx.split(model)
@@ -168,10 +169,10 @@ def test_the_sizes_are_those_that_the_authors_print() -> None:
 
 def test_configs_that_cannot_work_are_refused() -> None:
     with pytest.raises(UsageError, match=r'--model\.front=bbnn needs --model\.kind=crnn or cnn'):
-        ModelConfig(front='bbnn', kind='rnn')
+        model_config(front='bbnn', kind='rnn')
     with pytest.raises(UsageError, match=r'--model\.front=bbnn reduces the mel bands 2-fold'):
         PAPER.check_bands(1)
     with pytest.raises(UsageError, match=r'too short: --model\.front=bbnn reduces the frames 8'):
         PAPER.check_frames(7, 'data.frames')
     Config(data=DataConfig(frames=8), model=PAPER)
-    ModelConfig(front='bbnn', norm='group', kernels=(3,))  # kernels are those of the paper
+    model_config(front='bbnn', norm='group', kernels=(3,))  # kernels are those of the paper

@@ -15,8 +15,10 @@ from glr_jax import train
 from glr_jax.config import TrainConfig
 from glr_jax.errors import UserError
 from glr_jax.train import ending
+from tests.conftest import PAPER
 
 SMALL = [
+    *PAPER,
     *('--data.frames=8', '--train.batch_size=8', '--train.epochs=9'),
     *('--model.kind=cnn', '--model.kernels=8'),
 ]

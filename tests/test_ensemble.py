@@ -19,10 +19,11 @@ from glr_jax.clip_statistics import all_groups, groups_of
 from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UsageError, UserError
-from tests.conftest import make_dataset
+from tests.conftest import PAPER, make_dataset
 
 # Another architecture, other segments, and too few steps for a sure decision.
 OTHER_RUN = [
+    *PAPER,
     *('--seed=1', '--model.kind=cnn', '--model.kernels=8', '--data.frames=24'),
     *('--train.batch_size=8', '--train.epochs=2', '--data.test_crops=2', '--baselines=false'),
 ]

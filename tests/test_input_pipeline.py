@@ -19,9 +19,11 @@ from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.input_pipeline import prefetch
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
+from tests.conftest import PAPER
 from tests.conftest import run as prepare
 
 SMALL = [
+    *PAPER,
     *('--data.frames=8', '--train.batch_size=8', '--train.epochs=5'),
     *('--model.kind=cnn', '--model.kernels=8', '--train.learning_rate=0.01'),
     *('--train.average=0.9', '--train.label_smoothing=0.1', '--train.class_weights=balanced'),

@@ -18,12 +18,14 @@ import pytest
 import yaml
 
 from glr_jax import cli, config
+from tests.conftest import PAPER
 
 LAUNCH = Path(__file__).parent.parent / 'launch'
 SCRIPTS = ['local.sh', 'slurm.sbatch', 'tpu_pod.sh']
 # pip installs shellcheck and hadolint beside python, which PATH need not include.
 TOOLS = os.pathsep.join([os.path.dirname(sys.executable), os.environ['PATH']])
 SMALL = [
+    *PAPER,
     *('--data.frames=8', '--train.batch_size=8', '--parallel.cpu_devices=1'),
     *('--model.kind=cnn', '--model.kernels=8'),
 ]

@@ -20,8 +20,10 @@ from glr_jax.data import batches
 from glr_jax.devices import parallel, processes
 from glr_jax.nn.model import make_classifier
 from glr_jax.workdir import read_config
+from tests.conftest import PAPER
 
 SMALL = [
+    *PAPER,
     *('--data.frames=8', '--train.batch_size=8', '--train.epochs=8'),
     *('--model.kernels=8', '--model.hidden=8', '--train.learning_rate=0.01'),
 ]

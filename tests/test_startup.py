@@ -52,7 +52,7 @@ from glr_jax.nn.model import make_classifier
 
 startup.enable_compilation_cache()
 mesh = parallel.make_mesh()
-config = ModelConfig(kernels=(64, 64), hidden=8)
+config = ModelConfig(front='conv', kernels=(64, 64), hidden=8)
 classifier = make_classifier(config, n_mels=6, num_labels=3, seed=0)
 program = train_step.make_train_step(classifier, optax.adam(0.1), seed=0)
 step = parallel.on_every_device(program, mesh, result='replicated')

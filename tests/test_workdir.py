@@ -10,7 +10,7 @@ from glr_jax import cli, fields, train, workdir
 from glr_jax.config import Config
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UserError
-from tests.conftest import model_config
+from tests.conftest import PAPER, model_config
 
 
 def parse(*arguments: str) -> Config:
@@ -75,7 +75,7 @@ def test_a_run_resumes_only_where_it_normalises_over_as_many_clips(
 
 def test_training_passes_its_number_of_devices(prepared: Path, tmp_path: Path) -> None:
     flags = [f'--workdir={tmp_path / "run"}', f'--data.dir={prepared}', '--train.batch_size=8']
-    run = parse(*flags, '--data.frames=8', '--model.norm=batch')
+    run = parse(*PAPER, *flags, '--data.frames=8', '--model.norm=batch')
     workdir.claim(run, devices=1)
     with pytest.raises(UserError, match='over 8 clips at a time, but here it would be over 1;'):
         train.train_and_evaluate(run, open_dataset(str(prepared)))  # on 8 devices
