@@ -10,13 +10,14 @@ import pytest
 from flax import nnx
 
 from glr_jax import input_statistics
-from glr_jax.config import Config, DataConfig, ModelConfig
+from glr_jax.config import Config, DataConfig
 from glr_jax.errors import UsageError
 from glr_jax.nn import cost, window_pooling
 from glr_jax.nn.model import Classifier, make_classifier
 from glr_jax.nn.statistics import GROUPS
 from glr_jax.nn.statistics_front import count_windows
-from tests import reference
+from tests import reference, test_recipe
+from tests.conftest import model_config
 from tests.test_statistics_front import (
     FRAMES,
     LABELS,
@@ -32,7 +33,7 @@ from tests.test_statistics_front import (
     values_of,
 )
 
-SMALL = ModelConfig(
+SMALL = model_config(
     front='both', projection=8, hidden=8, kernels=(8, 16), kernel_size=3, dropout=0.0
 )
 
@@ -157,6 +158,22 @@ def test_logits_of_a_clip_do_not_depend_on_its_batch_mates(norm: str) -> None:
     assert (difference[0].max() < 1e-5) == (norm != 'batch')
 
 
+@pytest.mark.parametrize('norm', ['glr_step', 'glr_layer'])
+def test_devices_and_micro_batches_change_nothing(norm: str) -> None:
+    config = dataclasses.replace(
+        SMALL, norm=norm, pass_level=True, readout='covariance', kernels=(8,), front_dropout=0.2
+    )
+    states = []
+    for devices, accumulate in ((1, 1), (2, 2)):
+        options = {'devices': devices, 'accumulate': accumulate, 'frames': 100}
+        *_, state = test_recipe.steps(2, config, **options)
+        states.append(state.params)
+    assert test_recipe.differ(*states) < 1e-5
+    level = dict(nnx.to_flat_state(states[0]))['recurrent', 'mean_weight'][...]
+    start = dict(nnx.to_flat_state(test_recipe.weights(config)[1]))['recurrent', 'mean_weight'][...]
+    assert np.abs(level - start).max() > 1e-4
+
+
 @pytest.mark.parametrize(
     ('length', 'octaves'),
     [
@@ -186,7 +203,7 @@ def test_a_slow_change_is_in_a_low_octave_and_a_fast_one_in_a_high() -> None:
 
 def test_parameters_and_flops_equal_counts_by_hand() -> None:
     flags = {'cell': 'gru', 'hidden': 64, 'bidirectional': True, 'readout': 'moments'}
-    config = ModelConfig(front='both', **flags)
+    config = model_config(front='both', **flags)
     # 16 positions per window: 128 means, 128 deviations, 136 pairs, 4 octaves of 16 channels.
     values, features = 2 * 128 + 136 + 4 * 16, 7 * 48
     pooled = 128 * 16 + values * 48 + 2 * 48
@@ -220,13 +237,13 @@ def test_configs_that_cannot_work_are_refused() -> None:
     with pytest.raises(UsageError, match=r'--data\.frames=63 is less than --model\.window=64'):
         Config(data=DataConfig(frames=63), model=SMALL)
     with pytest.raises(UsageError, match=r'--model\.front=both needs --model\.kind=crnn or cnn'):
-        ModelConfig(front='both', kind='rnn')
-    ModelConfig(front='both', pool=(8,))
+        model_config(front='both', kind='rnn')
+    model_config(front='both', pool=(8,))
     with pytest.raises(UsageError, match=r'--model\.window=64 is less than the 81 frames that --m'):
-        ModelConfig(front='both', pool=(9,))
+        model_config(front='both', pool=(9,))
     with pytest.raises(UsageError, match=r'multiple of 8 .* not 20 .*--model\.projection'):
-        ModelConfig(front='both', norm='group', projection=20)
+        model_config(front='both', norm='group', projection=20)
     with pytest.raises(UsageError, match=r'multiple of 8 .* not 20 .*--model\.projection'):
-        ModelConfig(front='both', norm='group', kernels=(20, 8))
+        model_config(front='both', norm='group', kernels=(20, 8))
     with pytest.raises(UsageError, match=r'--model\.pool reduces the mel bands 4-fold'):
-        ModelConfig(front='both', conv='2d').check_bands(3)
+        model_config(front='both', conv='2d').check_bands(3)
