@@ -35,7 +35,7 @@ PARTS = ('glr_jax', 'data_prep', 'experiments', 'launch', 'tests')
 RECORDS = [ROOT / 'experiments' / 'RESULTS.md', *sorted((ROOT / 'experiments').glob('*.flags'))]
 
 BATCH = ['--data.frames=8', '--train.batch_size=8']
-MODEL = ['--model.kernels=8', '--model.pool=2', '--train.epochs=1']
+MODEL = ['--model.kernels=8', '--model.pool=2', '--train.epochs=1', '--model.front=conv']
 # Flags that make each command small; {new} is a new folder.
 TINY = {
     'data_prep': ['--num_workers=1', '--out={new}'],
@@ -51,7 +51,7 @@ TINY = {
     'glr_jax.predict': [],
     'experiments.baselines': ['--data.split=random-1'],
     'experiments.crossvalidate': [
-        *('--out={new}', '--splits=random-1', '--model.front=conv', '--model.kind=cnn'),
+        *('--out={new}', '--splits=random-1', '--model.kind=cnn'),
         *(*BATCH, *MODEL),
     ],
     'experiments.ensemble': [],
