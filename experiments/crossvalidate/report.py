@@ -100,7 +100,7 @@ def verdict(results: Mapping[str, Any]) -> str:
     text += f'), 95 % interval {100 * low:+.1f} to {100 * high:+.1f} (paired t)'
     if several:
         return text + (
-            '. Random splits share most of their training clips, so this interval is too narrow.'
+            '. Splits of one dataset share training clips, so this interval is too narrow.'
         )
     return text + (
         '. The split and so the score of the SVM are fixed: the interval covers the seeds, not '
