@@ -146,6 +146,12 @@ def test_processes_and_devices_do_not_change_results(
     assert outputs[1] == ''
     assert 'epoch' in errors[0]
     assert 'epoch' not in errors[1]
+    floors = [
+        (folder / 'report/baselines.json').read_text() for folder in (alone, tmp_path / 'run')
+    ]
+    assert floors[0] == floors[1]
+    assert 'majority class' in outputs[0]  # process 0 alone computes it
+    assert 'majority class' not in errors[1]
     assert len(os.listdir(tmp_path / 'run' / 'tensorboard')) == 1
     assert stored(tmp_path / 'run') < 1.3 * stored(alone)  # once: each process writes a part of it
 
