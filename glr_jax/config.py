@@ -105,6 +105,18 @@ class ModelConfig:
         '--model.front=both the pooled convolutions',
         minimum=1,
     )
+    segment_projection: int = option(
+        0,
+        'units that each group of statistics of the whole segment is projected to, for a second '
+        'output: both outputs are trained, and their probabilities averaged; 0 = off',
+        minimum=0,
+    )
+    statistics_dropout: float = option(
+        0.0,
+        'dropout rate of the statistics themselves, the same ones in all windows of a segment',
+        minimum=0,
+        below=1,
+    )
     cell: CellName = option('simple', 'recurrent cell')
     hidden: int = option(96, 'units in the recurrent layer', 1, maximum=2**16)
     bidirectional: bool = option(False, 'add a second recurrent layer that runs backwards')
@@ -156,7 +168,13 @@ class ModelConfig:
                 f'--model.window={self.window} is less than the {frames} frames that --model.pool '
                 'joins to one; use a longer window or smaller pools'
             )
-        projections = (self.projection,) if self.front in ('statistics', 'both') else ()
+        statistics = self.front in ('statistics', 'both')
+        for name in ('segment_projection', 'statistics_dropout'):
+            if getattr(self, name) and not statistics:
+                raise UsageError(
+                    f'--model.{name} needs --model.front=statistics or both, not {self.front}'
+                )
+        projections = (self.projection, self.segment_projection) if statistics else ()
         kernels = self.kernels if self.front in ('conv', 'both') else ()
         uneven = [n for n in (*kernels, *projections, self.hidden) if n % GROUPS]
         if self.norm == 'group' and uneven:

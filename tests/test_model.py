@@ -12,7 +12,8 @@ import pytest
 from flax import nnx
 
 from glr_jax.errors import UsageError
-from glr_jax.nn.model import Classifier, dropout, make_classifier, partition
+from glr_jax.nn.dropout import dropout
+from glr_jax.nn.model import Classifier, make_classifier, partition
 from tests import reference
 from tests.conftest import model_config
 

@@ -40,6 +40,8 @@ def flops(config: ModelConfig, n_mels: int, num_labels: int, frames: int) -> int
         steps = count_windows(frames, config.window, config.window_hop)
         values = sum(group_sizes(config.window, n_mels).values())
         multiplied += steps * values * config.projection
+        whole = config.segment_projection
+        multiplied += values * whole + len(GROUPS) * whole * num_labels
     if config.front == 'both':
         length = config.window // config.pooled()[0]
         multiplied += window_pooling.products(

@@ -21,6 +21,7 @@ from jaxtyping import Float, Key, Num
 from glr_jax.config import CellName, ModelConfig, Recurrence
 from glr_jax.nn import bbnn, readout
 from glr_jax.nn.conv import conv, max_pool
+from glr_jax.nn.dropout import Keys, dropout, fold
 from glr_jax.nn.norms import Norm, make_norm
 from glr_jax.nn.rnn import GATES, recur
 from glr_jax.nn.statistics import GROUPS
@@ -139,10 +140,11 @@ class Classifier(nnx.Module):
         self.images = config.front == 'bbnn' or (config.conv == '2d' and bool(blocks))
         windowed: dict[str, Any] = {'window': config.window, 'hop': config.window_hop}
         windowed |= {'projection': config.projection, 'norm': norm, 'rngs': rngs}
+        rate = config.statistics_dropout
         statistics, both = config.front in ('statistics', 'both'), config.front == 'both'
         frames, _ = config.pooled()
         self.bbnn = bbnn.BBNN(norm=norm, rngs=rngs) if config.front == 'bbnn' else None
-        self.front = StatisticsFront(n_mels, **windowed) if statistics else None
+        self.front = StatisticsFront(n_mels, **windowed, dropout_rate=rate) if statistics else None
         self.pooling = WindowPooling(features, pooled=frames, **windowed) if both else None
         if self.bbnn is not None:
             features = bbnn.KERNELS
@@ -165,6 +167,13 @@ class Classifier(nnx.Module):
         self.readout = readout.Readout(config.readout, states, features, rngs=rngs)
         read = readout.size(config.readout, states, features)
         self.output = nnx.Linear(read, num_labels, rngs=rngs)
+        self.segment_front: StatisticsFront | None = None
+        self.segment_output: nnx.Linear | None = None
+        if config.segment_projection:
+            whole = windowed | {'window': None, 'projection': config.segment_projection}
+            self.segment_front = StatisticsFront(n_mels, **whole, dropout_rate=rate)
+            read = len(GROUPS) * config.segment_projection
+            self.segment_output = nnx.Linear(read, num_labels, rngs=rngs)
 
     def spread(self) -> Float[Array, '']:
         """Root mean square of the mel bands' standard deviations, on the stored scale."""
@@ -180,12 +189,29 @@ class Classifier(nnx.Module):
           keys: one random key per case, for dropout; None switches dropout off.
 
         Returns:
-          The logits; with the readout `local`, the logarithms of the mean probabilities.
+          The logits; with several outputs, or the readout `local`, the logarithms of the mean
+          probabilities.
         """
-        features = self.features(mel.astype(jnp.float32))
-        if self.front_dropout and keys is not None:
-            folded = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
-            features = dropout(features, self.front_dropout, folded)
+        outputs = self.outputs(mel, keys)
+        return mean_output(outputs) if outputs.shape[1] > 1 else outputs[:, 0]
+
+    def outputs(
+        self, mel: Num[Array, 'batch time mels'], keys: Key[Array, ' batch'] | None = None
+    ) -> Float[Array, 'batch outputs labels']:
+        """The logits of each output; outputs are trained side by side. Arguments as `__call__`."""
+        mel = mel.astype(jnp.float32)
+        outputs = [self._sequence_output(mel, keys)]
+        if self.segment_front is not None and self.segment_output is not None:
+            features = self.segment_front(mel, self.spread(), fold(keys, 2))[:, 0]
+            outputs.append(self.segment_output(dropout(features, self.dropout, fold(keys, 3))))
+        return jnp.stack(outputs, 1)
+
+    def _sequence_output(
+        self, mel: Float[Array, 'batch time mels'], keys: Keys
+    ) -> Float[Array, 'batch labels']:
+        """Front end, recurrence, readout and output layer."""
+        features = self.features(mel, keys)
+        features = dropout(features, self.front_dropout, fold(keys, 1))
         states = None
         if self.recurrent is not None:
             states = self.recurrent(features).astype(jnp.float32)
@@ -196,14 +222,15 @@ class Classifier(nnx.Module):
         logits = self.output(dropout(read, self.dropout, keys))
         if logits.ndim == 2:
             return logits
-        local = jax.nn.log_softmax(logits)  # Eq. 6: O_t = softmax(V h_t), then the mean over time
-        return jax.nn.logsumexp(local, axis=1) - jnp.log(local.shape[1])
+        return mean_output(logits)  # Eq. 6: O_t = softmax(V h_t), then the mean over time
 
     def features(
-        self, mel: Float[Array, 'batch time mels']
+        self, mel: Float[Array, 'batch time mels'], keys: Keys = None
     ) -> Float[Array, 'batch steps features']:
         """What the recurrence reads: the front end's output, in the type that layers compute in."""
-        statistics = [] if self.front is None else [self.front(mel, self.spread())]
+        statistics = []
+        if self.front is not None:
+            statistics.append(self.front(mel, self.spread(), fold(keys, 4)))
         if statistics and self.pooling is None:
             return statistics[0].astype(self.dtype)
         x = (mel - self.mean[...]) / self.deviation[...]
@@ -220,23 +247,12 @@ class Classifier(nnx.Module):
         return jnp.concatenate(parts, -1).astype(self.dtype)
 
 
-def dropout(
-    x: Float[Array, 'batch *rest'], rate: float, keys: Key[Array, ' batch'] | None
-) -> Float[Array, 'batch *rest']:
-    """Zeroes units at random and scales up the others.
-
-    Each case draws from its own key, so its result depends neither on the rest of the batch nor on
-    the number of devices.
-
-    Args:
-      x: any units, one row per case.
-      rate: the probability that a unit is dropped.
-      keys: one random key per case; None switches dropout off.
-    """
-    if keys is None or rate == 0:
-        return x
-    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
-    return jnp.where(kept, x / (1 - rate), 0)
+def mean_output(
+    logits: Float[Array, 'batch outputs labels'],
+) -> Float[Array, 'batch labels']:
+    """The logarithms of the mean probabilities of several outputs."""
+    each = jax.nn.log_softmax(logits)
+    return jax.nn.logsumexp(each, axis=1) - jnp.log(each.shape[1])
 
 
 def partition(classifier: Classifier) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:

@@ -6,8 +6,9 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from glr_jax.nn.dropout import Keys, dropout, fold
 from glr_jax.nn.norms import Norm
-from glr_jax.nn.statistics import GROUPS, statistics, windows
+from glr_jax.nn.statistics import GROUPS, WINDOW, statistics, windows
 
 CLIP = 6.0  # standard deviations at which a standardised statistic is cut off
 SPREAD = 15.0  # the scale, near that of decibels, on which `statistics` sees every dataset
@@ -24,18 +25,27 @@ class StatisticsFront(nnx.Module):
 
     Args:
       n_mels: mel bands of the spectrograms.
-      window: frames per window.
+      window: frames per window; None: the whole segment is the only window.
       hop: frames from one window to the next.
       projection: units per group of statistics.
+      dropout_rate: of the standardised statistics; all windows of a segment drop the same ones.
       norm: normalises the summed inputs of each projection.
       rngs: source of the initial weights.
     """
 
     def __init__(
-        self, n_mels: int, *, window: int, hop: int, projection: int, norm: Norm, rngs: nnx.Rngs
+        self,
+        n_mels: int,
+        *,
+        window: int | None,
+        hop: int,
+        projection: int,
+        norm: Norm,
+        rngs: nnx.Rngs,
+        dropout_rate: float = 0.0,
     ):
-        self.window, self.hop = window, hop
-        sizes = group_sizes(window, n_mels)
+        self.window, self.hop, self.dropout_rate = window, hop, dropout_rate
+        sizes = group_sizes(window or WINDOW, n_mels)
         draw = nnx.initializers.lecun_normal()
         self.means = nnx.Dict({name: InputStatistic(jnp.zeros(sizes[name])) for name in GROUPS})
         self.deviations = nnx.Dict({name: InputStatistic(jnp.ones(sizes[name])) for name in GROUPS})
@@ -53,19 +63,21 @@ class StatisticsFront(nnx.Module):
           mel: stored spectrograms, on any scale.
           spread: deviation of their values, so that decibels and bytes give the same statistics.
         """
-        parts = windows(mel, self.window, self.hop)
+        parts = windows(mel, self.window, self.hop) if self.window else mel[:, None]
         flat = parts.reshape(-1, *parts.shape[2:]) * (SPREAD / spread)
         found = statistics(flat)
         return {name: x.reshape(*parts.shape[:2], -1) for name, x in found.items()}
 
     def __call__(
-        self, mel: Float[Array, 'batch time mels'], spread: Float[Array, '']
+        self, mel: Float[Array, 'batch time mels'], spread: Float[Array, ''], keys: Keys = None
     ) -> Float[Array, 'batch windows features']:
-        """Stored spectrograms to the features of each window."""
+        """Stored spectrograms to the features of each window; the keys are those of dropout."""
         outputs = []
-        for name, x in self.raw(mel, spread).items():
+        for number, (name, x) in enumerate(self.raw(mel, spread).items()):
             x = (x - self.means[name][...]) / self.deviations[name][...]
-            summed = jnp.clip(x, -CLIP, CLIP) @ self.kernels[name][...]
+            x = jnp.clip(x, -CLIP, CLIP)
+            x = dropout(x, self.dropout_rate, fold(keys, number), shared=1)
+            summed = x @ self.kernels[name][...]
             outputs.append(jax.nn.gelu(self.norms[name](summed)))
         return jnp.concatenate(outputs, -1)
 
