@@ -28,6 +28,8 @@ MODEL = ModelConfig(
     readout='mean',
     dropout=0.3,
     front_dropout=0.0,
+    statistics_dropout=0.0,
+    segment_projection=0,
     dtype='float32',
 )
 TRAIN = TrainConfig(
