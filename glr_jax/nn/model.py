@@ -167,13 +167,10 @@ class Classifier(nnx.Module):
         self.readout = readout.Readout(config.readout, states, features, rngs=rngs)
         read = readout.size(config.readout, states, features)
         self.output = nnx.Linear(read, num_labels, rngs=rngs)
-        self.segment_front: StatisticsFront | None = None
-        self.segment_output: nnx.Linear | None = None
-        if config.segment_projection:
-            whole = windowed | {'window': None, 'projection': config.segment_projection}
-            self.segment_front = StatisticsFront(n_mels, **whole, dropout_rate=rate)
-            read = len(GROUPS) * config.segment_projection
-            self.segment_output = nnx.Linear(read, num_labels, rngs=rngs)
+        whole = windowed | {'window': None, 'projection': config.segment_projection}
+        second, read = config.segment_projection > 0, len(GROUPS) * config.segment_projection
+        self.segment_front = StatisticsFront(n_mels, **whole, dropout_rate=rate) if second else None
+        self.segment_output = nnx.Linear(read, num_labels, rngs=rngs) if second else None
 
     def spread(self) -> Float[Array, '']:
         """Root mean square of the mel bands' standard deviations, on the stored scale."""
