@@ -40,7 +40,7 @@ class DataConfig:
 
     dir: str = option('', 'dataset folder that data_prep wrote')
     split: str = option('random-1', 'which split: a column of splits.csv')
-    frames: int = option(640, 'frames per segment, in training and evaluation', 8, maximum=10**6)
+    frames: int = option(1280, 'frames per segment, in training and evaluation', 8, maximum=10**6)
     resident: Literal['auto', 'on', 'off'] = option(
         'auto',
         'keep the training clips in device memory, or read them during training; '
@@ -60,14 +60,15 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The architecture; Table 3 of the paper has the values."""
+    """The architecture. The paper's is in `experiments/gtzan_paper.flags`."""
 
     kind: Kind = option('crnn', 'convolutions and recurrence, or one of them')
     front: Front = option(
-        'conv',
+        'statistics',
         'what comes before the recurrence: conv = convolutions; statistics = statistics of '
         'windows; both = statistics, beside convolutions that are pooled to the same windows; '
         'bbnn = the network of Liu et al. (2019), as they print it with --model.kind=cnn',
+        before='conv',
     )
     norm: NormName = option(
         'glr',
@@ -97,7 +98,10 @@ class ModelConfig:
         WINDOW, 'frames per window, with --model.front=statistics or both', minimum=WINDOW
     )
     window_hop: int = option(
-        32, 'frames from one window to the next, with --model.front=statistics or both', minimum=1
+        64,
+        'frames from one window to the next, with --model.front=statistics or both',
+        minimum=1,
+        before=32,
     )
     projection: int = option(
         48,
@@ -106,31 +110,36 @@ class ModelConfig:
         minimum=1,
     )
     segment_projection: int = option(
-        0,
-        'units that each group of statistics of the whole segment is projected to, for a second '
-        'output: both outputs are trained, and their probabilities averaged; 0 = off',
+        128,
+        'with --model.front=statistics or both, units that each group of statistics of the whole '
+        'segment is projected to, for a second output: both outputs are trained, and their '
+        'probabilities averaged; 0 = off',
         minimum=0,
+        before=0,
     )
     statistics_dropout: float = option(
-        0.0,
+        0.5,
         'dropout rate of the statistics themselves, the same ones in all windows of a segment',
         minimum=0,
         below=1,
+        before=0.0,
     )
-    cell: CellName = option('simple', 'recurrent cell')
-    hidden: int = option(96, 'units in the recurrent layer', 1, maximum=2**16)
-    bidirectional: bool = option(False, 'add a second recurrent layer that runs backwards')
+    cell: CellName = option('gru', 'recurrent cell')
+    hidden: int = option(64, 'units in the recurrent layer', 1, maximum=2**16)
+    bidirectional: bool = option(
+        True, 'add a second recurrent layer that runs backwards', before=False
+    )
     readout: Readout = option(
-        'mean',
+        'moments',
         'what gives the logits: mean = the mean state; last = the last state; local = the mean of '
         'the outputs per step (Eq. 6); max = the maximum over time of the states; attention = the '
         'mean state, weighted by a learned score; moments = mean and standard deviation over time '
         'of the states and of the inputs of the recurrence; covariance = moments, and the '
         'covariance over time of a learned projection of both',
     )
-    dropout: float = option(0.3, 'dropout rate before the output layer', minimum=0, below=1)
+    dropout: float = option(0.5, 'dropout rate before the output layer', minimum=0, below=1)
     front_dropout: float = option(
-        0.0, 'dropout rate after the convolutions or statistics', minimum=0, below=1
+        0.5, 'dropout rate after the convolutions or statistics', minimum=0, below=1, before=0.0
     )
     dtype: DType = option(
         'float32', 'compute layers in this type; parameters, statistics and loss stay float32'
@@ -169,11 +178,6 @@ class ModelConfig:
                 'joins to one; use a longer window or smaller pools'
             )
         statistics = self.front in ('statistics', 'both')
-        for name in ('segment_projection', 'statistics_dropout'):
-            if getattr(self, name) and not statistics:
-                raise UsageError(
-                    f'--model.{name} needs --model.front=statistics or both, not {self.front}'
-                )
         projections = (self.projection, self.segment_projection) if statistics else ()
         kernels = self.kernels if self.front in ('conv', 'both') else ()
         uneven = [n for n in (*kernels, *projections, self.hidden) if n % GROUPS]
@@ -243,7 +247,7 @@ class ModelConfig:
 class TrainConfig:
     """Optimisation: Adam on the cross-entropy."""
 
-    epochs: int = option(50, 'passes over the training clips', 1, maximum=10**6)
+    epochs: int = option(40, 'passes over the training clips', 1, maximum=10**6)
     min_steps: int = option(
         0,
         'make at least this many steps: more epochs for small datasets; 0 = off',
@@ -278,26 +282,35 @@ class TrainConfig:
     learning_rate: float = option(1e-3, 'highest learning rate of Adam', minimum=0)
     schedule: Literal['cosine', 'constant'] = option('cosine', 'learning rate during the run')
     warmup: float = option(
-        0.0, 'fraction of the steps in which the learning rate rises from 0', minimum=0, below=1
+        0.05,
+        'fraction of the steps in which the learning rate rises from 0',
+        minimum=0,
+        below=1,
+        before=0.0,
     )
     weight_decay: float = option(
-        0.0, 'decay of kernels, not of gains and biases (AdamW); 0 = plain Adam', minimum=0
+        0.1,
+        'decay of kernels, not of gains and biases (AdamW); 0 = plain Adam',
+        minimum=0,
+        before=0.0,
     )
     average: float = option(
-        0.0,
+        0.99,
         'evaluate an exponential moving average of the weights with this decay, less in the first '
         'steps; 0 = off',
         minimum=0,
         below=1,
+        before=0.0,
     )
     label_smoothing: float = option(
-        0.0,
+        0.1,
         'fraction of each training target that is spread evenly over the labels; 0 = off',
         minimum=0,
         below=1,
+        before=0.0,
     )
     mixup: float = option(
-        0.4, 'mix clips in pairs with weights from Beta(a, a); 0 = off', minimum=0
+        0.0, 'mix clips in pairs with weights from Beta(a, a); 0 = off', minimum=0
     )
     class_weights: ClassWeights = option(
         'none',

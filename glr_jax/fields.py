@@ -20,6 +20,7 @@ def option(
     maximum: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    before: Any = None,
 ) -> Any:
     """Declares a dataclass field that is a flag.
 
@@ -30,9 +31,10 @@ def option(
       maximum: the largest value allowed.
       above: a bound that the value must exceed.
       below: a bound that the value must stay under.
+      before: how runs behaved before this field existed, if not as with its default.
     """
     limits = {'minimum': minimum, 'maximum': maximum, 'above': above, 'below': below}
-    return dataclasses.field(default=default, metadata={'help': help} | limits)
+    return dataclasses.field(default=default, metadata={'help': help, 'before': before} | limits)
 
 
 def section(config_class: type, prefix: str | None = None, default: Any = None) -> Any:
@@ -78,8 +80,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(config_class: type[ConfigT], values: Any) -> ConfigT:
     """The config that `to_dict` wrote, also after a round trip through JSON.
 
-    Missing fields get their defaults and unknown ones are ignored, as another version may have
-    written them.
+    Another version may have written it, so unknown fields are ignored, and missing ones get the
+    value that describes a run of the time before they existed.
 
     Raises:
       TypeError: the values are not an object.
@@ -99,6 +101,8 @@ def from_dict(config_class: type[ConfigT], values: Any) -> ConfigT:
             elif typing.get_origin(kind) is tuple:
                 value = tuple(value)
             known[field.name] = value
+        elif field.metadata.get('before') is not None:
+            known[field.name] = field.metadata['before']
     return config_class(**known)
 
 

@@ -62,3 +62,15 @@ def test_a_round_trip_keeps_every_value() -> None:
     made = Outer(kind='b', scale=2, inner=Inner(rate=0, sizes=(9,)))
     assert from_dict(Outer, to_dict(made)) == made
     assert from_dict(Outer, {'unknown': 1}) == Outer()
+
+
+def test_a_field_that_is_missing_gets_the_value_from_before_it_existed() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Grown:
+        old: int = option(3, 'as ever')
+        new: float = option(0.5, 'a new rate', before=0.0)
+        added: int = option(7, 'its default is how it was')
+
+    assert Grown().new == 0.5
+    assert from_dict(Grown, {'old': 1}) == Grown(1, new=0.0, added=7)
+    assert from_dict(Grown, {'old': 1, 'new': 0.2}).new == 0.2

@@ -192,6 +192,24 @@ def test_smoothing_and_class_weights_enter_the_gradient_but_not_the_logged_loss(
         assert after.totals.correct == np.sum(logits.argmax(-1) == batch.target.argmax(-1))
 
 
+def test_each_of_two_outputs_has_its_own_loss_and_the_mean_probability_is_logged() -> None:
+    config = model_config(
+        front='statistics', projection=8, hidden=8, dropout=0.0, segment_projection=8
+    )
+    model, batch = classifier_of(config), batch_of(0, frames=70)
+    outputs = np.float64(jax.jit(model.outputs)(jnp.asarray(batch.mel)))
+    log_probabilities = reference.log_softmax(outputs)
+    errors = np.exp(log_probabilities) - (0.8 * batch.target + 0.2 / len(LABELS))[:, None]
+    before, after = steps(1, config, optimizer=optax.sgd(1.0), label_smoothing=0.2, frames=70)
+    for number, name in enumerate(('output', 'segment_output')):
+        bias = lambda state, name=name: nnx.to_pure_dict(state.params)[name]['bias']
+        change = bias(before) - bias(after)
+        np.testing.assert_allclose(change, errors[:, number].mean(0) / 2, atol=1e-4)
+    mean = np.log(np.exp(log_probabilities).mean(1))
+    plain = -np.mean(np.sum(batch.target * mean, -1))
+    assert float(after.totals.loss / after.totals.cases) == pytest.approx(plain, rel=1e-4)
+
+
 def test_segments_are_augmented_before_the_classifier_sees_them() -> None:
     model, batch = classifier_of(MODEL), batch_of(1)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), batch.place)

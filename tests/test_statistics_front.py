@@ -15,6 +15,7 @@ from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import Dataset, band_statistics
 from glr_jax.data.segments import segments
 from glr_jax.errors import UsageError
+from glr_jax.nn.dropout import dropout
 from glr_jax.nn.model import Classifier, make_classifier
 from glr_jax.nn.statistics import GROUPS
 from glr_jax.nn.statistics_front import count_windows
@@ -79,10 +80,12 @@ def values_of(model: Classifier) -> Any:
     return jax.device_get(nnx.to_pure_dict(nnx.state(model)))
 
 
-def front_reference(model: Classifier, mel: np.ndarray, norm: str, **window: int) -> np.ndarray:
+def front_reference(
+    model: Classifier, mel: np.ndarray, norm: str, front: str = 'front', **window: int
+) -> np.ndarray:
     """The features of each window: [clips, windows, 6 * projection]."""
     state = values_of(model)
-    deviation, front = state['deviation'].astype(np.float64), state['front']
+    deviation, front = state['deviation'].astype(np.float64), state[front]
     statistics = raw_statistics(mel, np.sqrt(np.mean(deviation**2)), **window)
     function = {'glr': reference.glr, 'none': reference.bias_only}[norm]
     features = []
@@ -148,6 +151,39 @@ def test_logits_equal_the_reference(norm: str, changes: dict[str, Any]) -> None:
         readout=changes['readout'],
     )
     np.testing.assert_allclose(logits_of(model, mel), expected, atol=2e-3)
+
+
+def test_two_outputs_equal_the_reference_and_probabilities_are_their_mean() -> None:
+    model, mel = small(segment_projection=16, kind='cnn', readout='moments'), bytes_of(4)
+    state = values_of(model)
+    windows = front_reference(model, mel, 'glr')
+    whole = front_reference(model, mel, 'glr', 'segment_front', window=FRAMES)[:, 0]
+    read = np.concatenate([windows.mean(1), np.sqrt(windows.var(1) + 1e-6)], -1)
+    expected = [
+        x @ state[name]['kernel'].astype(np.float64) + state[name]['bias']
+        for x, name in ((read, 'output'), (whole, 'segment_output'))
+    ]
+    outputs = np.asarray(compiled(lambda _, mel: model.outputs(mel))(0, jnp.asarray(mel)))
+    np.testing.assert_allclose(outputs, np.stack(expected, 1), atol=2e-3)
+    mean = np.mean([np.exp(reference.log_softmax(logits)) for logits in expected], 0)
+    np.testing.assert_allclose(np.exp(logits_of(model, mel)), mean, atol=1e-3)
+
+
+def test_all_windows_of_a_segment_drop_the_same_statistics() -> None:
+    x, keys = jnp.ones((5, 3, 400)), jax.random.split(jax.random.key(0), 5)
+    dropped = np.asarray(dropout(x, 0.4, keys, shared=1))
+    np.testing.assert_array_equal(dropped, np.broadcast_to(dropped[:, :1], x.shape))
+    assert 0.35 < np.mean(dropped == 0) < 0.45
+    assert not np.array_equal(dropped[0], dropped[1])
+
+    model = small(kind='cnn', statistics_dropout=0.5, segment_projection=16)
+    mel, run = bytes_of(2), compiled(lambda _, mel, keys: model.outputs(mel, keys))
+    other, keys = bytes_of(2, seed=5), keys[:2]
+    other[0] = mel[0]
+    found, again = run(0, mel, keys), run(0, other, jnp.stack([keys[0], jax.random.key(7)]))
+    np.testing.assert_allclose(found[0], again[0], atol=1e-5)
+    change = np.abs(found - compiled(lambda _, mel: model.outputs(mel))(0, mel))
+    assert (change.max((0, 2)) > 1e-2).all()  # of both outputs
 
 
 @pytest.mark.parametrize('norm', NORMS)
@@ -218,7 +254,7 @@ def test_standardised_statistics_of_the_training_clips_have_mean_0_and_deviation
     mels = training_clips()
     dataset = dataset_of([None, *mels[:3], None, *mels[3:]])  # reading None would be an error
     chosen = np.array([1, 2, 3, 5, 6, 7])
-    model = small(kind='cnn')
+    model = small(kind='cnn', segment_projection=8)
     input_statistics.fit_input_statistics(model, dataset, chosen, FRAMES)
 
     mean, deviation = band_statistics(dataset, chosen)
@@ -231,11 +267,13 @@ def test_standardised_statistics_of_the_training_clips_have_mean_0_and_deviation
     assert len(parts) == 41
     assert len(parts) % input_statistics.BATCH  # the last batch is padded
     raw = raw_statistics(parts, np.sqrt(np.mean(deviation**2)))
-    for name, x in raw.items():
+    whole = raw_statistics(parts, np.sqrt(np.mean(deviation**2)), window=FRAMES)
+    found = [('front', name, x) for name, x in raw.items()]
+    for key, name, x in found + [('segment_front', name, x) for name, x in whole.items()]:
         flat = x.reshape(-1, x.shape[-1])
         varies = flat.std(0) > 0.1
         assert varies.mean() > 0.7, name
-        front = state['front']
+        front = state[key]
         scaled = (flat - front['means'][name]) / front['deviations'][name]
         np.testing.assert_allclose(scaled.mean(0)[varies], 0, atol=1e-3, err_msg=name)
         np.testing.assert_allclose(scaled.std(0)[varies], 1, atol=0.011, err_msg=name)

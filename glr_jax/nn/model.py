@@ -168,7 +168,8 @@ class Classifier(nnx.Module):
         read = readout.size(config.readout, states, features)
         self.output = nnx.Linear(read, num_labels, rngs=rngs)
         whole = windowed | {'window': None, 'projection': config.segment_projection}
-        second, read = config.segment_projection > 0, len(GROUPS) * config.segment_projection
+        second = statistics and config.segment_projection > 0
+        read = len(GROUPS) * config.segment_projection
         self.segment_front = StatisticsFront(n_mels, **whole, dropout_rate=rate) if second else None
         self.segment_output = nnx.Linear(read, num_labels, rngs=rngs) if second else None
 
