@@ -23,7 +23,7 @@ class DataChoice:
     split: str = option('', "split, if not the run's own")
     test_crops: int = option(
         0,
-        "average over this many times as many segments per clip; 0 = the run's own setting",
+        "cut this many times as many segments from each clip; 0 = the run's own setting",
         0,
         maximum=1000,
     )
@@ -161,9 +161,8 @@ def report_best(
     }
     if test_crops:
         scores['test_crops'] = test_crops
-    config = configs[0]
+    config = dataclasses.replace(configs[0], workdir=workdir)  # the run may have been moved
     if runs[0].workdir != workdir:  # a folder of runs
-        config = dataclasses.replace(config, workdir=workdir)
         names = [os.path.relpath(run.workdir, workdir) for run in runs]
         accuracies = [_scores(dataset, clips, each)['accuracy'] for each, _ in decided]
         scores['step'] = [run.step for run in runs]

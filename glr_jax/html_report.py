@@ -47,7 +47,8 @@ def page(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{STYLE}</style></head><body>
 <h1>{title}</h1>
-<p class="muted">{_origin(scores, config)}; data: <code>{html.escape(scores['dataset'])}</code></p>
+<p class="muted">{_origin(scores, config, epochs)};
+data: <code>{html.escape(scores['dataset'])}</code></p>
 <p><strong>{html.escape(headline)}</strong></p>
 <h2>Labels</h2>
 <table><thead><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>clips</th></tr></thead>
@@ -62,13 +63,17 @@ def page(
 """
 
 
-def _origin(scores: dict[str, Any], config: Config) -> str:
+def _origin(scores: dict[str, Any], config: Config, epochs: list[dict[str, Any]]) -> str:
+    """The network and its training in one sentence, or the runs that are averaged."""
     if 'runs' in scores:
         names = (html.escape(f'{run["workdir"]} ({run["accuracy"]:.3f})') for run in scores['runs'])
         return f'mean of the probabilities of {len(scores["runs"])} runs: {", ".join(names)}'
     model, train = config.model, config.train
-    return f"""{html.escape(model.kind)} with {html.escape(model.norm)}, {model.conv} convolution,
-{model.cell} cell; {train.epochs} epochs at batch {train.batch_size}; best checkpoint: step
+    front = f'{model.conv} convolution' if model.front == 'conv' else f'front end {model.front}'
+    # Patience, a time limit or a minimum of steps may have changed the number.
+    count = epochs[-1]['epoch'] if epochs else train.epochs
+    return f"""{html.escape(model.kind)} with {html.escape(model.norm)}, {front},
+{model.cell} cell; {count} epochs at batch {train.batch_size}; best checkpoint: step
 {scores['step']}"""
 
 

@@ -7,8 +7,8 @@ from glr_jax.devices import startup
 USAGE = """
 usage: python -m glr_jax.train --flagfile=experiments/NAME.flags [--workdir=DIR] [--flag=value ...]
 
-Trains, keeps the latest and the best checkpoint, and evaluates the best on the test clips. Shows
-what two classifiers without a network reach on the same clips.
+Trains, keeps the latest and the best checkpoint, and evaluates the best on the test clips. Also
+prints the accuracy of an SVM and of the majority class on the same clips.
 If a run was interrupted, the same command resumes it.
 """
 
@@ -56,10 +56,12 @@ def main(argv: list[str]) -> None:
     scores = train_and_evaluate(config, dataset)
     if processes.is_first():
         print(report.table(scores))
-    if config.baselines:
-        floor = processes.on_first(lambda: report.add_floor(config, dataset, scores))
-        if processes.is_first():
-            print(report.compared(floor))
+    # Process 0 decides for all, since their flags may differ here.
+    floor = processes.on_first(
+        lambda: report.add_floor(config, dataset, scores) if config.baselines else {}
+    )
+    if floor and processes.is_first():
+        print(report.compared(floor))
 
 
 def train_and_evaluate(
@@ -234,7 +236,7 @@ def ending(config: TrainConfig, losses: Sequence[float], seconds: float) -> str:
     Args:
       config: has the patience and the time limit.
       losses: the validation loss of each epoch so far.
-      seconds: that the run has taken so far.
+      seconds: training time so far.
     """
     if config.time_limit and seconds >= 60 * config.time_limit:
         return f'the time is up (--train.time_limit={config.time_limit:g} minutes)'
