@@ -34,8 +34,8 @@ STRENGTHS: dict[ClassifierName, tuple[float, ...]] = {
     'svm': (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
 }
 STATISTICS_STRENGTHS = (1.0, 3.0, 10.0, 30.0)
-MAX_CLIPS = 10_000  # that a classifier is trained on: memory grows with the square (1.2 GB)
-CLIPS_AT_A_TIME = 1024  # whose kernel is computed together
+MAX_CLIPS = 10_000  # training clips of a classifier; memory grows with the square (1.2 GB here)
+CLIPS_AT_A_TIME = 1024  # whose kernel rows are computed together
 LARGEST = 6.0  # deviations; rarer values say little and dominate the distance
 
 
@@ -43,8 +43,8 @@ class GroupKernel(NamedTuple):
     """The RBF kernel of one group of statistics.
 
     Attributes:
-      scaler: scikit-learn's, fitted to the training clips.
-      gamma: as scikit-learn's gamma='scale'.
+      scaler: a StandardScaler, fitted to the training clips.
+      gamma: the kernel's gamma, chosen like scikit-learn's gamma='scale'.
       train: the scaled statistics of the training clips.
     """
 
@@ -57,9 +57,9 @@ class StatisticsSvm(NamedTuple):
     """A trained SVM on statistics.
 
     Attributes:
-      svc: scikit-learn's; None if all training clips have the same label.
+      svc: scikit-learn's SVC; None if all training clips have the same label.
       seen: the numbers of the labels that the training clips have, ascending.
-      num_labels: of the dataset.
+      num_labels: number of labels in the dataset.
       kernels: one per group.
     """
 

@@ -47,7 +47,7 @@ class Best(NamedTuple):
       state: (params, stats), the weights.
       meta: what the checkpoint records about its run.
       step: the training step after which it was saved.
-      workdir: of the run.
+      workdir: the run's folder.
     """
 
     classifier: Classifier

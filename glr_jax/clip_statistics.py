@@ -56,7 +56,7 @@ def _compute(
     parts = []
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for some in chunks(clips, CLIPS_AT_A_TIME):
-            # The last batch is filled up with its last clip, for the same reason.
+            # Repeating the last clip fills the last batch, so that one program is compiled.
             filled = some + some[-1:] * (CLIPS_AT_A_TIME - len(some))
             mels = pool.map(lambda clip: of_length(decibels(dataset, clip), frames), filled)
             parts.append(jax.device_get(compute(np.stack(list(mels)))))

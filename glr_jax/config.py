@@ -48,8 +48,8 @@ class DataConfig:
     )
     test_crops: int = option(
         1,
-        'in evaluation and prediction, average over this many times as many segments per clip, '
-        'which then overlap',
+        'in evaluation and prediction, cut this many times as many segments from each clip; they '
+        'then overlap',
         1,
         maximum=1000,
     )
@@ -67,7 +67,7 @@ class ModelConfig:
         'statistics',
         'what comes before the recurrence: conv = convolutions; statistics = statistics of '
         'windows; both = statistics, beside convolutions that are pooled to the same windows; '
-        'bbnn = the network of Liu et al. (2019), as they print it with --model.kind=cnn',
+        'bbnn = the network of Liu et al. (2019), who use it with --model.kind=cnn',
         before='conv',
     )
     norm: NormName = option(
@@ -165,7 +165,10 @@ class ModelConfig:
         if any(self.pool_bands) and self.conv != '2d':
             raise UsageError(f'--model.pool_bands needs --model.conv=2d, not {self.conv}')
         if self.kind == 'rnn' and self.front != 'conv':
-            raise UsageError(f'--model.front={self.front} needs --model.kind=crnn or cnn, not rnn')
+            raise UsageError(
+                f'--model.front={self.front} needs --model.kind=crnn or cnn, not rnn; an RNN on '
+                'mel bands has --model.front=conv'
+            )
         if self.pass_level and self.norm not in GLR_NORMS:
             raise UsageError(
                 f'--model.pass_level needs --model.norm={", ".join(GLR_NORMS[:-1])} or '
@@ -223,7 +226,7 @@ class ModelConfig:
         return small and self.cell == 'simple' and plain
 
     def check_frames(self, frames: int, flag: str) -> None:
-        """Raises `UsageError` if segments of so many frames, set by a flag, are too short."""
+        """Raises `UsageError` if segments of `frames` frames, set by `flag`, are too short."""
         if self.front in ('statistics', 'both') and frames < self.window:
             raise UsageError(f'--{flag}={frames} is less than --model.window={self.window}')
         pooled, _ = self.pooled()
@@ -234,7 +237,7 @@ class ModelConfig:
             )
 
     def check_bands(self, n_mels: int) -> None:
-        """Raises `UsageError` if pooling leaves nothing of so many mel bands."""
+        """Raises `UsageError` if pooling leaves nothing of `n_mels` mel bands."""
         _, pooled = self.pooled()
         if n_mels < pooled:
             cause = '--model.front=bbnn' if self.front == 'bbnn' else '--model.pool'
@@ -245,12 +248,12 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Optimisation: Adam on the cross-entropy."""
+    """Optimisation: AdamW on the cross-entropy. The paper's is Adam; see `gtzan_paper.flags`."""
 
     epochs: int = option(40, 'passes over the training clips', 1, maximum=10**6)
     min_steps: int = option(
         0,
-        'make at least this many steps: more epochs for small datasets; 0 = off',
+        'train for at least this many steps: more epochs for small datasets; 0 = off',
         minimum=0,
         maximum=10**9,
     )
@@ -322,7 +325,7 @@ class TrainConfig:
         check_fields(self)
 
     def all_epochs(self, clips: int) -> int:
-        """Epochs of a run on so many training clips: `epochs`, or more to make `min_steps`."""
+        """Epochs of a run on `clips` training clips: `epochs`, or more to reach `min_steps`."""
         return max(self.epochs, -(-self.min_steps * self.batch_size // clips))
 
 
@@ -349,7 +352,9 @@ class AugmentConfig:
         minimum=0,
     )
     level: float = option(
-        0.0, 'the same for one random gain of the whole segment; 0 = off', minimum=0
+        0.0,
+        'standard deviation of one random gain for the whole segment, in that unit; 0 = off',
+        minimum=0,
     )
     stretch: float = option(
         0.0,

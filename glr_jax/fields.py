@@ -31,7 +31,7 @@ def option(
       maximum: the largest value allowed.
       above: a bound that the value must exceed.
       below: a bound that the value must stay under.
-      before: how runs behaved before this field existed, if not as with its default.
+      before: the value that older runs, without this field, get instead of the default.
     """
     limits = {'minimum': minimum, 'maximum': maximum, 'above': above, 'below': below}
     return dataclasses.field(default=default, metadata={'help': help, 'before': before} | limits)
@@ -81,7 +81,7 @@ def from_dict(config_class: type[ConfigT], values: Any) -> ConfigT:
     """The config that `to_dict` wrote, also after a round trip through JSON.
 
     Another version may have written it, so unknown fields are ignored, and missing ones get the
-    value that describes a run of the time before they existed.
+    value that matches how runs behaved before the field existed.
 
     Raises:
       TypeError: the values are not an object.

@@ -12,8 +12,8 @@ usage: python -m glr_jax.predict --workdir=DIR FILE_OR_FOLDER... [--format=table
 
 Prints the probability of each label for audio files of any length, sample rate and number of
 channels. A folder stands for every audio file below it. If DIR is a folder of runs, their
-probabilities are averaged. If a file cannot be read, a line on stderr
-says why, the other files are still tagged, and the exit code is 1.
+probabilities are averaged. If a file cannot be read, a line on stderr says why, the other files are
+still tagged, and the exit code is 1.
 """
 
 
@@ -23,7 +23,7 @@ class Cutting:
 
     test_crops: int = option(
         0,
-        "average over this many times as many segments per file; 0 = the run's own setting",
+        "cut this many times as many segments from each file; 0 = the run's own setting",
         0,
         maximum=1000,
     )

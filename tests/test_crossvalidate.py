@@ -166,7 +166,7 @@ def test_runs_that_cannot_be_paired_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f'--against={tmp_path} has no finished'):
         compare.read(str(tmp_path))
     (tmp_path / 'results.json').write_text('[1]')
-    with pytest.raises(UserError, match='is not of a cross-validation'):
+    with pytest.raises(UserError, match=r'was not written by experiments\.crossvalidate'):
         compare.read(str(tmp_path))
 
 

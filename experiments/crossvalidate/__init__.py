@@ -1,1 +1,1 @@
-"""A network on several splits and seeds, beside the baselines and another network."""
+"""Cross-validates a network over splits and seeds, and compares it with the baselines."""

@@ -1,4 +1,4 @@
-"""A network on several splits and seeds, beside what classifiers without a network reach.
+"""Trains a network on several splits and seeds, and compares it with the baselines.
 
 `python -m experiments.crossvalidate --flagfile=experiments/gtzan.flags --out=runs/gtzan-cv`
 """

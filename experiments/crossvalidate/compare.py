@@ -29,7 +29,9 @@ def read(folder: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f'--against={folder} has no finished cross-validation') from None
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
-        raise UserError(f'--against={folder}: {path} is not of a cross-validation') from None
+        raise UserError(
+            f'--against={folder}: {path} was not written by experiments.crossvalidate'
+        ) from None
     return results
 
 
@@ -49,11 +51,10 @@ def paired(
 
     Returns:
       The folder compared with; the difference of each pair; the mean over clips with its 95 %
-      bootstrap interval; how often only the one, and only the other decides rightly.
+      bootstrap interval; how often only this study, and how often only the other, is right.
 
     Raises:
-      UserError: no run of the one has the split and seed of a run of the other, or they have
-        different test clips.
+      UserError: the two share no pair of split and seed, or their test clips differ.
     """
     mine, theirs = accuracies(results), accuracies(other)
     common = [pair for pair in mine if pair in theirs]
@@ -93,7 +94,7 @@ def accuracies(results: Mapping[str, Any]) -> Runs:
 
 
 def right_of(folder: str, split: str, seed: int) -> dict[str, int]:
-    """Whether a run decided each test clip rightly: {id: 1 or 0}."""
+    """Whether a run classified each test clip correctly: {id: 1 or 0}."""
     path = os.path.join(folder, split, f'seed-{seed}', 'report', 'predictions.csv')
     if not os.path.exists(path):
         raise UserError(f'{path} was not found; run the cross-validation again')

@@ -124,7 +124,7 @@ def against(found: Mapping[str, Any]) -> str:
         f'This − {found["folder"]}: {spread(gains, "+")} points over '
         f'{counted(len(gains), "pair")} of runs with the same split and seed. Over '
         f'{counted(found["clips"], "clip")}: {100 * found["mean"]:+.1f} points, 95 % interval '
-        f'{low} to {high} (bootstrap over clips). Only this one decides rightly '
+        f'{low} to {high} (bootstrap over clips). Only this one is right '
         f'{counted(found["only_here_right"], "time")}, only the other '
         f'{counted(found["only_there_right"], "time")}.\n\n'
         + markdown(['split', 'seed', 'points'], rows)

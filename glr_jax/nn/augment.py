@@ -136,7 +136,7 @@ def equalizer_curve(weights: Float[Array, ' terms'], mels: int) -> Float[Array, 
     """A smooth gain per band: cosines with these weights, from half a wave over the bands upwards.
 
     Weights of variance 1 give gains whose variance is 1 on average over the bands. Their mean over
-    the bands is 0: the level of the whole segment has a switch of its own.
+    the bands is 0, since --augment.level changes the level of the whole segment.
     """
     phase = jnp.pi * (jnp.arange(mels) + 0.5) / mels
     terms = jnp.cos(jnp.arange(1, len(weights) + 1)[:, None] * phase)

@@ -18,7 +18,7 @@ version says 0.18 M. Initial weights are Glorot's, the default of Keras, which t
 
 Different here: the norm is passed in, and batch norm has this project's constants (momentum 0.9,
 epsilon 1e-5; in Keras 0.99 and 1e-3). Where 3x3 max-pools meet equal values, these share the
-gradient. The text of the paper itself could not be read, only its abstract and the notebook.
+gradient. Only the abstract and the notebook were available, not the full text of the paper.
 """
 
 import functools

@@ -90,7 +90,7 @@ def _patches(x: Inputs, taps: Sequence[int]) -> Float[Array, 'taps_features batc
 
 
 def max_pool(x: Inputs, sizes: int | Sequence[int]) -> Float[Array, 'batch *pooled features']:
-    """The maximum of every few neighbours along each axis of positions.
+    """The maximum of each block of neighbours along each axis of positions.
 
     A remainder at the end is dropped. Equal maxima share the gradient.
 
@@ -146,7 +146,7 @@ _max_of_three.defvjp(_max_forward, _max_backward)
 
 
 def _shift(x: Inputs, axis: int, by: int, fill: float) -> Inputs:
-    """Each position gets what is `by` positions after it, and `fill` where there is nothing."""
+    """Moves the value `by` positions further along to each position, or `fill` past the end."""
     padding = [(0, 0, 0)] * x.ndim
     padding[axis] = (-by, by, 0)
     return lax.pad(x, jnp.asarray(fill, x.dtype), padding)

@@ -1,4 +1,4 @@
-"""Dropout that belongs to a training case, so that it depends neither on batch nor on devices."""
+"""Dropout drawn per training case, so that neither the batch nor the devices change it."""
 
 import jax
 import jax.numpy as jnp
@@ -31,5 +31,5 @@ def dropout(
 
 
 def fold(keys: Keys, number: int) -> Keys:
-    """Other keys, one from each, so that two dropouts of a case are independent."""
+    """Derives a new key from each key, so that two dropouts of a case are independent."""
     return None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, number)

@@ -1,9 +1,14 @@
 """The classifier (convolutions, a recurrent layer, logits) and its CNN and RNN variants.
 
-    mel [B, T, F] -> standardise -> (conv -> norm -> ReLU -> max-pool) x n -> recurrence -> logits
+    mel [B, T, F] -> front end -> recurrence -> readout -> logits
+    statistics    windows -> statistics of each -> projection -> norm -> GELU
+    conv          standardise -> (conv -> norm -> ReLU -> max-pool) x n
+    both          the two side by side, the convolutions pooled to the same windows
+    bbnn          standardise -> BBNN
 
-The norm is passed into the blocks. The CNN leaves out the recurrence, the RNN the convolutions. A
-front end of statistics may stand in place of the convolutions or beside them, and BBNN in place.
+With statistics, a second output may read those of the whole segment; the probabilities of both are
+averaged. The norm is passed into the blocks. The CNN leaves out the recurrence, the RNN the front
+end.
 Blocks compute in the type of their input. Everything before the first block and after the
 recurrence is float32, and so are the parameters and the norms' statistics.
 """

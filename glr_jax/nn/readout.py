@@ -49,7 +49,7 @@ class Readout(nnx.Module):
     def __call__(
         self, states: Sequence | None, features: Sequence
     ) -> Float[Array, 'batch read'] | Float[Array, 'batch time read']:
-        """What the output layer reads; of `local`, one vector per step.
+        """What the output layer reads; for `local`, one vector per step.
 
         Args:
           states: of the recurrence, in float32; None without one.

@@ -65,8 +65,7 @@ class WindowPooling(nnx.Module):
         """
         wide = x.astype(jnp.float32)
         both = jnp.concatenate([wide, wide @ self.channel_kernel[...]], -1)
-        # The nearest that pooling allows: a window starts at the position that holds its first
-        # frame.
+        # Windows start at the position that holds their first frame; pooling allows no closer.
         starts = [k * self.hop // self.pooled for k in range(windows)]
         length = self.window // self.pooled
         parts = jnp.stack([both[:, start : start + length] for start in starts], 1)
@@ -80,7 +79,7 @@ class WindowPooling(nnx.Module):
 def modulation(x: Float[Array, 'batch time channels']) -> Float[Array, 'batch rates_channels']:
     """The spectrum over time of each channel, as log(1 + magnitude), averaged in octaves.
 
-    Octave k is of the rates 2^k to 2^(k+1) - 1, in cycles per window, up to half the positions.
+    Octave k covers the rates 2^k to 2^(k+1) - 1, in cycles per window, up to half the positions.
     """
     time = x.shape[1]
     x = x - x.mean(1, keepdims=True)
@@ -98,7 +97,7 @@ def modulation(x: Float[Array, 'batch time channels']) -> Float[Array, 'batch ra
 
 
 def size(features: int, length: int) -> int:
-    """How many values a window of so many positions has."""
+    """How many values a window of `length` positions has."""
     return 2 * features + pairs(CHANNELS) + len(_octaves(length)) * CHANNELS
 
 
