@@ -81,9 +81,12 @@ class ModelConfig:
         'give each unit the mean and log deviation that GLR removes, with learned weights that '
         'are initially 0',
     )
-    conv: Conv = option('1d', 'convolve over time with all mels, or over time and mels')
+    conv: Conv = option('1d', 'with convolutions: over time with all mels, or over time and mels')
     kernels: tuple[int, ...] = option(
-        (128, 128), 'kernels in each convolution', minimum=1, maximum=2**16
+        (128, 128),
+        'kernels in each convolution, with --model.front=conv or both',
+        minimum=1,
+        maximum=2**16,
     )
     kernel_size: int = option(5, 'kernel size along each axis', minimum=1, maximum=999)
     pool: tuple[int, ...] = option(

@@ -93,6 +93,9 @@ def restore(workdir: str) -> list[Best]:
             announce(f'{run} has no finished checkpoint and is left out')
     if not runs:
         raise UserError(f'no run below {workdir} has a finished checkpoint yet')
+    for best in runs:
+        if not report.read(best.workdir):
+            announce(f'{best.workdir} is not finished; its best checkpoint so far is used')
     checkpoint.check_alike(runs)
     return runs
 

@@ -26,10 +26,11 @@ class Log:
       batch_size: clips per step.
       steps: in the whole run.
       done: before this start.
+      spent: seconds before this start, which `seconds` in `metrics.jsonl` includes.
     """
 
-    def __init__(self, workdir: str, *, batch_size: int, steps: int, done: int):
-        self._batch_size, self._steps = batch_size, steps
+    def __init__(self, workdir: str, *, batch_size: int, steps: int, done: int, spent: float = 0.0):
+        self._spent, self._batch_size, self._steps = spent, batch_size, steps
         first = processes.is_first()
         self._lines = _reopen(os.path.join(workdir, 'metrics.jsonl') if first else os.devnull, done)
         self._events = SummaryWriter(
@@ -88,7 +89,7 @@ class Log:
             'validation_accuracy': validation['accuracy'],
             'validation_macro_f1': validation['macro_f1'],
             'clips_per_second': speed or None,
-            'seconds': time.monotonic() - self._start,
+            'seconds': self._spent + time.monotonic() - self._start,
         }
         self._lines.write(json.dumps(row) + '\n')
         self._lines.flush()

@@ -192,7 +192,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     with (
         processes.stopping() as stops_here,
         Trace(config.workdir, config.profile) as trace,
-        Log(config.workdir, batch_size=batch_size, steps=steps, done=done) as log,
+        Log(config.workdir, batch_size=batch_size, steps=steps, done=done, spent=spent) as log,
     ):
         for step, payloads in input_pipeline.prefetch(send, dispatches):
             state = train_steps(state, payloads, *pipeline.held)

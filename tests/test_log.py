@@ -54,6 +54,12 @@ def test_rows_of_steps_that_were_not_saved_are_removed_on_resuming(tmp_path: Pat
         assert [row['step'] for row in rows(tmp_path)] == [4]
 
 
+def test_seconds_count_from_the_first_start(tmp_path: Path) -> None:
+    with Log(str(tmp_path), batch_size=1, steps=8, done=0, spent=100.0) as log:
+        epoch(log, 1)
+    assert 100 <= rows(tmp_path)[0]['seconds'] < 200
+
+
 def test_other_processes_write_and_print_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,8 @@ class CrossValidation(Config):
         common.check_distinct(self, 'splits')
         if self.parallel.coordinator:
             raise UsageError('--parallel.coordinator is not for a study: it runs in one process')
+        if not self.baselines:
+            raise UsageError('--baselines=false is not for this study: it always scores them')
 
 
 def main(argv: list[str]) -> None:

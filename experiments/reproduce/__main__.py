@@ -43,8 +43,9 @@ and a seed: iteration 2 has split random-2 and seed 2. With a protocol that has 
 (official, fault_filtered), iterations differ in the seed only.
 
 The settings are the paper's unless flags change them, whatever the defaults of glr_jax.train are.
-The flagfile of a run can be given; its workdir, seed, split, kind, norm and epochs are replaced by
-the study's.
+So a flagfile that builds on those defaults, such as gtzan.flags, does not bring its network along;
+experiments.crossvalidate does that. The flagfile of a run can be given; its workdir, seed, split,
+kind, norm and epochs are replaced by the study's.
 """
 # Table 1 and Table 2 of the paper.
 MODELS = {
