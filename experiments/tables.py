@@ -11,6 +11,7 @@ BASELINES = {
     'svm': 'SVM on levels',
     'majority': 'majority class',
 }
+BASELINE_LINES = {'svm_statistics': '--', 'svm': ':'}  # in figures
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -183,8 +183,7 @@ class ModelConfig:
                 f'--model.window={self.window} is less than the {frames} frames that --model.pool '
                 'joins to one; use a longer window or smaller pools'
             )
-        statistics = self.front in ('statistics', 'both')
-        projections = (self.projection, self.segment_projection) if statistics else ()
+        projections = (self.projection, self.segment_projection) if self.has_statistics() else ()
         kernels = self.kernels if self.front in ('conv', 'both') else ()
         uneven = [n for n in (*kernels, *projections, self.hidden) if n % GROUPS]
         if self.norm == 'group' and uneven:
@@ -198,6 +197,10 @@ class ModelConfig:
                 f'{GLR_NORMS[1]} or {GLR_NORMS[2]} without --model.pass_level, and --model.hidden '
                 f'of at most {MAX_FUSED_HIDDEN}; use auto'
             )
+
+    def has_statistics(self) -> bool:
+        """Whether statistics of windows are part of the front end."""
+        return self.front in ('statistics', 'both')
 
     def conv_layers(self) -> list[tuple[int, int]]:
         """(kernels, pool size) of each convolution; there may be none."""
@@ -230,7 +233,7 @@ class ModelConfig:
 
     def check_frames(self, frames: int, flag: str) -> None:
         """Raises `UsageError` if segments of `frames` frames, set by `flag`, are too short."""
-        if self.front in ('statistics', 'both') and frames < self.window:
+        if self.has_statistics() and frames < self.window:
             raise UsageError(f'--{flag}={frames} is less than --model.window={self.window}')
         pooled, _ = self.pooled()
         if frames < pooled:

@@ -15,7 +15,7 @@ from glr_jax.config import AugmentConfig
 from glr_jax.data.batches import Batch
 from glr_jax.devices.parallel import AXIS, mean_over_devices
 from glr_jax.nn.augment import augment
-from glr_jax.nn.model import Classifier, mean_output, partition
+from glr_jax.nn.model import Classifier, combined, partition
 
 TrainStep = Callable[['TrainState', Batch], 'TrainState']
 AUGMENT = 0x617567  # folded into a case's key; the model folds in small numbers for dropout
@@ -114,7 +114,7 @@ def make_train_step(
                 own = jax.vmap(jax.random.fold_in, (0, None))(keys, AUGMENT)
                 mel = augment(mel, own, model.mean[...], model.spread(), augmentation)
             outputs = model.outputs(mel, keys)
-            logits = outputs[:, 0] if outputs.shape[1] == 1 else mean_output(outputs)
+            logits = combined(outputs)
             plain = losses = optax.softmax_cross_entropy(logits, micro.target)
             if label_smoothing or outputs.shape[1] > 1:  # each output has its own loss
                 target = optax.smooth_labels(micro.target, label_smoothing)[:, None]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.tables import BASELINES, baseline_table, counted, markdown, spread
+from experiments.tables import BASELINE_LINES, BASELINES, baseline_table, counted, markdown, spread
 
 REFERENCE = 'glr'
 LOOKS = {  # Okabe and Ito's colours, which colour-blind people can tell apart; markers for print
@@ -36,7 +36,6 @@ SHORT = {
     'batch_sync': 'synchronised batch',
     'group': 'group',
 }
-LINES = {'svm_statistics': '--', 'svm': ':'}  # of the baselines
 
 
 def document(results: dict[str, Any], figure_file: str) -> str:
@@ -174,7 +173,7 @@ def figure(results: dict[str, Any]) -> Figure:
         if have.any():
             last = np.flatnonzero(have)[np.argmax(at[have])]
             ends.append((float(mean[last]), SHORT.get(norm, NAMES[norm]), color))
-    for name, style in LINES.items():
+    for name, style in BASELINE_LINES.items():
         level = 100 * float(np.mean([s['accuracy'] for s in results['baselines'][name]]))
         axes.axhline(level, color='#222', linestyle=style, linewidth=1)
         ends.append((level, BASELINES[name], '#222'))

@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments import paper
-from experiments.tables import BASELINES
+from experiments.tables import BASELINE_LINES, BASELINES
 
 COLORS = ('#33608c', '#d1603d', '#5a9a68', '#8c6bb1', '#c9a227', '#6e6e6e')
 ON_LINE = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5}  # under a number on a line
-LINES = {'svm_statistics': '--', 'svm': ':'}  # of the baselines
 
 
 def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
@@ -36,7 +35,7 @@ def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
     levels = {
         name: 100
         * np.mean([r['scores']['accuracy'] for r in results['runs'] if r['model'] == name])
-        for name in LINES
+        for name in BASELINE_LINES
     }
     drawn: list[tuple[str, str, Figure]] = []
     if baselines:
@@ -130,7 +129,7 @@ def _curves(runs: Sequence[dict]) -> Figure:
 
 def _line(baseline: str) -> dict[str, Any]:
     """The looks of a baseline's line."""
-    style = LINES[baseline]
+    style = BASELINE_LINES[baseline]
     return {'color': '#666', 'linestyle': style, 'zorder': 0, 'label': BASELINES[baseline]}
 
 

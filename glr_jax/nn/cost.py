@@ -36,7 +36,7 @@ def flops(config: ModelConfig, n_mels: int, num_labels: int, frames: int) -> int
     if config.front == 'bbnn':
         steps, features = frames // config.pooled()[0], bbnn.KERNELS
         multiplied += bbnn.products(frames, n_mels)
-    if config.front in ('statistics', 'both'):
+    if config.has_statistics():
         steps = count_windows(frames, config.window, config.window_hop)
         values = sum(group_sizes(config.window, n_mels).values())
         multiplied += steps * values * config.projection
@@ -47,7 +47,7 @@ def flops(config: ModelConfig, n_mels: int, num_labels: int, frames: int) -> int
         multiplied += window_pooling.products(
             features, positions, windows=steps, length=length, projection=config.projection
         )
-    if config.front in ('statistics', 'both'):
+    if config.has_statistics():
         features = (len(GROUPS) + (config.front == 'both')) * config.projection
     states = 0
     if config.kind != 'cnn':

@@ -146,7 +146,7 @@ class Classifier(nnx.Module):
         windowed: dict[str, Any] = {'window': config.window, 'hop': config.window_hop}
         windowed |= {'projection': config.projection, 'norm': norm, 'rngs': rngs}
         rate = config.statistics_dropout
-        statistics, both = config.front in ('statistics', 'both'), config.front == 'both'
+        statistics, both = config.has_statistics(), config.front == 'both'
         frames, _ = config.pooled()
         self.bbnn = bbnn.BBNN(norm=norm, rngs=rngs) if config.front == 'bbnn' else None
         self.front = StatisticsFront(n_mels, **windowed, dropout_rate=rate) if statistics else None
@@ -195,8 +195,7 @@ class Classifier(nnx.Module):
           The logits; with several outputs, or the readout `local`, the logarithms of the mean
           probabilities.
         """
-        outputs = self.outputs(mel, keys)
-        return mean_output(outputs) if outputs.shape[1] > 1 else outputs[:, 0]
+        return combined(self.outputs(mel, keys))
 
     def outputs(
         self, mel: Num[Array, 'batch time mels'], keys: Key[Array, ' batch'] | None = None
@@ -248,6 +247,11 @@ class Classifier(nnx.Module):
         windows = count_windows(mel.shape[1], self.pooling.window, self.pooling.hop)
         parts = [*statistics, self.pooling(x, windows)]
         return jnp.concatenate(parts, -1).astype(self.dtype)
+
+
+def combined(outputs: Float[Array, 'batch outputs labels']) -> Float[Array, 'batch labels']:
+    """The logits of a single output, or the logarithms of the mean probabilities of several."""
+    return outputs[:, 0] if outputs.shape[1] == 1 else mean_output(outputs)
 
 
 def mean_output(

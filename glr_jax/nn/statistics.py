@@ -19,8 +19,9 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from glr_jax.config import WINDOW
+
 GROUPS = ('levels', 'cepstra', 'delta', 'modulation', 'texture', 'contrast')
-WINDOW = 64  # frames that the modulation spectrum needs
 _BANDS, _CEPSTRA = 32, 24
 _RATES = (0, 1, 2, 3, 4, 6, 8, 10, 13, 16, 20, 24, 32)
 _PATCH = 32  # frames and bands of a patch

@@ -6,9 +6,10 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from glr_jax.config import WINDOW
 from glr_jax.nn.dropout import Keys, dropout, fold
 from glr_jax.nn.norms import Norm
-from glr_jax.nn.statistics import GROUPS, WINDOW, statistics, windows
+from glr_jax.nn.statistics import GROUPS, statistics, windows
 
 CLIP = 6.0  # standard deviations at which a standardised statistic is cut off
 SPREAD = 15.0  # the scale, near that of decibels, on which `statistics` sees every dataset
