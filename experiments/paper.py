@@ -22,6 +22,7 @@ MODEL = ModelConfig(
     kernel_size=5,
     pool=(2,),
     pool_bands=(0,),
+    merge_bands=1,
     cell='simple',
     hidden=96,
     bidirectional=False,

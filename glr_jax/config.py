@@ -97,6 +97,12 @@ class ModelConfig:
         'with --model.conv=2d, max-pool size over the mels, if not that over time; 0 = the same',
         minimum=0,
     )
+    merge_bands: int = option(
+        1,
+        'with --model.conv=2d or --model.front=bbnn, average this many neighbouring mel bands '
+        'before the convolutions; 1 = off',
+        minimum=1,
+    )
     window: int = option(
         WINDOW, 'frames per window, with --model.front=statistics or both', minimum=WINDOW
     )
@@ -167,6 +173,19 @@ class ModelConfig:
             )
         if any(self.pool_bands) and self.conv != '2d':
             raise UsageError(f'--model.pool_bands needs --model.conv=2d, not {self.conv}')
+        if self.merge_bands > 1 and not self.has_images():
+            raise UsageError(
+                '--model.merge_bands needs 2-D convolutions: --model.front=conv or both with '
+                '--model.conv=2d, or --model.front=bbnn'
+            )
+        unused = (
+            () if self.front in ('conv', 'both') else ('conv', 'kernels', 'kernel_size', 'pool')
+        )
+        for name in unused:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise UsageError(
+                    f'--model.{name} needs --model.front=conv or both, not {self.front}'
+                )
         if self.kind == 'rnn' and self.front != 'conv':
             raise UsageError(
                 f'--model.front={self.front} needs --model.kind=crnn or cnn, not rnn; an RNN on '
@@ -202,6 +221,10 @@ class ModelConfig:
         """Whether statistics of windows are part of the front end."""
         return self.front in ('statistics', 'both')
 
+    def has_images(self) -> bool:
+        """Whether convolutions over time and mel bands are part of the front end."""
+        return self.front == 'bbnn' or (self.conv == '2d' and bool(self.conv_layers()))
+
     def conv_layers(self) -> list[tuple[int, int]]:
         """(kernels, pool size) of each convolution; there may be none."""
         if self.kind == 'rnn' or self.front in ('statistics', 'bbnn'):
@@ -217,8 +240,9 @@ class ModelConfig:
     def pooled(self) -> tuple[int, int]:
         """How many frames, and how many mel bands, pooling joins to one position."""
         if self.front == 'bbnn':
-            return BBNN_POOLED
-        bands = math.prod(self.band_pools()) if self.conv == '2d' else 1
+            frames, bands = BBNN_POOLED
+            return frames, bands * self.merge_bands
+        bands = math.prod(self.band_pools()) * self.merge_bands if self.conv == '2d' else 1
         return math.prod(pool for _, pool in self.conv_layers()), bands
 
     def pools(self) -> tuple[int, ...]:

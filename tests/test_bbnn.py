@@ -12,6 +12,7 @@ from glr_jax.config import BBNN_POOLED, Config, DataConfig
 from glr_jax.errors import UsageError
 from glr_jax.nn import bbnn, cost
 from glr_jax.nn.conv import max_of_neighbours as max_of
+from glr_jax.nn.conv import mean_pool
 from glr_jax.nn.model import Classifier, make_classifier
 from tests import reference
 from tests.conftest import model_config
@@ -151,9 +152,9 @@ def test_the_mean_of_neighbours_and_their_maximum_are_taken_where_the_authors_ta
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 4, 3)), jnp.float32)
     expected = max_of_neighbours(np.asarray(x))
     np.testing.assert_array_equal(max_of(x), expected)
-    assert bbnn.mean_pool(x, 2).shape == (2, 2, 2, 3)
+    assert mean_pool(x, (2, 2)).shape == (2, 2, 2, 3)
     np.testing.assert_allclose(
-        bbnn.mean_pool(x, 2)[:, 1, 1], x[:, 2:4, 2:4].mean((1, 2)), rtol=1e-5
+        mean_pool(x, (2, 2))[:, 1, 1], x[:, 2:4, 2:4].mean((1, 2)), rtol=1e-5
     )
 
 
@@ -175,4 +176,6 @@ def test_configs_that_cannot_work_are_refused() -> None:
     with pytest.raises(UsageError, match=r'too short: --model\.front=bbnn reduces the frames 8'):
         PAPER.check_frames(7, 'data.frames')
     Config(data=DataConfig(frames=8), model=PAPER)
-    model_config(front='bbnn', norm='group', kernels=(3,))  # kernels are those of the paper
+    with pytest.raises(UsageError, match=r'--model\.kernels needs --model\.front=conv or both'):
+        model_config(front='bbnn', kernels=(3,))  # kernels are those of the paper
+    model_config(front='bbnn', norm='group')

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from glr_jax import cli, config
-from glr_jax.config import Config, DataConfig, ParallelConfig
+from glr_jax.config import Config, DataConfig, ModelConfig, ParallelConfig
 from glr_jax.errors import UsageError
 from tests.conftest import model_config, train_config
 
@@ -41,6 +41,15 @@ ROOT = Path(__file__).parents[1]
             {'conv': '2d', 'pool_bands': (2, 2, 2)},
             '--model.pool_bands has 3 sizes for 2 convolutions',
         ),
+        (model_config, {'conv': '2d', 'merge_bands': 0}, '--merge_bands=0 must be at least 1'),
+        (model_config, {'merge_bands': 2}, '--model.merge_bands needs 2-D convolutions'),
+        (ModelConfig, {'merge_bands': 2}, '--model.merge_bands needs 2-D convolutions'),
+        (
+            ModelConfig,
+            {'kernels': (32, 32)},
+            '--model.kernels needs --model.front=conv or both, not statistics',
+        ),
+        (ModelConfig, {'conv': '2d'}, '--model.conv needs --model.front=conv or both'),
         (train_config, {'epochs': 0}, '--epochs=0 must be at least 1'),
         (train_config, {'learning_rate': float('nan')}, 'must be a finite number'),
         (DataConfig, {'frames': 7}, '--frames=7 must be at least 8'),

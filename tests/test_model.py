@@ -182,6 +182,18 @@ def test_pools_over_time_and_mels_may_differ() -> None:
     np.testing.assert_array_equal(*(logits_of(model, mels()) for model in same))
 
 
+def test_merged_bands_are_the_mean_of_neighbours() -> None:
+    model, bands = small(conv='2d', merge_bands=2), N_MELS // 2
+    x = np.asarray(standardised(model, mels()))
+    expected = reference.forward(
+        as_reference(nnx.state(model, nnx.Param)),
+        x[..., : 2 * bands].reshape(*x.shape[:-1], bands, 2).mean(-1),
+        norm='glr',
+        pool=((2, 2), (2, 2)),
+    )
+    assert relative_error(logits_of(model, mels()), expected) < 1e-5
+
+
 @pytest.mark.parametrize('kind', ['crnn', 'cnn', 'rnn'])
 @pytest.mark.parametrize(
     'readout', ['mean', 'last', 'local', 'max', 'attention', 'moments', 'covariance']

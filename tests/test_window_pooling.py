@@ -221,8 +221,10 @@ def test_parameters_and_flops_equal_counts_by_hand() -> None:
 
 def test_the_statistics_beside_convolutions_are_fitted_to_the_training_clips() -> None:
     mels, states = list(bytes_of(3)), []
-    for front in ('both', 'statistics'):
-        model = small(front=front, kind='cnn')
+    default = model_config()
+    alone = {'kernels': default.kernels, 'kernel_size': default.kernel_size}
+    for changes in ({'front': 'both'}, {'front': 'statistics', **alone}):
+        model = small(kind='cnn', **changes)
         input_statistics.fit_input_statistics(model, dataset_of(mels), np.arange(3), FRAMES)
         states.append(values_of(model))
     for name in GROUPS:

@@ -29,7 +29,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from glr_jax.nn.conv import conv, max_of_neighbours, max_pool
+from glr_jax.nn.conv import conv, max_of_neighbours, max_pool, mean_pool
 from glr_jax.nn.norms import Norm
 
 KERNELS = 32
@@ -68,7 +68,7 @@ class BBNN(nnx.Module):
             x = jnp.concatenate([x, added], -1)
             # Features do not mix in a maximum, so each is pooled only once.
             highest = jnp.concatenate([highest, max_of_neighbours(added)], -1)
-        x = mean_pool(self.transition(x), MEAN)
+        x = mean_pool(self.transition(x), (MEAN, MEAN))
         return jax.nn.relu(self.norm(x).astype(x.dtype)).mean(2)
 
 
@@ -124,13 +124,6 @@ class Convolution(nnx.Module):
         # On a CPU, XLA takes several times as long for a 1x1 convolution as for this matmul.
         summed = x @ kernel[0, 0] if len(kernel) == 1 else conv(x, kernel)
         return summed + self.bias[...].astype(x.dtype)
-
-
-def mean_pool(x: Image, size: int) -> Float[Array, 'batch steps bands features']:
-    """The mean of every `size` neighbours in time and frequency; a remainder is dropped."""
-    batch, time, mels, features = x.shape
-    x = x[:, : time // size * size, : mels // size * size]
-    return x.reshape(batch, time // size, size, mels // size, size, features).mean((2, 4))
 
 
 def products(frames: int, mels: int) -> int:

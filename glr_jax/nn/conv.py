@@ -109,6 +109,17 @@ def max_pool(x: Inputs, sizes: int | Sequence[int]) -> Float[Array, 'batch *pool
     return x
 
 
+def mean_pool(
+    x: Float[Array, 'batch time frequency features'], sizes: tuple[int, int]
+) -> Float[Array, 'batch steps bands features']:
+    """The mean of each block of neighbours in time and frequency; a remainder is dropped."""
+    batch, time, bands, features = x.shape
+    along_time, along_bands = sizes
+    steps, groups = time // along_time, bands // along_bands
+    x = x[:, : steps * along_time, : groups * along_bands]
+    return x.reshape(batch, steps, along_time, groups, along_bands, features).mean((2, 4))
+
+
 def max_of_neighbours(x: Inputs) -> Inputs:
     """The maximum of every position and those beside it, along each axis of positions.
 

@@ -35,7 +35,7 @@ def flops(config: ModelConfig, n_mels: int, num_labels: int, frames: int) -> int
     steps = positions
     if config.front == 'bbnn':
         steps, features = frames // config.pooled()[0], bbnn.KERNELS
-        multiplied += bbnn.products(frames, n_mels)
+        multiplied += bbnn.products(frames, n_mels // config.merge_bands)
     if config.has_statistics():
         steps = count_windows(frames, config.window, config.window_hop)
         values = sum(group_sizes(config.window, n_mels).values())
@@ -62,9 +62,8 @@ def flops(config: ModelConfig, n_mels: int, num_labels: int, frames: int) -> int
 
 def _convolutions(config: ModelConfig, n_mels: int, frames: int) -> tuple[int, int, int]:
     """Positions over time and features of each after the convolutions, and the multiplications."""
-    layers, total = config.conv_layers(), 0
-    images = config.conv == '2d' and bool(layers)
-    features, bands = (1, n_mels) if images else (n_mels, 1)
+    layers, total, images = config.conv_layers(), 0, config.has_images()
+    features, bands = (1, n_mels // config.merge_bands) if images else (n_mels, 1)
     for (kernels, pool), band_pool in zip(layers, config.band_pools(), strict=True):
         taps = config.kernel_size ** (2 if images else 1)
         total += frames * bands * taps * features * kernels

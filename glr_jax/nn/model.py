@@ -25,7 +25,7 @@ from jaxtyping import Float, Key, Num
 
 from glr_jax.config import CellName, ModelConfig, Recurrence
 from glr_jax.nn import bbnn, readout
-from glr_jax.nn.conv import conv, max_pool
+from glr_jax.nn.conv import conv, max_pool, mean_pool
 from glr_jax.nn.dropout import Keys, dropout, fold
 from glr_jax.nn.norms import Norm, make_norm
 from glr_jax.nn.rnn import GATES, recur
@@ -140,9 +140,9 @@ class Classifier(nnx.Module):
         _, bands = config.pooled()
         if n_mels < bands:
             raise ValueError(f'pooling leaves none of the {n_mels} mel bands; use smaller pools')
-        blocks, features = _conv_blocks(config, n_mels, norm, rngs)
+        self.images, self.merge_bands = config.has_images(), config.merge_bands
+        blocks, features = _conv_blocks(config, n_mels // config.merge_bands, norm, rngs)
         self.blocks = nnx.List(blocks)
-        self.images = config.front == 'bbnn' or (config.conv == '2d' and bool(blocks))
         windowed: dict[str, Any] = {'window': config.window, 'hop': config.window_hop}
         windowed |= {'projection': config.projection, 'norm': norm, 'rngs': rngs}
         rate = config.statistics_dropout
@@ -236,7 +236,9 @@ class Classifier(nnx.Module):
         if statistics and self.pooling is None:
             return statistics[0].astype(self.dtype)
         x = (mel - self.mean[...]) / self.deviation[...]
-        x = (x[..., None] if self.images else x).astype(self.dtype)
+        if self.images:
+            x = mean_pool(x[..., None], (1, self.merge_bands))
+        x = x.astype(self.dtype)
         if self.bbnn is not None:
             return self.bbnn(x)
         for block in self.blocks:
