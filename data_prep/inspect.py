@@ -44,10 +44,11 @@ from matplotlib.figure import Figure
 
 from glr_jax import storage
 from glr_jax.cli import status
-from glr_jax.data import records
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.mel import decode
+from glr_jax.data.metadata import read_metadata
 from glr_jax.data.records import SIDES
+from glr_jax.data.tables import read_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
 
 
@@ -80,7 +81,7 @@ def find_faults(folder: str) -> list[str]:
       folder: a dataset folder with its metadata.
     """
     faults = []
-    for path in records.read_metadata(folder)[1]:
+    for path in read_metadata(folder).shards:
         try:
             file = RecordFile(path)
         except (CorruptRecordError, OSError) as error:
@@ -118,8 +119,8 @@ def label_table(dataset: Dataset, lengths: Int[np.ndarray, ' clips']) -> str:
 
 def split_table(dataset: Dataset) -> str:
     """The number of clips on each side of each split, and of groups on more than one side."""
-    rows = records.read_table(os.path.join(dataset.folder, 'splits.csv'))
-    groups = [row['group'] for row in rows]
+    rows = read_table(os.path.join(dataset.folder, 'splits.csv')).rows
+    groups = [row.get('group', '') for row in rows]
     header = ''.join(f'{side:>11}' for side in (*SIDES, 'none'))
     lines = [f'{"split":24}{header}   groups on several sides']
     for name, sides in dataset.splits.items():
@@ -139,7 +140,7 @@ def skipped_table(folder: str) -> str:
     """The reasons in `skipped.csv`, the most frequent first, each with an example."""
     example: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for row in records.read_table(os.path.join(folder, 'skipped.csv')):
+    for row in read_table(os.path.join(folder, 'skipped.csv')).rows:
         reason = re.sub('^duplicate of .*;', 'duplicate of another clip;', row['reason'])
         counts[reason] += 1
         example.setdefault(reason, row['id'])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glr_jax.data import records
+from glr_jax.data import example, records, tables
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.mel import FrontEnd, mel_of_file
 from glr_jax.errors import UserError
@@ -23,8 +23,8 @@ def mine(prepared: Path, tmp_path: Path) -> Path:
 def edit(folder: Path, change: Callable[[list], list]) -> Dataset:
     """Changes the rows of splits.csv and opens the dataset."""
     path = str(folder / 'splits.csv')
-    rows = change(records.read_table(path))
-    records.write_table(path, list(rows[0]), [list(row.values()) for row in rows])
+    rows = change(tables.read_table(path).rows)
+    tables.write_table(path, list(rows[0]), [list(row.values()) for row in rows])
     return open_dataset(str(folder))
 
 
@@ -42,10 +42,11 @@ def test_an_example_is_read_as_tfds_reads_it(mel_dtype: str) -> None:
     mel = np.random.default_rng(0).integers(0, 256, (7, 4)).astype(mel_dtype)
     data = records.serialize(features, {'id': 'ä/1', 'label': 'b', 'group': '', 'mel': mel})
     theirs = features.deserialize_example_np(data)
-    id, found = records.parse(data, 4, np.dtype(mel_dtype))
-    assert id == theirs['id'].decode()
-    assert found.dtype == theirs['mel'].dtype
-    np.testing.assert_array_equal(found, theirs['mel'])
+    found = example.parse(data, 4, np.dtype(mel_dtype))
+    assert found.id == theirs['id'].decode()
+    assert found.label == theirs['label']
+    assert found.mel.dtype == theirs['mel'].dtype
+    np.testing.assert_array_equal(found.mel, theirs['mel'])
 
 
 def test_every_clip_is_on_one_side_of_a_split(prepared: Path) -> None:

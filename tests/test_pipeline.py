@@ -15,9 +15,9 @@ import tensorflow_datasets as tfds
 from data_prep import sources
 from data_prep.__main__ import Preparation, main
 from data_prep.pipeline import prepare
-from glr_jax.data import records
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.mel import FrontEnd, mel_of_file
+from glr_jax.data.tables import read_table
 from glr_jax.data.tfrecord import RecordFile
 from glr_jax.errors import UsageError, UserError
 from tests.conftest import IDS, LABELS, RANDOM, run, write_music
@@ -51,7 +51,7 @@ def test_tfds_opens_the_folder_and_decodes_every_record(music: Path, prepared: P
 
 
 def test_splits_csv_has_a_row_per_record_and_a_column_per_split(prepared: Path) -> None:
-    rows = records.read_table(str(prepared / 'splits.csv'))
+    rows = read_table(str(prepared / 'splits.csv')).rows
     assert list(rows[0]) == ['id', 'label', 'group', *RANDOM]
     assert [row['id'] for row in rows] == IDS
     assert [row['label'] for row in rows] == [id.split('/')[0] for id in IDS]
@@ -122,7 +122,7 @@ def test_a_corrupt_clip_is_skipped_with_a_reason_and_the_others_are_kept(
     music = write_music(tmp_path / 'music')
     (music / 'hum/broken.wav').write_text('no music')
     out = run(music, tmp_path / 'out', f'--clips_per_shard={clips_per_shard}')
-    (row,) = records.read_table(str(out / 'skipped.csv'))
+    (row,) = read_table(str(out / 'skipped.csv')).rows
     assert (row['id'], row['path']) == ('hum/broken.wav', str(music / 'hum/broken.wav'))
     assert 'cannot be decoded' in row['reason']
     dataset = open_dataset(str(out))
@@ -136,7 +136,7 @@ def test_too_many_skipped_clips_fail_the_command(tmp_path: Path) -> None:
         (music / f'hum/{k}.wav').write_text('no music')
     with pytest.raises(UserError, match=r'2 of 24 .* --max_skipped=0\.05.*0\.wav'):
         run(music, tmp_path / 'out')
-    assert len(records.read_table(str(tmp_path / 'out/skipped.csv'))) == 2
+    assert len(read_table(str(tmp_path / 'out/skipped.csv')).rows) == 2
     with pytest.raises(UserError, match='not a finished dataset'):
         open_dataset(str(tmp_path / 'out'))
     assert len(open_dataset(str(run(music, tmp_path / 'out', '--max_skipped=0.1')))) == 22

@@ -1,6 +1,7 @@
 """An open dataset folder: which clips each split has, and the spectrogram of any clip."""
 
 import dataclasses
+import errno
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,12 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from glr_jax import storage
-from glr_jax.data import records
+from glr_jax.data import example
+from glr_jax.data.example import ExampleError
 from glr_jax.data.mel import FrontEnd
+from glr_jax.data.metadata import read_metadata
 from glr_jax.data.records import SIDES
+from glr_jax.data.split_table import read_split_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
 from glr_jax.errors import UserError
 
@@ -59,17 +63,38 @@ class Dataset:
             data = self._files[file][clip - self._starts[file]]
         except CorruptRecordError as error:
             raise UserError(f'{error}; prepare the dataset again') from None
-        id, mel = records.parse(data, self.n_mels, self.mel_dtype)
-        if id != self.ids[clip]:
+        try:
+            found = example.parse(data, self.n_mels, self.mel_dtype)
+        except ExampleError as error:
+            raise UserError(
+                f'{self._files[file].path}: record {clip - self._starts[file]} is no clip as '
+                f'data_prep writes it: {error}; prepare the dataset again'
+            ) from None
+        if found.id.strip() != self.ids[clip].strip():
             raise UserError(
                 f'{self.folder}/splits.csv does not match the records: row {clip + 1} is '
-                f'{self.ids[clip]!r}, but the record is {id!r}; keep the rows in their order'
+                f'{self.ids[clip]!r}, but the record is {found.id!r}; keep the rows in their order'
             )
-        return mel
+        if found.label != self.targets[clip]:
+            known = found.label < len(self.labels)
+            label = self.labels[found.label] if known else f'number {found.label}'
+            raise UserError(
+                f'{self.folder}/splits.csv does not match the records: {found.id!r} has the label '
+                f'{self.labels[self.targets[clip]]!r}, but in its record {label!r}; to change '
+                'labels, prepare the dataset again'
+            )
+        return found.mel
 
     def stored_bytes(self, clips: Int[np.ndarray, ' some']) -> Int[np.ndarray, ' some']:
         """The size of each clip's record, little more than its spectrogram; reads nothing."""
         return np.concatenate([np.diff(file.offsets) for file in self._files])[clips]
+
+    def checksums(self) -> Int[np.ndarray, ' clips']:
+        """A number per clip that changes when its record does; reads a few bytes of each."""
+        found = [
+            file.checksums().astype(np.int64) ^ np.diff(file.offsets) << 32 for file in self._files
+        ]
+        return np.concatenate(found) if found else np.zeros(len(self), np.int64)
 
     def members(self, split: str, side: str) -> Int[np.ndarray, ' members']:
         """The clips on one side (train, validation, test) of a split, in order.
@@ -102,38 +127,49 @@ def open_dataset(folder: str) -> Dataset:
         raise UserError(
             f'{folder} {state}; create it with: python -m data_prep --out={folder} --source=...'
         )
-    features, paths = records.read_metadata(folder)
-    if not paths:
-        raise UserError(f'{folder} was written by another version of data_prep; prepare it again')
-    try:
-        with ThreadPoolExecutor() as pool:  # remote shards take a while to fetch
-            files = list(pool.map(RecordFile, paths))
-    except (CorruptRecordError, OSError) as error:
-        raise UserError(f'{error}; prepare the dataset again') from None
-    rows = records.read_table(table_path)
+    metadata = read_metadata(folder)
+    files = _open_shards(metadata.shards)
     counts = [len(file) for file in files]
-    if sum(counts) != len(rows):
+    for path, count, stated in zip(metadata.shards, counts, metadata.shard_lengths, strict=True):
+        if count != stated:
+            raise UserError(
+                f'{path} has {count} records, but dataset_info.json says {stated}; '
+                'prepare the dataset again'
+            )
+    table = read_split_table(table_path, metadata.labels)
+    if sum(counts) != len(table.ids):
         raise UserError(
-            f'{folder} has {sum(counts)} records, but {len(rows)} rows in splits.csv; '
+            f'{folder} has {sum(counts)} records, but {len(table.ids)} rows in splits.csv; '
             'prepare the dataset again'
         )
-    front_end, from_audio = records.read_front_end(folder)
-    labels = tuple(features['label'].names)
-    number = {label: k for k, label in enumerate(labels)}
-    columns = [name for name in rows[0] if name not in ('id', 'label', 'group')]
     return Dataset(
         folder=folder,
-        ids=[row['id'] for row in rows],
-        labels=labels,
-        targets=np.asarray([number[row['label']] for row in rows], np.int32),
-        splits={name: [row[name] for row in rows] for name in columns},
-        front_end=front_end,
-        from_audio=from_audio,
-        n_mels=features['mel'].shape[-1],
-        mel_dtype=np.dtype(features['mel'].np_dtype),
+        ids=table.ids,
+        labels=metadata.labels,
+        targets=table.targets,
+        splits=table.splits,
+        front_end=metadata.front_end,
+        from_audio=metadata.from_audio,
+        n_mels=metadata.n_mels,
+        mel_dtype=metadata.mel_dtype,
         _files=files,
         _starts=np.cumsum([0, *counts[:-1]]),
     )
+
+
+def _open_shards(paths: Sequence[str]) -> list[RecordFile]:
+    try:
+        with ThreadPoolExecutor() as pool:  # remote shards take a while to fetch
+            return list(pool.map(RecordFile, paths))
+    except (CorruptRecordError, FileNotFoundError) as error:
+        raise UserError(f'{error}; prepare the dataset again') from None
+    except OSError as error:
+        if error.errno == errno.EMFILE:
+            raise UserError(
+                f'{os.path.dirname(paths[0])} has {len(paths)} shards, more files than a process '
+                'may open here; raise the limit with: ulimit -n 65536'
+            ) from None
+        raise
 
 
 def band_statistics(

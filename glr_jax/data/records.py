@@ -1,40 +1,41 @@
-"""The files of a dataset folder: TFRecords with TFDS metadata, tables, `front_end.json`.
+"""Writes the files of a dataset folder: TFRecords with TFDS metadata, `front_end.json`.
 
 Clips are stored once and whole, in a single TFDS split. `splits.csv` has a row per record, in the
 same order, and a column per split; a cell says whether the clip is in train, validation or test.
-`skipped.csv` names the clips that were left out.
+`skipped.csv` names the clips that were left out. TFDS is imported only to write; `metadata` and
+`example` read without it.
 """
 
-import csv
 import functools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from jaxtyping import Num
-from tensorflow_datasets.proto import tf_example_pb2
 
 from glr_jax import storage
 from glr_jax.data.mel import FrontEnd
-from glr_jax.fields import from_dict, to_dict
+from glr_jax.data.metadata import NAME, TFDS_SPLIT, VERSION, check_labels, seal, shard_path
+from glr_jax.data.tables import write_table
+from glr_jax.fields import to_dict
+
+__all__ = ['SIDES', 'features', 'serialize', 'shard_path', 'write_metadata', 'write_table']
 
 SIDES = ('train', 'validation', 'test')
-TFDS_SPLIT = 'clips'  # not 'all', which TFDS takes to mean every split at once
-NAME, VERSION = 'music', '1.0.0'
 _TFDS_FILES = ('label.labels.txt', 'features.json', 'dataset_info.json')
 
 
 @functools.cache
-def features(labels: tuple[str, ...], n_mels: int, mel_dtype: str) -> tfds.features.FeaturesDict:
-    """The TFDS features of an example.
+def features(labels: tuple[str, ...], n_mels: int, mel_dtype: str) -> Any:
+    """The TFDS features of an example, a `tfds.features.FeaturesDict`.
 
     `mel` is stored as raw bytes, since varints take 14 times as long to decode.
     """
+    import tensorflow_datasets as tfds
+
     return tfds.features.FeaturesDict(
         {
             'id': tfds.features.Text(),
@@ -47,32 +48,12 @@ def features(labels: tuple[str, ...], n_mels: int, mel_dtype: str) -> tfds.featu
     )
 
 
-def serialize(features: tfds.features.FeaturesDict, example: dict[str, Any]) -> bytes:
+def serialize(features: Any, example: dict[str, Any]) -> bytes:
     """An example as bytes, equal in every process although protobuf maps have no fixed order."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
     proto = tf_example_pb2.Example.FromString(features.serialize_example(example))
     return proto.SerializeToString(deterministic=True)
-
-
-def parse(
-    data: bytes, n_mels: int, mel_dtype: np.dtype
-) -> tuple[str, Num[np.ndarray, 'frames mels']]:
-    """The id and the spectrogram of an example, in a quarter of the time that TFDS needs."""
-    feature = tf_example_pb2.Example.FromString(data).features.feature
-    mel = np.frombuffer(feature['mel'].bytes_list.value[0], mel_dtype)
-    return feature['id'].bytes_list.value[0].decode(), mel.reshape(-1, n_mels)
-
-
-def shard_path(folder: str, shard: int, num_shards: int) -> str:
-    """The path of a shard."""
-    name = _template('.').sharded_filepath(shard_index=shard, num_shards=num_shards).name
-    return os.path.join(folder, name)
-
-
-def _template(folder: str) -> tfds.core.ShardedFileTemplate:
-    """Names shards as `music-clips.tfrecord-00000-of-00008`."""
-    return tfds.core.ShardedFileTemplate(
-        data_dir=folder, dataset_name=NAME, split=TFDS_SPLIT, filetype_suffix='tfrecord'
-    )
 
 
 def write_metadata(
@@ -96,6 +77,10 @@ def write_metadata(
       shard_lengths: records per shard.
       num_bytes: size of all examples.
     """
+    import tensorflow_datasets as tfds
+
+    check_labels(labels)
+    front = {'from_audio': from_audio} | to_dict(front_end)
     with tempfile.TemporaryDirectory() as scratch:
         with open(shard_path(scratch, 0, len(shard_lengths)), 'wb'):
             pass  # TFDS requires a shard to exist
@@ -103,7 +88,9 @@ def write_metadata(
             name=TFDS_SPLIT,
             shard_lengths=list(shard_lengths),
             num_bytes=num_bytes,
-            filename_template=_template(scratch),
+            filename_template=tfds.core.ShardedFileTemplate(
+                data_dir=scratch, dataset_name=NAME, split=TFDS_SPLIT, filetype_suffix='tfrecord'
+            ),
         )
         tfds.folder_dataset.write_metadata(
             data_dir=scratch,
@@ -120,43 +107,5 @@ def write_metadata(
         storage.to_write(os.path.join(folder, 'front_end.json')) as local,
         open(local, 'w') as file,
     ):
-        json.dump({'from_audio': from_audio} | to_dict(front_end), file, indent=2)
+        json.dump(seal(front, n_mels, front_end.mel_dtype), file, indent=2)
         file.write('\n')
-
-
-def read_metadata(folder: str) -> tuple[tfds.features.FeaturesDict, list[str]]:
-    """The features and the paths of the shards; no paths if another program wrote the metadata."""
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in _TFDS_FILES:
-            with storage.to_read(os.path.join(folder, name)) as local:
-                shutil.copyfile(local, os.path.join(scratch, name))
-        info = tfds.builder_from_directory(scratch).info
-    count = len(info.splits[TFDS_SPLIT].shard_lengths) if TFDS_SPLIT in info.splits else 0
-    return info.features, [shard_path(folder, k, count) for k in range(count)]
-
-
-def read_front_end(folder: str) -> tuple[FrontEnd, bool]:
-    """The front end of a dataset, and whether it computed the spectrograms from audio."""
-    with storage.to_read(os.path.join(folder, 'front_end.json')) as local, open(local) as file:
-        values = json.load(file)
-    return from_dict(FrontEnd, values), values['from_audio']
-
-
-def write_table(path: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a CSV file with a header row."""
-    with (
-        storage.to_write(path) as local,
-        open(local, 'w', newline='', encoding='utf-8') as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
-
-
-def read_table(path: str) -> list[dict[str, str]]:
-    """Reads a CSV file with a header row: one dict per row."""
-    with (
-        storage.to_read(path) as local,
-        open(local, newline='', encoding='utf-8-sig') as file,  # spreadsheets add a BOM
-    ):
-        return list(csv.DictReader(file))

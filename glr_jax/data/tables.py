@@ -6,13 +6,13 @@ and spaces around names and values do not matter, nor does the case of the expec
 
 import csv
 import io
-import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from glr_jax import storage
 from glr_jax.errors import UserError
+from glr_jax.json_files import read_bytes
 
 MAX_BYTES = 1 << 30  # a row per clip: 1 GiB are some ten million clips
 # What other tools call the sides, in lower case.
@@ -128,11 +128,7 @@ def write_table(path: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 
 
 def _text(path: str) -> str:
-    with storage.to_read(path) as local:
-        if os.path.getsize(local) > MAX_BYTES:
-            raise UserError(f'{path} is larger than {MAX_BYTES >> 20} MiB; it is no table of clips')
-        with open(local, 'rb') as file:
-            content = file.read()
+    content = read_bytes(path, MAX_BYTES)
     if content.startswith((b'\xff\xfe', b'\xfe\xff')):
         raise UserError(f'{path} is in UTF-16; save it as CSV in UTF-8')
     try:

@@ -5,17 +5,22 @@ data (uint32), little-endian. https://www.tensorflow.org/tutorials/load_data/tfr
 """
 
 import os
+import stat
 import struct
+import threading
 from collections.abc import Iterable
 
 import google_crc32c
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt32
 
 from glr_jax import storage
 
 _HEADER = struct.Struct('<QI')
 _FOOTER = struct.Struct('<I')
+MAX_BYTES = 2**31 - 1  # of a record: protocol buffers cannot be larger
+# A pipe is refused without waiting for its writer.
+_FLAGS = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)
 
 
 class CorruptRecordError(Exception):
@@ -50,7 +55,8 @@ class RecordFile:
     def __init__(self, path: str):
         self.path = path
         with storage.to_read(path) as local:  # an open copy can still be read once it is deleted
-            self._descriptor = os.open(local, os.O_RDONLY)
+            self._descriptor = os.open(local, _FLAGS)
+        self._lock = threading.Lock()
         try:
             self.offsets = self._scan()
         except CorruptRecordError:
@@ -63,26 +69,48 @@ class RecordFile:
     def __getitem__(self, index: int | np.integer) -> bytes:
         """The data of a record, after its checksum is verified."""
         start, end = int(self.offsets[index]), int(self.offsets[index + 1])
-        frame = os.pread(self._descriptor, end - start, start)
-        data = frame[_HEADER.size : -_FOOTER.size]
-        if len(frame) < end - start or _FOOTER.unpack(frame[-4:])[0] != masked_crc(data):
+        length = end - start - _HEADER.size - _FOOTER.size
+        # Two reads, since cutting the data out of the whole frame would copy it.
+        data = self._read(length, start + _HEADER.size)
+        footer = self._read(_FOOTER.size, end - _FOOTER.size)
+        if footer != _FOOTER.pack(masked_crc(data)):
             raise CorruptRecordError(f'{self.path}: corrupt record {index} at offset {start}')
         return data
+
+    def checksums(self) -> UInt32[np.ndarray, ' records']:
+        """The checksum stored with each record; reads nothing else of them."""
+        stored = [self._read(_FOOTER.size, int(end) - _FOOTER.size) for end in self.offsets[1:]]
+        return np.frombuffer(b''.join(stored), '<u4').astype(np.uint32)
 
     def close(self) -> None:
         """Closes the file."""
         os.close(self._descriptor)
 
+    def _read(self, length: int, offset: int) -> bytes:
+        """Up to `length` bytes at an offset, fewer at the end of the file."""
+        if hasattr(os, 'pread'):
+            return os.pread(self._descriptor, length, offset)
+        with self._lock:  # Windows has no pread
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            return os.read(self._descriptor, length)
+
     def _scan(self) -> Int64[np.ndarray, ' offsets']:
         """Where each record begins, and the end of the last one; reads only the headers."""
-        size, offset, offsets = os.fstat(self._descriptor).st_size, 0, [0]
+        info = os.fstat(self._descriptor)
+        if not stat.S_ISREG(info.st_mode):
+            raise CorruptRecordError(f'{self.path} is not a regular file')
+        size, offset, offsets = info.st_size, 0, [0]
         while offset < size:
-            header = os.pread(self._descriptor, _HEADER.size, offset)
+            header = self._read(_HEADER.size, offset)
             if len(header) < _HEADER.size:
                 raise CorruptRecordError(f'{self.path}: truncated at offset {offset}')
             length, crc = _HEADER.unpack(header)
             if crc != masked_crc(header[:8]):
                 raise CorruptRecordError(f'{self.path}: corrupt length at offset {offset}')
+            if length > MAX_BYTES:
+                raise CorruptRecordError(
+                    f'{self.path}: a record of more than 2 GiB at offset {offset}'
+                )
             offset += _HEADER.size + length + _FOOTER.size
             if offset > size:
                 raise CorruptRecordError(f'{self.path}: truncated at offset {offsets[-1]}')

@@ -1,0 +1,102 @@
+"""`splits.csv`: a row per clip in the order of the records, and a column per split.
+
+People edit this table, so it is read as `tables` describes, and every fault is named with its line.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from glr_jax.cli import status
+from glr_jax.data import tables
+from glr_jax.data.tables import Table
+from glr_jax.errors import UserError
+from glr_jax.text import printable, shorten
+
+ALLOWED = 'train, validation (or val, valid, dev), test, or nothing'
+_OTHERS = ('id', 'label', 'group')
+
+
+class SplitTable(NamedTuple):
+    """The content of `splits.csv`.
+
+    Attributes:
+      ids: one per clip.
+      targets: the number of each clip's label.
+      groups: the group of each clip, '' if it has none.
+      splits: {split: side of each clip, '' if it is on none}.
+    """
+
+    ids: list[str]
+    targets: Int[np.ndarray, ' clips']
+    groups: list[str]
+    splits: dict[str, Sequence[str]]
+
+
+def read_split_table(path: str, labels: Sequence[str]) -> SplitTable:
+    """Reads `splits.csv`; a column in which few values are sides is named and ignored.
+
+    Args:
+      path: of the table.
+      labels: of the dataset.
+
+    Raises:
+      UserError: the file is no table, an id is missing or stands twice, a label is unknown, or a
+        value in the column of a split is no side.
+    """
+    table = tables.read_table(path, required=('id', 'label'), aliases={'group': 'group'})
+    splits: dict[str, Sequence[str]] = {}
+    ignored = []
+    for name in table.unknown(_OTHERS):
+        sides = _sides(table, name)
+        if sides is None:
+            ignored.append(name)
+        else:
+            splits[name] = sides
+    if ignored:
+        names = ', '.join(shorten(printable(name), 40) for name in ignored)
+        status(f'{path}: no splits, so ignored: {names}; the values of a split are {ALLOWED}')
+    return SplitTable(
+        ids=_ids(table),
+        targets=_targets(table, labels),
+        groups=[row.get('group', '') for row in table.rows],
+        splits=splits,
+    )
+
+
+def _sides(table: Table, column: str) -> list[str] | None:
+    """The side of each clip; None if the column is no split."""
+    sides = [tables.side_of(row[column]) for row in table.rows]
+    wrong = [row for row, side in enumerate(sides) if side is None]
+    if 2 * len(wrong) > sum(side != '' for side in sides):
+        return None
+    if wrong:
+        raise table.fault(wrong[0], column, ALLOWED)
+    return [side or '' for side in sides]
+
+
+def _ids(table: Table) -> list[str]:
+    line_of: dict[str, int] = {}
+    for row, line in zip(table.rows, table.lines, strict=True):
+        if not row['id']:
+            raise UserError(f'{table.path}, line {line}: the id is missing')
+        if row['id'] in line_of:
+            raise UserError(
+                f'{table.path}, line {line}: the id {row["id"]!r} is on line '
+                f'{line_of[row["id"]]} too; keep one row per clip'
+            )
+        line_of[row['id']] = line
+    return list(line_of)
+
+
+def _targets(table: Table, labels: Sequence[str]) -> Int[np.ndarray, ' clips']:
+    number = {label: k for k, label in enumerate(labels)}
+    targets = np.zeros(len(table.rows), np.int32)
+    for k, row in enumerate(table.rows):
+        if row['label'] not in number:
+            some = ', '.join(map(repr, labels[:20])) + (', ...' if len(labels) > 20 else '')
+            raise table.fault(k, 'label', f'one of {some}')
+        targets[k] = number[row['label']]
+    return targets
