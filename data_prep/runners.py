@@ -28,7 +28,8 @@ def on_pool(num_workers: int) -> Runner:
 
     def run(jobs: Sequence[ShardJob]) -> Iterator[Shard]:
         context = multiprocessing.get_context('forkserver')
-        context.set_forkserver_preload(['data_prep.shards'])
+        modules = ['data_prep.shards', 'tensorflow_datasets.proto.tf_example_pb2']
+        context.set_forkserver_preload(modules)  # each worker would import them anew
         try:
             with concurrent.futures.ProcessPoolExecutor(
                 num_workers, mp_context=context, initializer=one_blas_thread
