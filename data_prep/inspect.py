@@ -23,7 +23,7 @@ FORMATS = ('.png', '.pdf', '.svg', '.jpg')
 class Inspection:
     """The flags of this command."""
 
-    page: str = option('', f'image file to draw {PICTURES} spectrograms per label in')
+    page: str = option('', f'image file to draw {PICTURES} spectrograms per label in', is_path=True)
 
     def __post_init__(self) -> None:
         check_fields(self)

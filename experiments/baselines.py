@@ -37,7 +37,7 @@ PRINTED = {'svm': 'svm, levels', 'svm_statistics': 'svm, statistics'}
 class BaselineData:
     """The clips."""
 
-    dir: str = option('', 'dataset folder that data_prep wrote')
+    dir: str = option('', 'dataset folder that data_prep wrote', is_path=True)
     split: tuple[str, ...] = option(
         ('random-1', 'random-2', 'random-3'), 'which splits: columns of splits.csv'
     )
@@ -51,7 +51,7 @@ class BaselineData:
 class Baselines:
     """The flags."""
 
-    out: str = option('', 'JSON file to write all scores to')
+    out: str = option('', 'JSON file to write all scores to', is_path=True)
     data: BaselineData = section(BaselineData)
 
 

@@ -42,7 +42,7 @@ class Study:
 
     runs: tuple[str, ...] = option(('runs',), 'folders with finished runs at any depth')
     baselines: bool = option(False, 'score an SVM on statistics too, and add it to the ensemble')
-    out: str = option('', 'JSON file to write all scores to')
+    out: str = option('', 'JSON file to write all scores to', is_path=True)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -90,7 +90,7 @@ def finished_runs(folders: Sequence[str]) -> list[str]:
       UserError: there are none.
     """
     found = {
-        os.path.realpath(run): run for folder in folders for run in checkpoint.find_runs(folder)
+        os.path.realpath(run): run for folder in folders for run in workdir.find_runs(folder)
     }
     finished = [run for run in found.values() if report.read(run)]
     for run in found.values():

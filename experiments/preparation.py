@@ -52,7 +52,7 @@ class Preparation:
     seconds: float = option(30.0, 'length of each file in seconds', minimum=0.2)
     rounds: int = option(3, 'how often each way is timed', minimum=1)
     num_workers: int = option(0, 'worker processes; 0 = one per CPU core', minimum=0)
-    out: str = option('', 'JSON file to write the measurements to')
+    out: str = option('', 'JSON file to write the measurements to', is_path=True)
 
 
 def main(argv: list[str]) -> None:

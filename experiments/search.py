@@ -61,7 +61,7 @@ Setting = dict[str, Any]  # {layers, kernel_size, kernels, hidden, epochs, learn
 class Search:
     """The flags."""
 
-    out: str = option('', 'folder for the runs and the results')
+    out: str = option('', 'folder for the runs and the results', is_path=True)
     method: Literal['random', 'grid', 'each'] = option('random', 'which settings to try, see above')
     budget: int = option(16, 'maximum number of trials', minimum=1)
     seed: int = option(0, 'seed of the random order and of every run', minimum=0, maximum=2**31 - 1)

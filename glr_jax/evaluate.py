@@ -19,7 +19,7 @@ run's own, into report/SPLIT/. If DIR is a folder of runs, their probabilities a
 class DataChoice:
     """Data other than the run's own."""
 
-    dir: str = option('', "dataset folder, if not the run's own")
+    dir: str = option('', "dataset folder, if not the run's own", is_path=True)
     split: str = option('', "split, if not the run's own")
     test_crops: int = option(
         0,
@@ -33,7 +33,7 @@ class DataChoice:
 class Evaluation:
     """The flags of this command."""
 
-    workdir: str = option('', 'folder of the run, or a folder of runs')
+    workdir: str = option('', 'folder of the run, or a folder of runs', is_path=True)
     data: DataChoice = section(DataChoice)
 
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from glr_jax.errors import FieldError
 
 ConfigT = TypeVar('ConfigT')
+# JAX computes with 32 bits; a larger number would fail late, or become infinite.
+LARGEST_INT, LARGEST_FLOAT = 2**31 - 1, 3e38
 
 
 def option(
@@ -21,6 +23,7 @@ def option(
     above: float | None = None,
     below: float | None = None,
     before: Any = None,
+    is_path: bool = False,
 ) -> Any:
     """Declares a dataclass field that is a flag.
 
@@ -32,9 +35,12 @@ def option(
       above: a bound that the value must exceed.
       below: a bound that the value must stay under.
       before: the value that older runs, without this field, get instead of the default.
+      is_path: whether `~` and `$VAR` in a flag's value are expanded.
     """
     limits = {'minimum': minimum, 'maximum': maximum, 'above': above, 'below': below}
-    return dataclasses.field(default=default, metadata={'help': help, 'before': before} | limits)
+    return dataclasses.field(
+        default=default, metadata={'help': help, 'before': before, 'is_path': is_path} | limits
+    )
 
 
 def section(config_class: type, prefix: str | None = None, default: Any = None) -> Any:
@@ -112,10 +118,13 @@ def _fault(value: Any, kind: Any, metadata: Any) -> str:
         choices = typing.get_args(kind)
         return '' if value in choices else f'is not one of {", ".join(choices)}'
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            return 'must be a finite number'
+        if not abs(value) <= LARGEST_FLOAT:  # NaN compares as false
+            finite = value == value and abs(value) != math.inf
+            return 'must be a finite number' + ' in float32' * finite
     elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         return f'must be of type {kind.__name__}'
+    elif kind is str and '\0' in value:
+        return 'must have no NUL character'
     limits: dict[str, tuple[Callable, str]] = {
         'minimum': (operator.ge, 'at least'),
         'maximum': (operator.le, 'at most'),
@@ -123,6 +132,8 @@ def _fault(value: Any, kind: Any, metadata: Any) -> str:
         'below': (operator.lt, 'less than'),
     }
     given = {name: metadata.get(name) for name in limits}
+    if kind is int and value > LARGEST_INT and given['maximum'] is given['below'] is None:
+        given['maximum'] = LARGEST_INT
     if all(b is None or limits[name][0](value, b) for name, b in given.items()):
         return ''
     return 'must be ' + ' and '.join(

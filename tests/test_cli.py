@@ -55,6 +55,12 @@ def test_flags_may_follow_arguments() -> None:
         ('--train.mixup=inf', '--train.mixup=inf must be a finite number'),
         ('--seed=-1', '--seed=-1 must be at least 0 and at most 2147483647'),
         ('--seed=4294967296', '--seed'),
+        ('--train.learning_rate=-inf', '--train.learning_rate=-inf must be a finite number'),
+        ('--train.learning_rate=1e300', 'must be a finite number in float32'),
+        ('--train.patience=4294967296', '--train.patience=4294967296 must be at least 0 and at'),
+        ('--seed=' + '9' * 5000, 'must be a whole number'),
+        ('--workdir=$NO_SUCH_VARIABLE/x', 'NO_SUCH_VARIABLE is not set; write the path in full'),
+        ('--data.dir=~nobody-here/x', 'there is no home folder ~nobody-here'),
         ('--flagfile=/nowhere/x.flags', '/nowhere/x.flags'),
         ('--seed', 'seed'),
         ('stray', "unexpected argument 'stray'"),
@@ -100,6 +106,10 @@ def test_a_flagfile_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         (b'seed=5', "has a line that is not a flag: 'seed=5'"),
         (b'--seed 5', "write --seed=5, not '--seed 5'"),
         (b'--seed=5\xff', 'is not text'),
+        ('--seed=5'.encode('utf-16'), 'is not text in UTF-8'),
+        (b'--workdir="runs/a', 'quote that is not closed'),
+        (b'--workdir=runs\0a', 'control character'),
+        (b'# ' + bytes(1 << 20), 'longer than a MiB'),
     ],
 )
 def test_a_wrong_flagfile_is_named(content: bytes, words: str, tmp_path: Path) -> None:
@@ -107,6 +117,44 @@ def test_a_wrong_flagfile_is_named(content: bytes, words: str, tmp_path: Path) -
     with pytest.raises(UsageError, match=words) as error:
         parse(f'--flagfile={tmp_path}/x.flags')
     assert 'x.flags' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('line', 'workdir'),
+    [
+        ('--workdir=runs/a # my run', 'runs/a'),
+        ('--workdir=runs/a\t# my run', 'runs/a'),
+        ('--workdir=runs/a#1', 'runs/a#1'),
+        ('--workdir=runs/my run', 'runs/my run'),
+        ('--workdir="runs/a # 1"', 'runs/a # 1'),
+        ("--workdir='runs/a'  # it's mine", 'runs/a'),
+        ('"--workdir=runs/a b"  # "', 'runs/a b'),
+        ("--workdir=runs/it's", "runs/it's"),
+        ('--workdir=""', ''),
+    ],
+)
+def test_quotes_and_comments_in_a_flagfile_are_no_part_of_values(
+    tmp_path: Path, line: str, workdir: str
+) -> None:
+    (tmp_path / 'x.flags').write_text(f'{line}\n--seed=5')
+    found = parse(f'--flagfile={tmp_path}/x.flags')
+    assert (found.workdir, found.seed) == (workdir, 5)
+
+
+def test_home_and_variables_are_expanded_in_paths_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.setenv('RUNS', 'all runs')
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'x.flags').write_text('--workdir=${RUNS}/a\n--data.split=$RUNS\n')
+    found = parse('--flagfile=~/x.flags', '--data.dir=~/$RUNS')
+    assert found.data.dir == f'{tmp_path}/all runs'
+    assert (found.workdir, found.data.split) == ('all runs/a', '$RUNS')
+    (tmp_path / '~').mkdir()
+    (tmp_path / 'Joey Bada$RUNS').mkdir()
+    assert parse('--data.dir=~').data.dir == '~'  # it exists as written
+    assert parse('--data.dir=Joey Bada$RUNS').data.dir == 'Joey Bada$RUNS'
 
 
 def test_help_lists_every_flag_with_its_default(

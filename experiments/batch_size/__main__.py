@@ -62,7 +62,7 @@ INDEPENDENT = 1e-4  # a smaller deviation of the gradient is float rounding
 class BatchSize:
     """The flags."""
 
-    out: str = option('', 'folder for the runs and the report')
+    out: str = option('', 'folder for the runs and the report', is_path=True)
     norms: tuple[NormName, ...] = option(
         ('glr', 'batch', 'batch_sync', 'group', 'none'), 'norms to train with, see --model.norm'
     )

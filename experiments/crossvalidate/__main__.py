@@ -42,12 +42,12 @@ TAKEN = {'workdir': '--out', 'data.split': '--splits'}
 class CrossValidation(Config):
     """The flags: those of a run, and which runs there are."""
 
-    out: str = option('', 'folder for the runs and the report')
+    out: str = option('', 'folder for the runs and the report', is_path=True)
     splits: tuple[str, ...] = option(
         ('',), 'splits to train on: columns of splits.csv; by default that of the flagfile'
     )
     seeds: int = option(1, 'runs per split, with consecutive seeds from --seed', minimum=1)
-    against: str = option('', 'the --out of another cross-validation to compare with')
+    against: str = option('', 'the --out of another cross-validation to compare with', is_path=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -68,7 +68,7 @@ TAKEN = {
 class Reproduction:
     """The flags."""
 
-    out: str = option('', 'folder for the runs and the report')
+    out: str = option('', 'folder for the runs and the report', is_path=True)
     models: tuple[str, ...] = option(tuple(MODELS), 'models to train, see above')
     iterations: tuple[int, ...] = option(
         (1, 2, 3), 'iterations to run, see above', minimum=1, maximum=2**31 - 1

@@ -58,7 +58,7 @@ class ImageSize(Size):
 class Throughput:
     """The flags."""
 
-    out: str = option('', 'JSON file to write the measurements to')
+    out: str = option('', 'JSON file to write the measurements to', is_path=True)
     peer: Literal['none', 'torch'] = option('none', 'also time the same model in PyTorch')
     compile: bool = option(
         True, 'with --peer=torch: also time torch.compile, which takes minutes to compile'

@@ -161,8 +161,10 @@ def _open_shards(paths: Sequence[str]) -> list[RecordFile]:
     try:
         with ThreadPoolExecutor() as pool:  # remote shards take a while to fetch
             return list(pool.map(RecordFile, paths))
-    except (CorruptRecordError, FileNotFoundError) as error:
+    except CorruptRecordError as error:
         raise UserError(f'{error}; prepare the dataset again') from None
+    except FileNotFoundError as error:
+        raise UserError(f'{error.filename} was not found; prepare the dataset again') from None
     except OSError as error:
         if error.errno == errno.EMFILE:
             raise UserError(
