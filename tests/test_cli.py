@@ -22,13 +22,13 @@ def test_no_flags_give_the_defaults() -> None:
 
 
 def test_a_flag_reaches_its_section() -> None:
-    found = parse('--model.norm=batch', '--model.kernels=8,16,32', '--train.learning_rate=0.1')
-    assert found.model == dataclasses.replace(ModelConfig(), norm='batch', kernels=(8, 16, 32))
+    found = parse('--model.front=conv', '--model.kernels=8,16,32', '--train.learning_rate=0.1')
+    assert found.model == dataclasses.replace(ModelConfig(), front='conv', kernels=(8, 16, 32))
     assert found.train.learning_rate == 0.1
 
 
 def test_a_config_survives_json() -> None:
-    run = parse('--model.kernels=8,16', '--workdir=w', '--parallel.mapper=pmap')
+    run = parse('--model.pool=3', '--model.front=conv', '--workdir=w', '--parallel.mapper=pmap')
     assert fields.from_dict(Config, json.loads(json.dumps(fields.to_dict(run)))) == run
 
 
