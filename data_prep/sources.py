@@ -13,7 +13,7 @@ from jaxtyping import Num
 
 from data_prep import demo
 from glr_jax import storage
-from glr_jax.data.audio import audio_files
+from glr_jax.data.files import audio_files
 from glr_jax.data.mel import FrontEnd, decode, encode, mel_of_file, mel_of_samples
 from glr_jax.data.records import SIDES
 from glr_jax.errors import ClipError, UserError

@@ -33,7 +33,7 @@ class Cutting:
 class Prediction:
     """The flags of this command."""
 
-    workdir: str = option('', 'folder of the run, or a folder of runs')
+    workdir: str = option('', 'folder of the run, or a folder of runs', is_path=True)
     format: Literal['table', 'json', 'csv'] = option('table', 'output format')
     top: int = option(3, 'labels per file in the table', minimum=1)
     batch_size: int = option(16, 'segments per batch', minimum=1)
@@ -55,7 +55,7 @@ from jaxtyping import Float, Num
 
 from glr_jax import inference, storage
 from glr_jax.cli import status
-from glr_jax.data.audio import audio_files
+from glr_jax.data.files import audio_files
 from glr_jax.data.mel import FrontEnd, mel_of_file
 from glr_jax.data.segments import segment_starts
 from glr_jax.errors import ClipError, UsageError, UserError

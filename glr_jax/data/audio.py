@@ -1,66 +1,243 @@
-"""Audio files: which files are audio, and how their samples are read."""
+"""How the samples of an audio file are read: block by block, within limits."""
 
 import contextlib
+import math
 import os
+import stat
 from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
 
-import librosa
 import numpy as np
 import soundfile
+import soxr
 from jaxtyping import Float
 
 from glr_jax import storage
+from glr_jax.data import ffmpeg, lengths
+from glr_jax.data.limits import MAX_BLOCK, MAX_CHANNELS, MAX_RATIO, MAX_SECONDS
 from glr_jax.errors import ClipError
 
 # 'raw' is left out: libsndfile would read any file as raw audio. The others have several suffixes.
 AUDIO_SUFFIXES = {f'.{name.lower()}' for name in soundfile.available_formats()} - {'.raw'} | {
     *('.aif', '.aifc', '.oga', '.opus')
 }
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile's number for a length that is not stated is larger
+
+Mono = Float[np.ndarray, ' samples']
 
 
-def audio_files(folder: str) -> Iterator[str]:
-    """All files below a folder with a suffix that libsndfile reads, sorted; skips hidden ones."""
-    for path in storage.files_below(folder):
-        if os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES:
-            yield path
+class UnreadableError(ClipError):
+    """The file cannot be read here and now; it may be readable later, or with ffmpeg."""
 
 
-def load_audio(path: str, sample_rate: int) -> Float[np.ndarray, ' samples']:
-    """Reads an audio file as mono at a given sample rate.
+class Audio(NamedTuple):
+    """An open audio file.
+
+    Attributes:
+      rate: its sample rate in Hz.
+      stated_seconds: its length according to its header; NaN if it states none.
+      blocks: the means of its channels, float32, one block after the other.
+    """
+
+    rate: int
+    stated_seconds: float
+    blocks: Iterator[Mono]
+
+
+def load_audio(path: str, sample_rate: int) -> Mono:
+    """Reads an audio file as mono at a given sample rate, whole: `stream_audio` in one piece."""
+    with stream_audio(path, sample_rate) as blocks:
+        return np.concatenate(list(blocks))
+
+
+@contextlib.contextmanager
+def stream_audio(path: str, sample_rate: int) -> Iterator[Iterator[Mono]]:
+    """Opens an audio file and gives its samples as mono at a given sample rate, block by block.
 
     Args:
-      path: any format that libsndfile reads (wav, flac, ogg, mp3, au, aiff, ...), with any number
-        of channels and any sample rate.
+      path: any format that libsndfile reads (wav, flac, ogg, mp3, au, aiff, ...), or ffmpeg if it
+        is installed, with any sample rate and up to 64 channels.
       sample_rate: the rate to resample to, in Hz.
 
     Returns:
-      float32, the mean of the channels.
+      float32 blocks, the mean of the channels; together at least one sample.
 
     Raises:
-      ClipError: the file cannot be read, is empty, or holds NaN or infinite samples.
+      ClipError: the file cannot be read, is empty, holds NaN or infinite samples, or exceeds a
+        limit; some of that is found only as the blocks are read.
     """
+    with open_audio(path) as audio:
+        if not sample_rate / MAX_RATIO <= audio.rate <= sample_rate * MAX_RATIO:
+            raise ClipError(
+                f'has a sample rate of {audio.rate} Hz; that of a clip must be between 1/'
+                f'{MAX_RATIO} of --sample_rate={sample_rate} and {MAX_RATIO} times as much'
+            )
+        yield _resampled(_checked(audio), audio.rate, sample_rate)
+
+
+def stated_seconds(path: str) -> float:
+    """The length that the header of a local audio file states, in seconds.
+
+    NaN if it states none, cannot be read, or is at an address: it would have to be fetched again.
+    """
+    if storage.is_remote(path):
+        return math.nan
     try:
-        with (
-            storage.to_read(path) as local,
-            open(local, 'rb') as file,
-            _quiet_decoder(),
-        ):
-            # Given a path, libsndfile trusts the suffix: any bytes in a file named .au are audio.
-            # Only an mp3 needs its path, since tags and junk may precede the first frame.
-            source = os.fsencode(local) if local.lower().endswith('.mp3') else file
-            with soundfile.SoundFile(source) as audio:
-                rate, mono = audio.samplerate, _read_mono(audio)
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: .raw, which has no header
-        raise ClipError('cannot be decoded as audio') from None
-    except OSError as error:
-        raise ClipError(f'cannot be read: {error.strerror}') from None
-    if not len(mono):
+        with open_audio(path) as audio:
+            return audio.stated_seconds
+    except ClipError:
+        return math.nan
+
+
+@contextlib.contextmanager
+def open_audio(path: str) -> Iterator[Audio]:
+    """Opens an audio file; reads no samples yet.
+
+    Raises:
+      ClipError: the file cannot be read or decoded, or has too many channels.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            local = stack.enter_context(storage.to_read(path))
+            file = stack.enter_context(_open_regular(local))
+            stack.enter_context(_quiet_decoder())
+            try:
+                opened = stack.enter_context(_open_sound(local, file))
+            except (soundfile.LibsndfileError, TypeError):  # TypeError: .raw has no header
+                opened = stack.enter_context(_open_with_ffmpeg(local))
+            yield opened
+        except soundfile.LibsndfileError:
+            raise ClipError('cannot be decoded as audio') from None
+        except OSError as error:
+            raise UnreadableError(f'cannot be read: {error.strerror}') from None
+
+
+def _open_regular(path: str) -> BinaryIO:
+    """Opens a file, but no pipe or device, which could block or never end."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a folder has its own error
+        raise ClipError('is not a regular file')
+    return open(path, 'rb')
+
+
+@contextlib.contextmanager
+def _open_sound(path: str, file: BinaryIO) -> Iterator[Audio]:
+    """Opens a file with libsndfile, several times if it holds several streams.
+
+    Raises:
+      soundfile.LibsndfileError: libsndfile does not know the format.
+    """
+    with contextlib.ExitStack() as stack:
+        # Given a path, libsndfile trusts the suffix: any bytes in a file named .au are audio.
+        # Only an mp3 needs its path, since tags and junk may precede the first frame.
+        source: Any = os.fsencode(path) if path.lower().endswith('.mp3') else file
+        sound = stack.enter_context(_Sound(source))
+        _check_channels(sound.channels)
+        rate, frames, sounds = sound.samplerate, sound.frames, [sound]
+        seconds = frames / rate if 0 < frames < _UNKNOWN_FRAMES else math.nan
+        beside = stack.enter_context(open(path, 'rb'))  # libsndfile keeps its place in the other
+        match sound.format:
+            case 'MP3':
+                found = lengths.mp3_frames(beside)
+                if found and _states_too_few(found, frames):
+                    pipe = stack.enter_context(lengths.piped(path, found.spans))
+                    sounds = [stack.enter_context(_Sound(pipe, closefd=False))]
+            case 'OGG':
+                spans = lengths.ogg_streams(beside)[1:]
+                parts = [lengths.Overlay(beside, span) for span in spans]
+                sounds += [stack.enter_context(_Sound(part)) for part in parts]
+            case 'WAV' | 'WAVEX' | 'AU' if not frames:
+                mended = lengths.without_size(beside)
+                if mended:
+                    sounds, seconds = [stack.enter_context(_Sound(mended))], math.nan
+            case 'WAV' | 'WAVEX':
+                sizes = lengths.wav_sizes(beside)
+                if sizes and sizes[2] < sizes[1] < lengths.PLACEHOLDER:
+                    seconds *= sizes[1] / sizes[2]
+        if any((s.samplerate, s.channels) != (rate, sound.channels) for s in sounds):
+            raise ClipError('changes its sample rate or its channels')
+        if sound.format != 'MP3' and seconds > MAX_SECONDS:  # an mp3 may state anything
+            raise ClipError(_too_long())
+        yield Audio(rate, seconds, (block for each in sounds for block in _read_mono(each)))
+
+
+class _Sound(soundfile.SoundFile):
+    """A file of unknown length is only read forwards: libsndfile fails to seek in it."""
+
+    def seekable(self) -> bool:
+        return super().seekable() and self.frames < _UNKNOWN_FRAMES
+
+
+def _states_too_few(found: lengths.Mp3, frames: int) -> bool:
+    """Whether an mp3 has more frames than it states, or than libsndfile guesses."""
+    if found.stated:
+        return found.frames > found.stated + 2
+    return found.frames * found.frame_samples > frames + 2 * found.frame_samples
+
+
+@contextlib.contextmanager
+def _open_with_ffmpeg(path: str) -> Iterator[Audio]:
+    program = ffmpeg.find()
+    if program is None and os.path.splitext(path)[1].lower() not in ffmpeg.FFMPEG_SUFFIXES:
+        raise ClipError('cannot be decoded as audio')
+    if program is None:
+        raise UnreadableError(f'cannot be decoded without ffmpeg; {ffmpeg.INSTALL}')
+    with ffmpeg.decode(program, path) as decoded:
+        _check_channels(decoded.channels)
+        yield Audio(decoded.rate, math.nan, _read_pcm(decoded))
+
+
+def _read_pcm(decoded: ffmpeg.Decoded) -> Iterator[Mono]:
+    average, size = _average(decoded.channels), 4 * decoded.channels
+    while len(data := decoded.samples.read(size * _block_frames(decoded.channels))) >= size:
+        values = np.frombuffer(data[: len(data) // size * size], '>f4').astype(np.float32)
+        yield values.reshape(-1, decoded.channels) @ average
+
+
+def _check_channels(channels: int) -> None:
+    if not 0 < channels <= MAX_CHANNELS:
+        raise ClipError(f'has {channels} channels; at most {MAX_CHANNELS} are read')
+
+
+def _too_long() -> str:
+    return f'is longer than {MAX_SECONDS // 3600} hours; split it'
+
+
+def _checked(audio: Audio) -> Iterator[Mono]:
+    """The blocks as they are.
+
+    Raises:
+      ClipError: there are no samples, too many, or some that are not finite.
+    """
+    count = 0
+    for block in audio.blocks:
+        count += len(block)
+        if count > MAX_SECONDS * audio.rate:
+            raise ClipError(_too_long())
+        if not np.isfinite(block).all():
+            raise ClipError('has NaN or infinite samples')
+        yield block
+    if not count:
         raise ClipError('has no samples')
-    if not np.isfinite(mono).all():
-        raise ClipError('has NaN or infinite samples')
-    if rate != sample_rate:
-        mono = librosa.resample(mono, orig_sr=rate, target_sr=sample_rate)
-    return mono
+
+
+def _resampled(blocks: Iterator[Mono], rate: int, new_rate: int) -> Iterator[Mono]:
+    """The blocks at another rate, the same samples as from `librosa.resample` of the whole."""
+    if rate == new_rate:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(rate, new_rate, 1, dtype='float32', quality='HQ')
+    size = min(1 << 20, MAX_BLOCK * rate // (4 * new_rate))  # a block grows with the rate
+    taken = given = 0
+    for block in blocks:
+        taken += len(block)
+        for start in range(0, len(block), size):
+            out = resampler.resample_chunk(block[start : start + size])
+            given += len(out)
+            yield out
+    rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    missing = max(0, math.ceil(taken * (new_rate / rate)) - given)
+    yield np.pad(rest[:missing], (0, max(0, missing - len(rest))))
 
 
 @contextlib.contextmanager
@@ -76,13 +253,19 @@ def _quiet_decoder() -> Iterator[None]:
         os.close(stderr)
 
 
-def _read_mono(audio: soundfile.SoundFile) -> Float[np.ndarray, ' samples']:
-    """The mean of the channels, read in pieces: an hour of eight channels would fill the memory.
+def _read_mono(sound: soundfile.SoundFile) -> Iterator[Mono]:
+    """The mean of the channels, in blocks: an hour of eight channels would fill the memory.
 
     Uses a matrix product, since NumPy's mean over so short an axis takes as long as decoding.
     """
-    average = np.full(audio.channels, 1 / audio.channels, np.float32)
-    pieces = [np.zeros(0, np.float32)]
-    while len(piece := audio.read(1 << 20, dtype='float32', always_2d=True)):
-        pieces.append(piece @ average)
-    return np.concatenate(pieces)
+    average, frames = _average(sound.channels), _block_frames(sound.channels)
+    while len(block := sound.read(frames, dtype='float32', always_2d=True)):
+        yield block @ average
+
+
+def _average(channels: int) -> Float[np.ndarray, ' channels']:
+    return np.full(channels, 1 / channels, np.float32)
+
+
+def _block_frames(channels: int) -> int:
+    return min(1 << 20, MAX_BLOCK // channels)

@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import librosa
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
-from glr_jax.data.audio import load_audio
+from glr_jax.data.audio import stream_audio
+from glr_jax.data.limits import MAX_VALUES
 from glr_jax.errors import ClipError, UsageError
 from glr_jax.fields import check_fields, option
 
@@ -66,31 +67,79 @@ def log_mel(
     Raises:
       ClipError: the clip is silent, shorter than one window, or has samples above 1e9.
     """
-    if len(samples) < front_end.n_fft:
-        raise ClipError(f'is shorter than one window ({len(samples)} of {front_end.n_fft} samples)')
-    if np.abs(samples).max() > 1e9:
-        raise ClipError('has samples too large for float32 (above 1e9)')
-    padded = np.pad(samples, front_end.n_fft // 2)
-    powers = [_mel_power(piece, front_end) for piece in _pieces(padded, front_end)]
-    power = np.concatenate(powers, 1)
-    peak = power.max()
+    pieces, peak = _powers(iter([samples]), front_end)
+    return np.concatenate([_decibels(piece, peak, front_end) for piece in pieces])
+
+
+def _powers(
+    blocks: Iterator[Float[np.ndarray, ' _']], front_end: FrontEnd
+) -> tuple[list[Float[np.ndarray, 'mels _']], np.floating]:
+    """The mel powers of a clip, some thousand frames per piece, and their maximum."""
+    powers: list[np.ndarray] = []
+    frames, peak = 0, np.float32(0)
+    for piece in _pieces(_padded(blocks, front_end), front_end):
+        power = _mel_power(piece, front_end)
+        powers.append(power)
+        frames, peak = frames + power.shape[1], max(peak, power.max())
+        if frames * front_end.n_mels > MAX_VALUES:
+            raise ClipError(
+                f'is too long for --hop_length={front_end.hop_length} and --n_mels='
+                f'{front_end.n_mels}: a spectrogram may have {MAX_VALUES:,} values'
+            )
     if peak <= 1e-10:  # librosa's floor in power_to_db
         raise ClipError('is silent')
+    return powers, peak
+
+
+def _decibels(
+    power: Float[np.ndarray, 'mels frames'], peak: Any, front_end: FrontEnd
+) -> Float[np.ndarray, 'frames mels']:
     decibels = librosa.power_to_db(power, ref=front_end.ref or peak, top_db=None)
     return np.maximum(decibels, -front_end.top_db).T
 
 
+def _padded(
+    blocks: Iterator[Float[np.ndarray, ' _']], front_end: FrontEnd
+) -> Iterator[Float[np.ndarray, ' _']]:
+    """The samples, with half a window of zeros before and after them.
+
+    Raises:
+      ClipError: there is less than one window, or samples are above 1e9.
+    """
+    edge, count = np.zeros(front_end.n_fft // 2, np.float32), 0
+    yield edge
+    for block in blocks:
+        if len(block) and np.abs(block).max() > 1e9:
+            raise ClipError('has samples too large for float32 (above 1e9)')
+        count += len(block)
+        yield block
+    if count < front_end.n_fft:
+        raise ClipError(f'is shorter than one window ({count} of {front_end.n_fft} samples)')
+    yield edge
+
+
 def _pieces(
-    padded: Float[np.ndarray, ' samples'], front_end: FrontEnd, frames: int = 2048
-) -> Iterator[Float[np.ndarray, ' piece_samples']]:
+    blocks: Iterator[Float[np.ndarray, ' _']], front_end: FrontEnd, frames: int = 2048
+) -> Iterator[Float[np.ndarray, ' _']]:
     """The samples of a few thousand frames at a time, so that long clips need little memory.
 
     A clip of 30 s is one piece.
     """
-    count = 1 + (len(padded) - front_end.n_fft) // front_end.hop_length
-    for start in range(0, count, frames):
-        end = min(start + frames, count) - 1
-        yield padded[start * front_end.hop_length : end * front_end.hop_length + front_end.n_fft]
+    hop, overlap = front_end.hop_length, front_end.n_fft - front_end.hop_length
+    held: list[np.ndarray] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += len(block)
+        while count >= frames * hop + max(0, overlap):
+            whole = np.concatenate(held)
+            yield whole[: frames * hop + overlap]
+            held = [whole[frames * hop :]]
+            count = len(held[0])
+    last = np.concatenate(held) if held else np.zeros(0, np.float32)
+    if len(last) >= front_end.n_fft:
+        count = 1 + (len(last) - front_end.n_fft) // hop
+        yield last[: (count - 1) * hop + front_end.n_fft]
 
 
 def _mel_power(
@@ -135,13 +184,26 @@ def mel_of_samples(
     samples: Float[np.ndarray, ' samples'], front_end: FrontEnd
 ) -> Num[np.ndarray, 'frames mels']:
     """Samples to a mel spectrogram as it is stored."""
-    return encode(log_mel(samples, front_end), front_end)
+    return _mel_of_blocks(iter([samples]), front_end)
+
+
+def _mel_of_blocks(
+    blocks: Iterator[Float[np.ndarray, ' _']], front_end: FrontEnd
+) -> Num[np.ndarray, 'frames mels']:
+    """Blocks of samples to a mel spectrogram as it is stored, without the whole in decibels."""
+    powers, peak = _powers(blocks, front_end)
+    powers.reverse()  # so that each piece can be freed at once
+    encoded = []
+    while powers:
+        encoded.append(encode(_decibels(powers.pop(), peak, front_end), front_end))
+    return np.concatenate(encoded)
 
 
 def mel_of_file(path: str, front_end: FrontEnd) -> Num[np.ndarray, 'frames mels']:
     """An audio file to a mel spectrogram as it is stored.
 
     Raises:
-      ClipError: as in `load_audio` and `log_mel`.
+      ClipError: as in `stream_audio` and `log_mel`, or the spectrogram would be too large.
     """
-    return mel_of_samples(load_audio(path, front_end.sample_rate), front_end)
+    with stream_audio(path, front_end.sample_rate) as blocks:
+        return _mel_of_blocks(blocks, front_end)
