@@ -1,0 +1,61 @@
+"""Folders where libraries keep caches: a temporary one where the usual one cannot be written.
+
+Without a home folder that can be written, as in a container that runs as an arbitrary user, librosa
+cannot be used (numba finds no place for compiled functions), and matplotlib warns.
+"""
+
+import atexit
+import importlib.util
+import os
+import shutil
+import tempfile
+
+
+def use_writable() -> None:
+    """Names a temporary folder for the caches of numba and matplotlib if theirs are read-only.
+
+    It is removed when the command ends. For a command to call before it imports librosa or
+    matplotlib; its worker processes inherit the setting.
+    """
+    usual = {
+        'NUMBA_CACHE_DIR': [user_folder('XDG_CACHE_HOME', '.cache'), _beside('librosa')],
+        'MPLCONFIGDIR': [user_folder('XDG_CONFIG_HOME', '.config')],
+    }
+    missing = [
+        name
+        for name, folders in usual.items()
+        if not any(map(_is_writable, [os.environ.get(name, ''), *folders]))
+    ]
+    if missing:
+        scratch, owner = tempfile.mkdtemp(prefix='glr_jax-caches-'), os.getpid()
+        os.environ.update(dict.fromkeys(missing, scratch))
+        # A forked process must not remove the folder of its parent.
+        atexit.register(lambda: os.getpid() == owner and shutil.rmtree(scratch, ignore_errors=True))
+
+
+def user_folder(variable: str, below_home: str) -> str:
+    """A folder of the user's, as a variable of the XDG specification names it; '' without a home.
+
+    Args:
+      variable: as XDG_CACHE_HOME.
+      below_home: the folder in its place if the variable is not set, as `.cache`.
+    """
+    folder = os.environ.get(variable) or os.path.join(os.path.expanduser('~'), below_home)
+    return folder if os.path.isabs(folder) else ''  # '~' stays as it is if there is no home
+
+
+def _beside(package: str) -> str:
+    """Where numba keeps the compiled functions of a package, if it can; imports nothing."""
+    found = importlib.util.find_spec(package)
+    return (
+        os.path.join(os.path.dirname(found.origin), '__pycache__') if found and found.origin else ''
+    )
+
+
+def _is_writable(folder: str) -> bool:
+    """Whether files can be made in a folder, which need not exist yet."""
+    if not folder:
+        return False
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder) or os.curdir
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
