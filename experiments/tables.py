@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from glr_jax.text import columns, printable
+
 # What a network has to beat: keys of `glr_jax.baselines.scores_on`, and names in tables.
 BASELINES = {
     'svm_statistics': 'SVM on statistics',
@@ -16,11 +18,15 @@ BASELINE_LINES = {'svm_statistics': '--', 'svm': ':'}  # in figures
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, padded so that its columns also line up as plain text."""
-    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    lines = [[printable(cell).replace('|', r'\|') for cell in row] for row in (header, *rows)]
+    widths = [max(columns(row[k]) for row in lines) for k in range(len(header))]
     line = lambda row: (
-        '| ' + ' | '.join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + ' |'
+        '| '
+        + ' | '.join(c + ' ' * (w - columns(c)) for c, w in zip(row, widths, strict=True))
+        + ' |'
     )
-    return '\n'.join([line(header), line(['-' * w for w in widths]), *map(line, rows)])
+    first, *others = map(line, lines)
+    return '\n'.join([first, line(['-' * w for w in widths]), *others])
 
 
 def spread(values: Iterable[float], sign: str = '') -> str:

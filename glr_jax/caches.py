@@ -29,8 +29,12 @@ def use_writable() -> None:
     if missing:
         scratch, owner = tempfile.mkdtemp(prefix='glr_jax-caches-'), os.getpid()
         os.environ.update(dict.fromkeys(missing, scratch))
-        # A forked process must not remove the folder of its parent.
-        atexit.register(lambda: os.getpid() == owner and shutil.rmtree(scratch, ignore_errors=True))
+        atexit.register(_remove, scratch, owner)
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # not a process that was forked
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def user_folder(variable: str, below_home: str) -> str:

@@ -3,6 +3,7 @@
 import html
 import io
 import os
+import warnings
 from typing import Any
 
 import matplotlib
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from glr_jax.config import Config
+from glr_jax.text import printable, shorten
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
@@ -19,10 +21,12 @@ h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top:
 p { margin: .4rem 0; } .muted { color: #666; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .9rem .2rem 0; text-align: right; border-bottom: 1px solid #e4e4e4; }
-th:first-child, td:first-child { text-align: left; } thead th { color: #666; font-weight: 500; }
+th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
+thead th { color: #666; font-weight: 500; }
 svg { max-width: 100%; height: auto; } code { font-size: .92em; }
 """
 INK, ACCENT = '#33608c', '#d1603d'
+LONGEST = 30  # columns of a label in a figure; the table has the whole label
 
 
 def page(
@@ -37,19 +41,19 @@ def page(
       epochs: rows of its `metrics.jsonl`.
     """
     rows = ''.join(
-        f'<tr><td>{html.escape(label)}</td><td>{row["precision"]:.3f}</td>'
+        f'<tr><td>{_plain(label)}</td><td>{row["precision"]:.3f}</td>'
         f'<td>{row["recall"]:.3f}</td><td>{row["f1"]:.3f}</td><td>{row["support"]}</td></tr>'
         for label, row in scores['per_class'].items()
     )
-    title = html.escape(os.path.basename(os.path.normpath(config.workdir)))
+    title = _plain(os.path.basename(os.path.normpath(config.workdir)))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}: report</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{STYLE}</style></head><body>
 <h1>{title}</h1>
 <p class="muted">{_origin(scores, config, epochs)};
-data: <code>{html.escape(scores['dataset'])}</code></p>
-<p><strong>{html.escape(headline)}</strong></p>
+data: <code>{_plain(scores['dataset'])}</code></p>
+<p><strong>{_plain(headline)}</strong></p>
 <h2>Labels</h2>
 <table><thead><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>clips</th></tr></thead>
 <tbody>{rows}<tr><td><em>mean</em></td><td>{scores['precision']:.3f}</td>
@@ -63,10 +67,15 @@ data: <code>{html.escape(scores['dataset'])}</code></p>
 """
 
 
+def _plain(text: str) -> str:
+    """A text as HTML that shows it and nothing else."""
+    return html.escape(printable(text))
+
+
 def _origin(scores: dict[str, Any], config: Config, epochs: list[dict[str, Any]]) -> str:
     """The network and its training in one sentence, or the runs that are averaged."""
     if 'runs' in scores:
-        names = (html.escape(f'{run["workdir"]} ({run["accuracy"]:.3f})') for run in scores['runs'])
+        names = (_plain(f'{run["workdir"]} ({run["accuracy"]:.3f})') for run in scores['runs'])
         return f'mean of the probabilities of {len(scores["runs"])} runs: {", ".join(names)}'
     model, train = config.model, config.train
     front = f'{model.conv} convolution' if model.front == 'conv' else f'front end {model.front}'
@@ -81,11 +90,13 @@ def _confusion(scores: dict[str, Any]) -> str:
     counts, labels = np.asarray(scores['confusion']), scores['labels']
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     size = 2.2 + 0.42 * len(labels)
+    names = [shorten(printable(label), LONGEST) for label in labels]
     figure = Figure(figsize=(size + 0.6, size), layout='constrained')
     axes = figure.subplots()
     axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha='right', rotation_mode='anchor')
-    axes.set_yticks(range(len(labels)), labels)
+    turned = {'rotation': 45, 'ha': 'right', 'rotation_mode': 'anchor'}
+    axes.set_xticks(range(len(labels)), names, **turned, parse_math=False)  # type: ignore[arg-type]
+    axes.set_yticks(range(len(labels)), names, parse_math=False)
     axes.set_xlabel('decided')
     axes.set_ylabel('true')
     for side in axes.spines.values():
@@ -118,6 +129,9 @@ def _curves(epochs: list[dict[str, Any]]) -> str:
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
-    with matplotlib.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': 'report'}):
+    options: Any = {'svg.fonttype': 'none', 'svg.hashsalt': 'report', 'text.usetex': False}
+    with matplotlib.rc_context(options), warnings.catch_warnings():
+        # The reader's browser has other fonts.
+        warnings.filterwarnings('ignore', message='Glyph .* missing from font')
         figure.savefig(buffer, format='svg', metadata={'Date': None})
     return buffer.getvalue()[buffer.getvalue().index('<svg') :]

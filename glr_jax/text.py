@@ -49,7 +49,13 @@ def shorten(text: str, at_most: int) -> str:
     return kept + '…'
 
 
-def cell(text: str, width: int) -> str:
-    """A text as a cell of a table in a terminal: printable, shortened or padded to `width`."""
-    shown = shorten(printable(text), width)
+def cell(text: str, width: int, at_most: int = 0) -> str:
+    """A text as a cell of a table in a terminal: printable, padded and shortened.
+
+    Args:
+      text: any text.
+      width: the columns to fill with spaces.
+      at_most: the most columns that a longer text may take; 0 = `width`.
+    """
+    shown = shorten(printable(text), at_most or width)
     return shown + ' ' * (width - columns(shown))
