@@ -32,12 +32,12 @@ class Preparation:
     source: Literal['demo', 'folder', 'gtzan', 'fma', 'arrays'] = option(
         'folder', 'where the clips come from'
     )
-    input: str = option('', 'folder or file that the source reads')
+    input: str = option('', 'folder or file that the source reads', is_path=True)
     download: bool = option(False, 'first download the archives of gtzan or fma to --input')
     subset: Literal['small', 'medium', 'large', 'full'] = option(
         'small', 'subset of FMA (set.subset in tracks.csv)'
     )
-    out: str = option('', 'dataset folder to write')
+    out: str = option('', 'dataset folder to write', is_path=True)
     runner: Literal['pool', 'beam'] = option(
         'pool', 'what writes the shards: processes on this machine, or Apache Beam'
     )
@@ -49,6 +49,12 @@ class Preparation:
         0.05, 'fail if more than this fraction of the clips is skipped', minimum=0, maximum=1
     )
     keep_copies: bool = option(False, 'keep exact duplicates in random and group splits')
+    sides_from_folders: bool = option(
+        False, 'with --source=folder: the files are in SIDE/LABEL/, SIDE being train, test, ...'
+    )
+    overwrite: bool = option(
+        False, 'replace another dataset in --out, once the new one is finished'
+    )
     front_end: FrontEnd = section(FrontEnd, prefix='')
 
     def __post_init__(self) -> None:
@@ -65,6 +71,8 @@ class Preparation:
             raise UsageError(f'--subset={self.subset} needs --source=fma, not {self.source}')
         if self.input and self.source == 'demo':
             raise UsageError('--source=demo reads nothing; leave out --input, or give --source')
+        if self.sides_from_folders and self.source != 'folder':
+            raise UsageError(f'--sides_from_folders needs --source=folder, not {self.source}')
         if self.beam_options and self.runner != 'beam':
             raise UsageError('--beam_options needs --runner=beam')
         if self.num_workers and self.runner == 'beam':
@@ -94,13 +102,17 @@ if __name__ == '__main__':  # before the imports that take seconds
     startup.restart_with_huge_pages()
     cli.check_command_line(Preparation, USAGE)
 
+import os
 import time
+from collections.abc import Callable, Iterator, Sequence
 
 from data_prep import download, sources
+from data_prep.clips import Clip, readable
 from data_prep.fma import fma_clips
-from data_prep.pipeline import prepare
+from data_prep.pipeline import Summary, prepare
 from data_prep.runners import Runner, on_beam, on_pool, serially, usable_cores
-from data_prep.sources import Clip
+from glr_jax.data.files import EMPTY, HIDDEN, LeftOut, describe
+from glr_jax.text import cell
 
 
 def main(argv: list[str]) -> None:
@@ -116,7 +128,8 @@ def main(argv: list[str]) -> None:
         gtzan = prep.source == 'gtzan'
         fma = [download.FMA[prep.subset], download.FMA_METADATA]
         download.fetch([download.GTZAN] if gtzan else fma, prep.input)
-    clips = _find_clips(prep)
+    left_out: list[LeftOut] = []
+    clips = _find_clips(prep, left_out.append)
     if not clips:
         raise UserError(f'{prep.input} has no clips')
     summary = prepare(
@@ -128,6 +141,8 @@ def main(argv: list[str]) -> None:
         max_skipped=prep.max_skipped,
         keep_copies=prep.keep_copies,
         shard_range=prep.shards(),
+        overwrite=prep.overwrite,
+        left_out=_rows(left_out, prep.input),
     )
     if summary is None:
         print(
@@ -135,27 +150,64 @@ def main(argv: list[str]) -> None:
             'without --shard_range to finish the dataset'
         )
         return
-    for label, count in sorted(summary.written.items()):
-        print(f'{label:24} {count:7}')
-    left_out = f', {summary.copies} duplicates left out of random and group splits'
+    for line in _label_lines(summary, left_out):
+        print(line)
+    duplicates = (
+        f', {summary.copies} duplicates left out of random and group splits, which have '
+        f'{summary.originals.total()} clips'
+    )
+    files = f'{len(left_out)} other file{"s" * (len(left_out) > 1)}'
+    others = f', {files} left out ({describe(left_out)})'
     print(
         f'{summary.written.total()} clips in {prep.out}, {summary.skipped} skipped'
-        f'{left_out if summary.copies else ""}, {time.monotonic() - start:.0f} s'
+        f'{duplicates if summary.copies else ""}{others if left_out else ""}, '
+        f'{time.monotonic() - start:.0f} s'
     )
 
 
-def _find_clips(prep: Preparation) -> list[Clip]:
+def _label_lines(summary: Summary, left_out: Sequence[LeftOut]) -> Iterator[str]:
+    """The number of clips of each label, with those that were skipped or are duplicates."""
+    lines = {}
+    for label, found in summary.found.items():
+        count, originals = summary.written[label], summary.originals[label]
+        notes = [f'{found - count} skipped'] if found > count else []
+        notes += [f'{count - originals} duplicates'] if count > originals else []
+        of_all = f'  (of {found}: {", ".join(notes)})' if notes else ''
+        lines[label] = f'{cell(label, 24)} {count:7}{of_all}'
+    for file in left_out:
+        if file.kind == EMPTY:
+            label = os.path.basename(readable(file.path))
+            lines.setdefault(label, f'{cell(label, 24)} {0:7}  (no audio files)')
+    yield from (lines[label] for label in sorted(lines))
+
+
+def _rows(left_out: Sequence[LeftOut], folder: str) -> list[list[str]]:
+    """Rows of skipped.csv for files that are no clips; hidden ones are only counted."""
+    return [
+        [
+            readable(os.path.relpath(file.path, folder).replace(os.sep, '/')),
+            readable(file.path),
+            file.reason,
+        ]
+        for file in left_out
+        if file.kind != HIDDEN
+    ]
+
+
+def _find_clips(prep: Preparation, left_out: Callable[[LeftOut], None]) -> list[Clip]:
     match prep.source:
         case 'demo':
             return sources.demo_clips()
         case 'folder':
-            return sources.folder_clips(prep.input)
+            return sources.folder_clips(
+                prep.input, sides_from_folders=prep.sides_from_folders, left_out=left_out
+            )
         case 'gtzan':
-            return sources.gtzan_clips(prep.input)
+            return sources.gtzan_clips(prep.input, left_out=left_out)
         case 'fma':
             return fma_clips(prep.input, prep.subset)
         case 'arrays':
-            return sources.arrays_clips(prep.input)
+            return sources.arrays_clips(prep.input, top_db=prep.front_end.top_db)
 
 
 def _choose_runner(prep: Preparation) -> Runner:

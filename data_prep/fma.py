@@ -4,7 +4,7 @@ import csv
 import os
 from typing import Literal, get_args
 
-from data_prep.sources import Clip, audio_clip, check_folder
+from data_prep.clips import Clip, audio_clip, check_folder
 from glr_jax import storage
 from glr_jax.cli import status
 from glr_jax.errors import UserError

@@ -13,9 +13,10 @@ usage: python -m data_prep.inspect FOLDER [--page=FILE.png]
 
 Reads every record of a dataset and verifies its checksums. Prints the number and the lengths of
 the clips of each label, the number of clips on each side of each split, how many groups are on
-more than one side, and why clips were skipped.
+more than one side, why files were skipped, and which clips are not as long as their files state.
 """
 PICTURES = 4  # per label
+EXAMPLES = 20  # of clips with another length than stated
 FORMATS = ('.png', '.pdf', '.svg', '.jpg')
 
 
@@ -50,6 +51,7 @@ from glr_jax.data.metadata import read_metadata
 from glr_jax.data.records import SIDES
 from glr_jax.data.tables import read_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
+from glr_jax.text import cell, printable, shorten
 
 
 def main(argv: list[str]) -> None:
@@ -67,7 +69,12 @@ def main(argv: list[str]) -> None:
         raise UserError(f'{folder} has {len(faults)} fault{many}; prepare it again')
     dataset = open_dataset(folder)
     lengths = np.asarray([len(dataset.mel(clip)) for clip in range(len(dataset))])
-    tables = [label_table(dataset, lengths), split_table(dataset), skipped_table(folder)]
+    tables = [
+        label_table(dataset, lengths),
+        split_table(dataset),
+        skipped_table(folder),
+        length_table(folder),
+    ]
     print('\n\n'.join([*filter(None, tables), f'all {len(dataset)} records are intact']))
     if inspection.page:
         draw(dataset, inspection.page)
@@ -112,7 +119,8 @@ def label_table(dataset: Dataset, lengths: Int[np.ndarray, ' clips']) -> str:
     for label, chosen in [*each, ('all', np.full(len(dataset), True))]:
         its = seconds[chosen]
         lines.append(
-            f'{label:24} {len(its):7} {its.min():9.1f} {np.median(its):9.1f} {its.max():9.1f}'
+            f'{cell(label, 24, 60)} {len(its):7} {its.min():9.1f} {np.median(its):9.1f} '
+            f'{its.max():9.1f}'
         )
     return '\n'.join(lines)
 
@@ -132,7 +140,7 @@ def split_table(dataset: Dataset) -> str:
         several = sum(len(found) > 1 for found in sides_of.values())
         cells = ''.join(f'{counts[side]:11}' for side in (*SIDES, ''))
         leaks = f'{several} of {len(sides_of)}' if sides_of else 'no groups'
-        lines.append(f'{name:24}{cells}   {leaks}')
+        lines.append(f'{cell(name, 24, 60)}{cells}   {leaks}')
     return '\n'.join(lines)
 
 
@@ -144,8 +152,27 @@ def skipped_table(folder: str) -> str:
         reason = re.sub('^duplicate of .*;', 'duplicate of another clip;', row['reason'])
         counts[reason] += 1
         example.setdefault(reason, row['id'])
-    lines = [f'{n:7}  {reason}, e.g. {example[reason]}' for reason, n in counts.most_common()]
+    lines = [
+        f'{n:7}  {printable(reason)}, e.g. {printable(example[reason])}'
+        for reason, n in counts.most_common()
+    ]
     return '\n'.join(['clips in skipped.csv', *lines]) if lines else ''
+
+
+def length_table(folder: str) -> str:
+    """The clips that are longer or shorter than their files state, at most `EXAMPLES` of them."""
+    path = os.path.join(folder, 'lengths.csv')
+    rows = read_table(path, required=('id', 'stated', 'read')).rows if storage.exists(path) else []
+    if not rows:
+        return ''
+    lines = [
+        f'{"stated":>9} {"read":>9}  (s) of the clips whose length is not as their files state'
+    ]
+    for row in rows[:EXAMPLES]:
+        name = shorten(printable(row['id']), 60)
+        lines.append(f'{printable(row["stated"]):>9} {printable(row["read"]):>9}  {name}')
+    more = len(rows) - EXAMPLES
+    return '\n'.join([*lines, f'and {more} more in {path}'] if more > 0 else lines)
 
 
 def draw(dataset: Dataset, path: str) -> None:
@@ -159,10 +186,11 @@ def draw(dataset: Dataset, path: str) -> None:
         for clip, ax in zip(chosen, row, strict=True):
             decibels = decode(dataset.mel(clip), dataset.front_end)
             ax.imshow(decibels.T, origin='lower', aspect='auto', cmap='magma', interpolation='none')
-            ax.set_title(dataset.ids[clip], fontsize=7, pad=2)
+            title = shorten(printable(dataset.ids[clip]), 40)
+            ax.set_title(title, fontsize=7, pad=2, parse_math=False)
             ax.set_xticks([])
             ax.set_yticks([])
-        row[0].set_ylabel(label)
+        row[0].set_ylabel(shorten(printable(label), 24), parse_math=False)
     figure.savefig(path, dpi=120)
 
 

@@ -8,30 +8,47 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from data_prep import splits
+from data_prep import replace, splits
+from data_prep.clips import Clip
 from data_prep.runners import Runner, serially
 from data_prep.shards import Shard, ShardJob
-from data_prep.sources import Clip
 from glr_jax import storage
 from glr_jax.data import records
 from glr_jax.data.mel import FrontEnd
 from glr_jax.errors import UserError
 
-_LAST_WRITTEN = ('splits.csv', 'dataset_info.json', 'front_end.json')
+LENGTHS = 'lengths.csv'
+_METADATA = (
+    'label.labels.txt',
+    'features.json',
+    'dataset_info.json',
+    'splits.csv',
+    'front_end.json',
+)
 
 
 class Summary(NamedTuple):
-    """What was prepared.
+    """What was prepared, each as the number of clips per label.
 
     Attributes:
-      written: number of clips per label.
-      skipped: number of clips that could not be used.
-      copies: how many of the written clips are left out of splits as exact duplicates.
+      found: what the source has.
+      written: what could be used.
+      originals: what is in random and group splits: no duplicates, unless these are kept.
     """
 
+    found: Counter[str]
     written: Counter[str]
-    skipped: int
-    copies: int
+    originals: Counter[str]
+
+    @property
+    def skipped(self) -> int:
+        """Number of clips that could not be used."""
+        return self.found.total() - self.written.total()
+
+    @property
+    def copies(self) -> int:
+        """How many of the written clips are left out of splits as exact duplicates."""
+        return self.written.total() - self.originals.total()
 
 
 def prepare(
@@ -44,12 +61,16 @@ def prepare(
     max_skipped: float = 0.05,
     keep_copies: bool = False,
     shard_range: range | None = None,
+    overwrite: bool = False,
+    left_out: Sequence[Sequence[str]] = (),
 ) -> Summary | None:
     """Writes a dataset folder, or some of its shards.
 
     Args:
       clips: in any order; they are stored sorted by id.
-      out: the folder to write; if it is unfinished, only its missing shards are written.
+      out: the folder to write; if it is unfinished, only its missing shards are written. If it is
+        finished, it stays as it is until its successor is, and so do the columns that a user has
+        added to its `splits.csv`.
       front_end: how spectrograms are computed and stored.
       runner: runs the shard jobs.
       clips_per_shard: clips per TFRecord file.
@@ -58,13 +79,16 @@ def prepare(
         on different sides.
       shard_range: write only these shards; None = write all that are missing and finish the
         dataset.
+      overwrite: whether a finished dataset may be replaced by another one.
+      left_out: `[id, path, reason]` of files that are no clips, for `skipped.csv`.
 
     Returns:
       The summary of a finished dataset; None if `shard_range` is given.
 
     Raises:
       UserError: two clips have one id, a label has fewer than three clips, too many clips are
-        skipped, `shard_range` ends after the last shard, or `out` holds other files.
+        skipped, `shard_range` ends after the last shard, or `out` holds other files or another
+        finished dataset.
     """
     clips = sorted(clips, key=lambda clip: clip.id)
     for one, two in itertools.pairwise(clips):
@@ -72,34 +96,42 @@ def prepare(
             raise UserError(f'two clips have the id {one.id!r}: {one.path} and {two.path}')
     splits.check_labels([clip.label for clip in clips])
     n_mels = clips[0].n_mels or front_end.n_mels
-    jobs = _jobs(clips, out, front_end, n_mels, clips_per_shard)
+    replace.resume_swap(out)
+    finished = replace.is_finished(out)
+    place = replace.beside(out) if finished else out
+    jobs = _jobs(clips, place, front_end, n_mels, clips_per_shard)
     if shard_range is not None and shard_range.stop > len(jobs):
         raise UserError(
             f'--shard_range={shard_range.start}:{shard_range.stop} is too large: there are only '
             f'{len(jobs)} shards'
         )
-    _claim(out)
+    if finished and not overwrite:
+        _refuse(out, replace.other_request(out, clips, front_end, len(jobs)))
+    _claim(place, ours=finished)
     if shard_range is not None:
         _run(jobs[shard_range.start : shard_range.stop], runner)
         return None
-    _remove_strays(out, jobs)
+    _remove_strays(place, jobs)
     shards = _run(jobs, runner)
 
     copies = {} if keep_copies else _copies(shards)
-    skipped = _write_skipped(out, clips, shards, copies)
+    skipped = _write_skipped(place, clips, shards, copies, left_out)
+    written = {id for shard in shards for id in shard.ids}
+    kept = [clip for clip in clips if clip.id in written]
+    summary = _summary(clips, kept, copies)
     if len(skipped) > max_skipped * len(clips):
         raise UserError(
             f'{len(skipped)} of {len(clips)} clips were skipped, more than --max_skipped='
             f'{max_skipped:g}; the first: {": ".join(skipped[0][1:])} '
-            f'(all are in {os.path.join(out, "skipped.csv")})'
+            f'(all are in {os.path.join(place, "skipped.csv")})'
         )
-    written = {id for shard in shards for id in shard.ids}
-    kept = [clip for clip in clips if clip.id in written]
-    splits.check_labels([clip.label for clip in kept], labels=jobs[0].labels)
-    _check_originals(kept, copies)
-    records.write_table(os.path.join(out, 'splits.csv'), *_split_table(kept, copies))
+    _check_counts(summary, skipped)
+    added = replace.own_columns(out) if finished else {}
+    table = _split_table(kept, copies, added)
+    records.write_table(os.path.join(place, 'splits.csv'), *table)
+    names = _write_lengths(place, shards)
     records.write_metadata(
-        out,
+        place,
         labels=jobs[0].labels,
         n_mels=n_mels,
         front_end=front_end,
@@ -107,8 +139,28 @@ def prepare(
         shard_lengths=[len(shard.ids) for shard in shards],
         num_bytes=sum(shard.num_bytes for shard in shards),
     )
+    if finished:
+        shard_names = [os.path.basename(job.path) for job in jobs]
+        if not overwrite:
+            _refuse(out, replace.other_content(out, shard_names))
+        replace.swap(out, [*shard_names, *names, *_METADATA])
     storage.remove(_notes(out))
-    return Summary(Counter(clip.label for clip in kept), len(skipped), len(copies))
+    return summary
+
+
+def _refuse(out: str, held: str) -> None:
+    if held:
+        raise UserError(
+            f'{out} holds {held}; give --overwrite to replace it, or choose another --out'
+        )
+
+
+def _summary(clips: Sequence[Clip], kept: Sequence[Clip], copies: Collection[str]) -> Summary:
+    return Summary(
+        Counter(clip.label for clip in clips),
+        Counter(clip.label for clip in kept),
+        Counter(clip.label for clip in kept if clip.id not in copies),
+    )
 
 
 def _jobs(
@@ -130,7 +182,7 @@ def _remove_strays(out: str, jobs: Sequence[ShardJob]) -> None:
     wanted = {job.path for job in jobs}
     for name in storage.entries(out):
         path = os.path.join(out, name)
-        if name.startswith('music-clips.tfrecord-') and path not in wanted:
+        if name.startswith(replace.SHARDS) and path not in wanted:
             storage.remove(path)
 
 
@@ -155,41 +207,73 @@ def _copies(shards: Sequence[Shard]) -> dict[str, str]:
     return copies
 
 
-def _check_originals(clips: Sequence[Clip], copies: Collection[str]) -> None:
-    """Raises `UserError` if a label has too few clips for three sides without its duplicates."""
-    counts = Counter(clip.label for clip in clips)
-    originals = Counter(clip.label for clip in clips if clip.id not in copies)
-    for label, count in sorted(counts.items()):
-        found, least = originals[label], len(records.SIDES)
-        if found < least:
+def _check_counts(summary: Summary, skipped: Sequence[Sequence[str]]) -> None:
+    """Raises `UserError` if a label has too few clips for three sides."""
+    least = len(records.SIDES)
+    for label, found in sorted(summary.found.items()):
+        count, originals = summary.written[label], summary.originals[label]
+        if count < least:
             raise UserError(
-                f'label {label!r} has only {found} clip{"s" * (found != 1)} that '
-                f'{"is not a duplicate" if found == 1 else "are not duplicates"} (of {count}); it '
-                f'needs at least {least}: add clips or give --keep_copies'
+                f'label {label!r} has {count} clip{"s" * (count != 1)} (of {found}; the others '
+                f'were skipped); it needs at least {least}: see skipped.csv, whose first reason is '
+                f'{": ".join(skipped[0][1:])}'
+            )
+        if originals < least:
+            raise UserError(
+                f'label {label!r} has only {originals} clip{"s" * (originals != 1)} that '
+                f'{"is not a duplicate" if originals == 1 else "are not duplicates"} (of {count}); '
+                f'it needs at least {least}: add clips or give --keep_copies'
             )
 
 
+def _write_lengths(out: str, shards: Sequence[Shard]) -> list[str]:
+    """Writes `lengths.csv` if a clip is longer or shorter than its file states; returns its name.
+
+    Returns:
+      The names of the tables in the folder.
+    """
+    rows = [row for shard in shards for row in shard.lengths]
+    path = os.path.join(out, LENGTHS)
+    if not rows:
+        storage.remove(path)
+        return ['skipped.csv']
+    records.write_table(path, ('id', 'stated', 'read'), rows)
+    return ['skipped.csv', LENGTHS]
+
+
 def _write_skipped(
-    out: str, clips: Sequence[Clip], shards: Sequence[Shard], copies: Mapping[str, str]
+    out: str,
+    clips: Sequence[Clip],
+    shards: Sequence[Shard],
+    copies: Mapping[str, str],
+    left_out: Sequence[Sequence[str]],
 ) -> list[list[str]]:
-    """Writes `skipped.csv`: clips that failed, and duplicates; returns those that failed."""
+    """Writes `skipped.csv`: clips that failed, duplicates, and files that are no clips.
+
+    Returns:
+      The rows of those that failed.
+    """
     skipped = sorted(row for shard in shards for row in shard.skipped)
     reason = 'duplicate of {}; left out of random and group splits'
-    left_out = [
+    duplicates = [
         [clip.id, clip.path, reason.format(copies[clip.id])] for clip in clips if clip.id in copies
     ]
     header = ('id', 'path', 'reason')
-    records.write_table(os.path.join(out, 'skipped.csv'), header, sorted(skipped + left_out))
+    rows = sorted([*skipped, *duplicates, *map(list, left_out)])
+    records.write_table(os.path.join(out, 'skipped.csv'), header, rows)
     return skipped
 
 
 def _split_table(
-    clips: Sequence[Clip], copies: Collection[str]
+    clips: Sequence[Clip], copies: Collection[str], added: Mapping[str, Mapping[str, str]]
 ) -> tuple[list[str], list[list[str]]]:
+    """The columns and rows of `splits.csv`; `added` are columns of the user's own."""
     ids, clip_labels, groups = ([getattr(c, f) for c in clips] for f in ('id', 'label', 'group'))
     columns = splits.make_splits(ids, clip_labels, groups, left_out=copies)
     for name in sorted({name for clip in clips for name in clip.splits}):
         columns[name] = [clip.splits.get(name, '') for clip in clips]
+    for name, values in added.items():
+        columns[name] = [values.get(id, '') for id in ids]
     rows = zip(ids, clip_labels, groups, *columns.values(), strict=True)
     return ['id', 'label', 'group', *columns], [list(row) for row in rows]
 
@@ -198,14 +282,22 @@ def _notes(out: str) -> str:
     return os.path.join(out, '.unfinished')
 
 
-def _claim(out: str) -> None:
-    """Creates the folder, or takes over one that data_prep began or finished."""
-    finished = all(storage.exists(os.path.join(out, name)) for name in _LAST_WRITTEN)
-    ours = finished or storage.is_folder(_notes(out))
-    if storage.exists(out) and not ours and (not storage.is_folder(out) or storage.entries(out)):
-        raise UserError(f'{out} exists and was not created by data_prep; choose another --out')
-    storage.make_folder(_notes(out))
-    with storage.to_write(os.path.join(_notes(out), 'begun')) as local, open(local, 'w'):
-        pass  # object stores have no empty folders
-    for name in _LAST_WRITTEN:  # without these files, the folder counts as unfinished
-        storage.remove(os.path.join(out, name))
+def _claim(place: str, ours: bool) -> None:
+    """Creates the folder, or takes over one that data_prep began.
+
+    Raises:
+      UserError: it has other content, unless it is known to be ours.
+    """
+    ours = ours or storage.is_folder(_notes(place))
+    if (
+        storage.exists(place)
+        and not ours
+        and (not storage.is_folder(place) or storage.entries(place))
+    ):
+        raise UserError(f'{place} exists and was not created by data_prep; choose another --out')
+    storage.make_folder(_notes(place))
+    begun = os.path.join(_notes(place), 'begun')  # object stores have no empty folders
+    with storage.to_write(begun) as local, open(local, 'w'):
+        pass
+    for name in replace.WRITTEN_LAST:  # without these files, the folder counts as unfinished
+        storage.remove(os.path.join(place, name))

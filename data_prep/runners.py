@@ -4,49 +4,51 @@ A runner takes shard jobs and returns the finished shards in the same order. All
 same bytes.
 """
 
-import concurrent.futures
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 
-from threadpoolctl import threadpool_limits
-
-from data_prep.shards import Shard, ShardJob, write_shard
+from data_prep import pool
+from data_prep.pool import one_blas_thread, start_method
+from data_prep.shards import Shard, ShardJob, finished_shard, write_shard
+from glr_jax import storage
 from glr_jax.errors import UserError
+
+__all__ = ['Runner', 'on_beam', 'on_pool', 'one_blas_thread', 'serially', 'start_method']
 
 Runner = Callable[[Sequence[ShardJob]], Iterable[Shard]]
 
 
 def serially(jobs: Sequence[ShardJob]) -> Iterable[Shard]:
-    """Runs jobs in this process."""
-    return map(write_shard, jobs)
+    """Runs jobs in this process; a job in which an earlier one was killed, in a process of its own.
+
+    So a clip that takes all memory is skipped by the second attempt.
+    """
+    return map(_here, jobs)
+
+
+def _here(job: ShardJob) -> Shard:
+    mark = f'{job.note}.running'
+    if storage.is_remote(mark):
+        return write_shard(job)
+    if os.path.exists(mark):
+        shard = pool.run_alone(job)
+        os.remove(mark)
+        return shard
+    with open(mark, 'w'):
+        pass
+    try:
+        return write_shard(job)
+    finally:  # only a kill leaves the mark
+        os.remove(mark)
 
 
 def on_pool(num_workers: int) -> Runner:
     """Runs jobs in a pool of processes."""
 
     def run(jobs: Sequence[ShardJob]) -> Iterator[Shard]:
-        context = multiprocessing.get_context('forkserver')
-        modules = ['data_prep.shards', 'tensorflow_datasets.proto.tf_example_pb2']
-        context.set_forkserver_preload(modules)  # each worker would import them anew
-        try:
-            with concurrent.futures.ProcessPoolExecutor(
-                num_workers, mp_context=context, initializer=one_blas_thread
-            ) as pool:
-                yield from pool.map(write_shard, jobs)
-        except BrokenProcessPool:
-            raise UserError(
-                'a worker was killed, probably because memory ran out; run the same command with '
-                f'--num_workers below {num_workers} to resume'
-            ) from None
+        return pool.run_jobs(jobs, num_workers)
 
     return run
-
-
-def one_blas_thread() -> None:
-    """Limits BLAS to one thread: with a worker per core, more would wait for each other."""
-    threadpool_limits(1, user_api='blas')
 
 
 def on_beam(options: Sequence[str]) -> Runner:
@@ -74,7 +76,7 @@ def on_beam(options: Sequence[str]) -> Runner:
                 | beam.Reshuffle()  # without it, one worker would get all jobs
                 | beam.Map(write_shard)
             )
-        return map(write_shard, jobs)  # finds every shard written and reads its note
+        return (finished_shard(job) or write_shard(job) for job in jobs)
 
     return run
 

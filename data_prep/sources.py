@@ -1,21 +1,21 @@
 """Sources of clips: each is a function from its input to a list of clips."""
 
-import csv
-import dataclasses
 import functools
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from jaxtyping import Num
 
-from data_prep import demo
+from data_prep import demo, listed
+from data_prep.clips import Clip, audio_clip, check_folder, official_split
 from glr_jax import storage
-from glr_jax.data.files import audio_files
-from glr_jax.data.mel import FrontEnd, decode, encode, mel_of_file, mel_of_samples
+from glr_jax.data.files import EMPTY, HIDDEN, UNLABELLED, LeftOut, audio_files, is_audio
+from glr_jax.data.mel import FrontEnd, decode, encode, mel_of_samples
 from glr_jax.data.records import SIDES
+from glr_jax.data.tables import side_of
 from glr_jax.errors import ClipError, UserError
 
 GTZAN_GENRES = (
@@ -23,31 +23,7 @@ GTZAN_GENRES = (
     *('jazz', 'metal', 'pop', 'reggae', 'rock'),
 )
 DEMO_CLIPS_PER_STYLE = 30
-
-
-@dataclasses.dataclass(frozen=True)
-class Clip:
-    """A piece of music.
-
-    Attributes:
-      id: unique in the dataset.
-      label: the class name.
-      mel: computes the spectrogram as it is stored, or raises `ClipError`.
-      path: where the clip came from, to be shown to people.
-      group: the artist, or ''; a group split keeps a group on one side.
-      stamp: a text that changes when the file changes.
-      n_mels: mel bands of a ready-made spectrogram; 0 = the clip is audio.
-      splits: {split: side} for splits that the source defines.
-    """
-
-    id: str
-    label: str
-    mel: Callable[[FrontEnd], Num[np.ndarray, 'frames mels']]
-    path: str = ''
-    group: str = ''
-    stamp: str = ''
-    n_mels: int = 0
-    splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
+RANGE_TOLERANCE = 0.05  # dB, above the rounding of float16
 
 
 def demo_clips() -> list[Clip]:
@@ -64,63 +40,94 @@ def demo_clips() -> list[Clip]:
     ]
 
 
-def folder_clips(folder: str) -> list[Clip]:
+def folder_clips(
+    folder: str,
+    *,
+    sides_from_folders: bool = False,
+    left_out: Callable[[LeftOut], None] = lambda file: None,
+) -> list[Clip]:
     """The audio files below `folder/LABEL/`, at any depth; the sub-folder's name is the label.
 
-    If the folder has a `metadata.csv`, only the files in it count. It has a column `path` and,
-    optionally, `label`, `group` (or `artist`) and `split`.
+    If the folder has a `metadata.csv`, only the files that it lists count; see `listed_clips`.
+
+    Args:
+      folder: where to look.
+      sides_from_folders: the files are in `folder/SIDE/LABEL/`, SIDE being train, validation or
+        test; the sides become the split `official`.
+      left_out: called with every file that is no clip.
 
     Raises:
       UserError: the folder was not found, has no sub-folders, or has no audio files in them.
     """
     check_folder(folder)
-    if storage.exists(os.path.join(folder, 'metadata.csv')):
-        return _listed_clips(folder, os.path.join(folder, 'metadata.csv'))
-    entries = storage.entries(folder).items()
-    labels = sorted(name for name, is_folder in entries if is_folder and name[0] != '.')
+    if storage.exists(os.path.join(folder, listed.NAME)):
+        if sides_from_folders:
+            raise UserError(
+                f'{folder} has a {listed.NAME}: give the sides in its column split, and leave out '
+                '--sides_from_folders'
+            )
+        return listed.listed_clips(folder, left_out)
+    if sides_from_folders:
+        sides = _labels(folder, left_out)
+        wrong = [name for name in sides if not side_of(name)]
+        if wrong or not sides:
+            raise UserError(
+                f'--sides_from_folders needs sub-folders of {folder} with the names '
+                f'{", ".join(SIDES)}, not {", ".join(map(repr, wrong)) or "none"}'
+            )
+        places = [(name, os.path.join(folder, name)) for name in sides]
+    else:
+        places = [('', folder)]
+    clips, count = [], 0
+    for side, place in places:
+        labels = _labels(place, left_out)
+        if not side:
+            _check_labels(folder, labels)
+        for label in labels:
+            count += 1
+            found = list(audio_files(os.path.join(place, label), left_out))
+            if not found:
+                left_out(LeftOut(os.path.join(place, label), EMPTY))
+            for path in found:
+                name = os.path.relpath(path, folder).replace(os.sep, '/')
+                clips.append(audio_clip(name, label, path, side=side))
+    if not clips:
+        raise UserError(f'{folder} has no audio files in its {count} sub-folders')
+    return clips
+
+
+def _labels(folder: str, left_out: Callable[[LeftOut], None]) -> list[str]:
+    """The sub-folders of a folder, sorted; audio files beside them are left out."""
+    labels = []
+    for name, is_folder in sorted(storage.entries(folder).items()):
+        if name.startswith('.'):
+            left_out(LeftOut(os.path.join(folder, name), HIDDEN))
+        elif is_folder:
+            labels.append(name)
+        elif is_audio(name):
+            left_out(LeftOut(os.path.join(folder, name), UNLABELLED))
+    return labels
+
+
+def _check_labels(folder: str, labels: Sequence[str]) -> None:
+    """Makes sure that there are sub-folders, and that they are not the sides of a split."""
     if not labels:
         raise UserError(f'{folder} has no sub-folders; put the audio files of each label in one')
-    clips = []
-    for label in labels:
-        for path in audio_files(os.path.join(folder, label)):
-            name = os.path.relpath(path, folder).replace(os.sep, '/')
-            clips.append(audio_clip(name, label, path))
-    if not clips:
-        raise UserError(f'{folder} has no audio files in its {len(labels)} sub-folders')
-    return clips
-
-
-def _listed_clips(folder: str, table: str) -> list[Clip]:
-    try:
-        with (
-            storage.to_read(table) as local,
-            open(local, newline='', encoding='utf-8-sig') as file,
-        ):
-            rows = list(csv.DictReader(file, restval='', strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'{table} is not a CSV file in UTF-8: {error}') from None
-    if not rows or 'path' not in rows[0]:
-        raise UserError(f'{table} has no rows or no column named path')
-    clips = []
-    for number, row in enumerate(rows, 2):
-        name = os.path.normpath(row['path'])
-        if os.path.isabs(name) or name.split(os.sep)[0] in ('..', '.'):
-            raise UserError(f'{table}, line {number}: path {row["path"]!r} is not below {folder}')
-        parts = name.split(os.sep)
-        clips.append(
-            audio_clip(
-                '/'.join(parts),
-                row.get('label') or (parts[0] if len(parts) > 1 else ''),
-                os.path.join(folder, name),
-                group=row.get('group') or row.get('artist') or '',
-                side=row.get('split', ''),
-            )
+    if len(labels) > 1 and all(map(side_of, labels)):
+        raise UserError(
+            f'the sub-folders of {folder} are {", ".join(labels)}: sides of a split, not labels; '
+            'with files in SIDE/LABEL/, give --sides_from_folders, otherwise rename them'
         )
-    return clips
 
 
-def gtzan_clips(folder: str) -> list[Clip]:
+def gtzan_clips(
+    folder: str, *, left_out: Callable[[LeftOut], None] = lambda file: None
+) -> list[Clip]:
     """GTZAN as published: `genres/GENRE/GENRE.00000.wav` (or au, flac, mp3); id `GENRE.00000`.
+
+    Args:
+      folder: holds the genre folders, or a folder `genres` or `genres_original` with them.
+      left_out: called with every file below the genre folders that is no clip.
 
     Raises:
       UserError: one of the ten genre folders was not found.
@@ -136,19 +143,24 @@ def gtzan_clips(folder: str) -> list[Clip]:
     return [
         audio_clip(os.path.splitext(os.path.basename(path))[0], genre, path)
         for genre in GTZAN_GENRES
-        for path in audio_files(os.path.join(roots[0], genre))
+        for path in audio_files(os.path.join(roots[0], genre), left_out)
     ]
 
 
-def arrays_clips(path: str) -> list[Clip]:
+def arrays_clips(path: str, *, top_db: float = 80.0) -> list[Clip]:
     """Ready-made spectrograms: an .npz with `mel`, `label`, `id`; optional `group` and `split`.
 
-    `mel` is [clips, frames, bands]: uint8 with 0..255 for -80..0 dB, or float with -80..0 dB
+    `mel` is [clips, frames, bands]: uint8 with 0..255 for -80..0 dB, or float with -top_db..0 dB
     below the peak. `group` may be called `artist`. `split` holds train, validation or test and
     becomes the split `official`.
 
+    Args:
+      path: the .npz file.
+      top_db: of the front end.
+
     Raises:
-      UserError: the file is not an .npz, or an array is missing or has the wrong shape or type.
+      UserError: the file is not an .npz, or an array is missing or has the wrong shape, type or
+        range of values.
     """
     with storage.to_read(path) as local:
         if not os.path.isfile(local) or not is_zipfile(local):
@@ -167,6 +179,7 @@ def arrays_clips(path: str) -> list[Clip]:
         raise UserError(
             f'{path}: mel is {mel.dtype} {mel.shape}, not uint8 or float [clips, frames, bands]'
         )
+    _check_range(path, mel, top_db)
     if 'artist' in arrays:
         arrays.setdefault('group', arrays['artist'])
     count, text, stamp = len(mel), {}, storage.stamp(path)
@@ -175,7 +188,7 @@ def arrays_clips(path: str) -> list[Clip]:
         if column.shape != (count,):
             raise UserError(f'{path}: {name} has shape {column.shape}, but mel has {count} clips')
         text[name] = list(map(str, column.astype(np.str_)))
-    splits = [_own_split(side, path) for side in text.get('split', [''] * count)]
+    splits = [official_split(side, path) for side in text.get('split', [''] * count)]
     return [
         Clip(
             id=text['id'][i],
@@ -191,44 +204,22 @@ def arrays_clips(path: str) -> list[Clip]:
     ]
 
 
-def check_folder(folder: str) -> None:
-    """Raises `UserError` unless the folder exists."""
-    if not folder:
-        raise UserError('--input is required: the folder of audio files')
-    if not storage.is_folder(folder):
-        raise UserError(f'{folder} is not a folder (--input)')
-
-
-def audio_clip(id: str, label: str, path: str, *, group: str = '', side: str = '') -> Clip:
-    """A clip for an audio file; if the file is missing or damaged, it will be skipped and named.
-
-    Args:
-      id: unique in the dataset.
-      label: the class name.
-      path: the audio file.
-      group: the artist, or ''.
-      side: the side in the split that the source defines; '' = none.
-
-    Raises:
-      UserError: the side is unknown.
-    """
-    readable = lambda text: os.fsencode(text).decode('utf-8', 'backslashreplace')
-    return Clip(
-        id=readable(id),
-        label=readable(label),
-        mel=functools.partial(mel_of_file, path),
-        path=readable(path),
-        group=group,
-        stamp=storage.stamp(path),
-        splits=_own_split(side, path),
-    )
-
-
-def _own_split(side: str, path: str) -> dict[str, str]:
-    side = {'training': 'train', 'valid': 'validation'}.get(side, side)
-    if side and side not in SIDES:
-        raise UserError(f'{path}: split {side!r} is not one of {", ".join(SIDES)}')
-    return {'official': side} if side else {}
+def _check_range(path: str, mel: Num[np.ndarray, 'clips frames mels'], top_db: float) -> None:
+    """Raises `UserError` if decibels are outside of -top_db..0; NaN and infinity do not count."""
+    if mel.dtype == np.uint8:
+        return
+    lowest, highest = np.inf, -np.inf
+    for clip in mel:  # one at a time: a selection from all would double the memory
+        finite = clip[np.isfinite(clip)]
+        if finite.size:
+            lowest, highest = min(lowest, float(finite.min())), max(highest, float(finite.max()))
+    if lowest < -top_db - RANGE_TOLERANCE or highest > RANGE_TOLERANCE:
+        raise UserError(
+            f'{path}: mel has values from {lowest:g} to {highest:g}, but must be in decibels below '
+            f"the peak, from -{top_db:g} (--top_db) to 0: subtract each clip's maximum, "
+            f'mel -= mel.max((1, 2), keepdims=True), and give --top_db=N or raise the values '
+            f'below, np.maximum(mel, -{top_db:g})'
+        )
 
 
 def _mel_of_demo(style: str, seed: int, front_end: FrontEnd) -> Num[np.ndarray, 'frames mels']:

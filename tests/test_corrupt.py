@@ -82,6 +82,7 @@ def test_broken_clips_are_skipped_with_a_reason_and_the_others_are_kept(
     out = run(music, tmp_path / 'out', '--max_skipped=0.5')
     with open(out / 'skipped.csv', newline='') as file:
         skipped = {row['id']: row['reason'] for row in csv.DictReader(file)}
+    assert 'is a symbolic link to a folder' in skipped.pop('rain/loop')
     assert skipped.keys() == broken.keys()
     for id, words in broken.items():
         assert words in skipped[id]

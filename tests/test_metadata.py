@@ -46,9 +46,16 @@ def test_paths_outside_the_folder_are_refused(tmp_path: Path, path: str) -> None
         listed(tmp_path, f'path,label\nok.wav,calm\n"{path}",calm\n')
 
 
-@pytest.mark.parametrize('text', ['', 'file,label\na.wav,calm\n', 'path,label\n'])
-def test_a_table_without_paths_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UserError, match=r'metadata\.csv has no'):
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('', r'metadata\.csv is empty'),
+        ('file,label\na.wav,calm\n', r"metadata\.csv has no column path.*'file', 'label'"),
+        ('path,label\n', r'metadata\.csv has no rows'),
+    ],
+)
+def test_a_table_without_paths_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
         listed(tmp_path, text)
 
 

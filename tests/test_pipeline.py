@@ -191,11 +191,11 @@ def test_other_flags_after_an_interruption_make_another_dataset(
     check_mels(open_dataset(str(run(music, tmp_path / 'out', '--htk'))), music, htk=True)
 
 
-def test_the_same_command_with_other_flags_replaces_the_dataset(
+def test_the_same_command_with_other_flags_replaces_the_dataset_if_told_to(
     music: Path, tmp_path: Path
 ) -> None:
     run(music, tmp_path / 'out')
-    run(music, tmp_path / 'out', '--clips_per_shard=12')
+    run(music, tmp_path / 'out', '--clips_per_shard=12', '--overwrite')
     assert len(list((tmp_path / 'out').glob('music-*'))) == 2
     check_mels(open_dataset(str(tmp_path / 'out')), music)
 

@@ -10,7 +10,11 @@ from glr_jax.data.audio import AUDIO_SUFFIXES
 from glr_jax.data.ffmpeg import FFMPEG_SUFFIXES
 
 HIDDEN, LINK = 'hidden', 'linked folder'
+UNLABELLED, UNLISTED, EMPTY = 'without a label', 'not in metadata.csv', 'label without audio'
 _REASONS = {
+    UNLABELLED: 'is in no sub-folder that names its label',
+    UNLISTED: 'is not listed in metadata.csv',
+    EMPTY: 'is the folder of a label, but has no audio files',
     LINK: 'is a symbolic link to a folder, which is not followed; put the folder itself there',
     'closed folder': 'is a folder that cannot be read; check its permissions',
     'no suffix': 'is not taken for audio, because its name has no suffix',
@@ -22,7 +26,7 @@ class LeftOut(NamedTuple):
 
     Attributes:
       path: where it is.
-      kind: for counting: its suffix, or `hidden`, `linked folder`, `closed folder`, `no suffix`.
+      kind: for counting: its suffix, or words as `hidden` or `no suffix`.
     """
 
     path: str
@@ -60,10 +64,8 @@ def audio_files(
 def describe(left_out: Iterable[LeftOut]) -> str:
     """How many files of each kind, the most frequent first: `3 .jpg, 1 hidden`."""
     counts = Counter(file.kind for file in left_out)
-    return ', '.join(
-        f'{count} {kind}{"s" * (kind.endswith("folder") and count > 1)}'
-        for kind, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    )
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ', '.join(f'{count} {kind}' for kind, count in ordered)
 
 
 def _walk(folder: str) -> Iterator[tuple[str, str]]:

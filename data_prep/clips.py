@@ -1,0 +1,102 @@
+"""A clip: a piece of music with its label, and how its spectrogram is computed."""
+
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from jaxtyping import Num
+
+from glr_jax import storage
+from glr_jax.data.audio import stated_seconds
+from glr_jax.data.mel import FrontEnd, mel_of_file
+from glr_jax.data.records import SIDES
+from glr_jax.data.tables import side_of
+from glr_jax.errors import UserError
+
+
+def _unstated() -> float:
+    return math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A piece of music.
+
+    Attributes:
+      id: unique in the dataset.
+      label: the class name.
+      mel: computes the spectrogram as it is stored, or raises `ClipError`.
+      path: where the clip came from, to be shown to people.
+      group: the artist, or ''; a group split keeps a group on one side.
+      stamp: a text that changes when the file changes.
+      n_mels: mel bands of a ready-made spectrogram; 0 = the clip is audio.
+      splits: {split: side} for splits that the source defines.
+      stated: the length in seconds that the file states; NaN if it states none.
+    """
+
+    id: str
+    label: str
+    mel: Callable[[FrontEnd], Num[np.ndarray, 'frames mels']]
+    path: str = ''
+    group: str = ''
+    stamp: str = ''
+    n_mels: int = 0
+    splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    stated: Callable[[], float] = _unstated
+
+
+def audio_clip(id: str, label: str, path: str, *, group: str = '', side: str = '') -> Clip:
+    """A clip for an audio file; if the file is missing or damaged, it will be skipped and named.
+
+    Args:
+      id: unique in the dataset.
+      label: the class name.
+      path: the audio file.
+      group: the artist, or ''.
+      side: the side in the split that the source defines; '' = none.
+
+    Raises:
+      UserError: the side is unknown.
+    """
+    return Clip(
+        id=readable(id),
+        label=readable(label),
+        mel=functools.partial(mel_of_file, path),
+        path=readable(path),
+        group=group,
+        stamp=storage.stamp(path),
+        splits=official_split(side, path),
+        stated=functools.partial(stated_seconds, path),
+    )
+
+
+def readable(text: str) -> str:
+    r"""A file name as text; bytes that are not UTF-8 become `\xNN`."""
+    return os.fsencode(text).decode('utf-8', 'backslashreplace')
+
+
+def official_split(side: str, place: str) -> dict[str, str]:
+    """The split `official` of one clip, {} if it is on no side.
+
+    Args:
+      side: as the source names it; val, valid, dev and training are understood, in any case.
+      place: where it says so, for the error.
+
+    Raises:
+      UserError: the side is unknown.
+    """
+    known = side_of(side)
+    if known is None:
+        raise UserError(f'{place}: split {side!r} is not one of {", ".join(SIDES)}')
+    return {'official': known} if known else {}
+
+
+def check_folder(folder: str) -> None:
+    """Raises `UserError` unless the folder exists."""
+    if not folder:
+        raise UserError('--input is required: the folder of audio files')
+    if not storage.is_folder(folder):
+        raise UserError(f'{folder} is not a folder (--input)')

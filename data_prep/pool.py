@@ -1,0 +1,197 @@
+"""A pool of processes that write shards, and go on when a clip kills one of them.
+
+A worker is killed if the system runs out of memory. What it was reading is tried again at the end,
+with no other worker beside it; a clip that kills its worker then too is skipped and named. Workers
+end with the process that started them, however that one ends.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Collection, Iterator, Sequence
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
+
+from threadpoolctl import threadpool_limits
+
+from data_prep.shards import Shard, ShardJob, write_shard
+from glr_jax.cli import status
+from glr_jax.errors import UserError
+
+_PATIENCE = 5  # seconds in which a worker ends by itself
+
+
+class Killed(NamedTuple):
+    """What came of a job whose worker was killed: the id of the clip that it was reading."""
+
+    clip: str | None
+
+
+class _Worker(NamedTuple):
+    process: BaseProcess
+    pipe: Any  # a Connection, or a PipeConnection on Windows
+
+
+def run_jobs(jobs: Sequence[ShardJob], num_workers: int) -> Iterator[Shard]:
+    """Runs jobs in a pool of processes.
+
+    Args:
+      jobs: what to write.
+      num_workers: how many processes to use.
+
+    Yields:
+      The finished shards, in the order of the jobs.
+
+    Raises:
+      UserError: a job kills its worker before any clip is read.
+    """
+    results: dict[int, Shard | Killed] = {}
+    place = 0
+    for number, result in _all_at_once(jobs, num_workers):
+        if isinstance(result, Killed):
+            what = f'while it read {result.clip}' if result.clip else f'at {jobs[number].path}'
+            status(f'a worker was killed {what}; this is tried again alone, after the rest')
+        results[number] = result
+        while isinstance(done := results.get(place), Shard):
+            yield done
+            place += 1
+    for number in range(place, len(jobs)):
+        result = results[number]
+        yield run_alone(jobs[number], num_workers) if isinstance(result, Killed) else result
+
+
+def run_alone(job: ShardJob, num_workers: int = 1) -> Shard:
+    """Runs one job in a process of its own; clips that kill it are skipped.
+
+    Args:
+      job: what to write.
+      num_workers: how many there were when the job failed, for the error.
+
+    Raises:
+      UserError: it is killed before any clip is read.
+    """
+    lost: set[str] = set()
+    while True:
+        ((_, result),) = _all_at_once([job], 1, lost)
+        if isinstance(result, Shard):
+            return result
+        if result.clip is None or result.clip in lost:
+            fewer = f'with --num_workers below {num_workers}' if num_workers > 1 else 'again'
+            raise UserError(
+                f'a worker was killed twice at {job.path}, probably because memory ran out; run '
+                f'the same command {fewer} to resume'
+            )
+        lost.add(result.clip)
+
+
+def one_blas_thread() -> None:
+    """Limits BLAS to one thread: with a worker per core, more would wait for each other."""
+    threadpool_limits(1, user_api='blas')
+
+
+def start_method() -> str:
+    """How processes are started: cheaply where the system can."""
+    methods = multiprocessing.get_all_start_methods()
+    return 'forkserver' if 'forkserver' in methods else 'spawn'
+
+
+def _all_at_once(
+    jobs: Sequence[ShardJob], num_workers: int, lost: Collection[str] = ()
+) -> Iterator[tuple[int, Shard | Killed]]:
+    """(number of a job, what came of it), in the order in which they end."""
+    context = multiprocessing.get_context(start_method())
+    if start_method() == 'forkserver':
+        context.set_forkserver_preload(['data_prep.pool'])
+    waiting = iter(range(len(jobs)))
+    job_of: dict[_Worker, int] = {}
+    reading: dict[_Worker, str] = {}
+
+    def give(worker: _Worker | None) -> None:
+        """Gives the next job to a worker, or to a new one; a worker without a job ends."""
+        number = next(waiting, None)
+        if number is not None:
+            worker = worker or _start(context)
+            job_of[worker] = number
+            with contextlib.suppress(OSError):  # it was killed: its pipe says so below
+                worker.pipe.send((jobs[number], lost))
+        elif worker:
+            _end(worker)
+
+    try:
+        for _ in range(min(num_workers, len(jobs))):
+            give(None)
+        while job_of:
+            of_pipe = {worker.pipe: worker for worker in job_of}
+            for pipe in connection.wait(list(of_pipe)):
+                worker = of_pipe[pipe]
+                try:
+                    kind, content = worker.pipe.recv()
+                except (EOFError, OSError):
+                    kind, content = 'killed', Killed(reading.get(worker))
+                if kind == 'reading':
+                    reading[worker] = content
+                    continue
+                number = job_of.pop(worker)
+                reading.pop(worker, None)
+                if kind == 'failed':
+                    _end(worker, at_once=True)
+                    raise content
+                if kind == 'killed':
+                    _end(worker)
+                give(worker if kind == 'done' else None)
+                yield number, content
+    finally:
+        for worker in job_of:
+            _end(worker, at_once=True)
+
+
+def _start(context: Any) -> _Worker:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()  # so that the end of the worker is the end of the pipe
+    return _Worker(process, ours)
+
+
+def _end(worker: _Worker, at_once: bool = False) -> None:
+    worker.pipe.close()
+    if at_once:
+        worker.process.terminate()
+    worker.process.join(_PATIENCE)
+    if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join()
+
+
+def _work(pipe: Any) -> None:
+    """A worker: receives jobs, and sends what it reads and what came of them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    one_blas_thread()
+    while True:
+        try:
+            job, lost = pipe.recv()
+        except EOFError:
+            return
+        try:
+            tell = lambda clip: pipe.send(('reading', clip.id))
+            answer: tuple[str, Any] = ('done', write_shard(job, reading=tell, lost=lost))
+        except Exception as error:
+            error.add_note(traceback.format_exc())
+            answer = ('failed', error)
+        try:
+            pipe.send(answer)
+        except (TypeError, AttributeError):  # an error that cannot be sent
+            pipe.send(('failed', RuntimeError(traceback.format_exc())))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,181 @@
+"""A finished dataset is replaced only by a finished one.
+
+The successor is built in the folder `.next` inside of it. If it has other clips, labels or
+features, it takes the place of the old one only if the user says so.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+
+from data_prep.clips import Clip
+from glr_jax import storage
+from glr_jax.cli import status
+from glr_jax.data.mel import FrontEnd
+from glr_jax.data.metadata import read_metadata
+from glr_jax.data.tables import Table, read_table
+from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
+from glr_jax.errors import UserError
+from glr_jax.fields import text_of, to_dict
+
+WRITTEN_LAST = ('splits.csv', 'dataset_info.json', 'front_end.json')
+SHARDS = 'music-clips.tfrecord-'  # how their names begin
+_BUILT = 'complete.json'  # in `.next`: the names of the files that take the place of the old ones
+_OWN_COLUMNS = re.compile(r'id|label|group|random-\d+|group-\d+|fault_filtered|official')
+
+
+def beside(out: str) -> str:
+    """The folder in which the successor of a dataset is built."""
+    return os.path.join(out, '.next')
+
+
+def is_finished(out: str) -> bool:
+    """Whether a folder holds a finished dataset."""
+    return all(storage.exists(os.path.join(out, name)) for name in WRITTEN_LAST)
+
+
+def other_request(out: str, clips: Sequence[Clip], front_end: FrontEnd, num_shards: int) -> str:
+    """How a finished dataset differs from what is asked for, in a few words; '' if it does not.
+
+    Args:
+      out: the folder of the dataset.
+      clips: those that were asked for.
+      front_end: that was asked for.
+      num_shards: the number of shards that they make.
+    """
+    try:
+        metadata = read_metadata(out)
+        table = read_table(os.path.join(out, 'splits.csv'), required=('id', 'label'))
+        skipped = {row['id'] for row in read_table(os.path.join(out, 'skipped.csv')).rows}
+    except (UserError, OSError, KeyError) as error:
+        return f'a damaged dataset ({error})'
+    asked, held = to_dict(front_end), to_dict(metadata.front_end)
+    flags = [
+        f'--{name}={text_of(held[name])} instead of {text_of(value)}'
+        for name, value in asked.items()
+        if held[name] != value
+    ]
+    if flags:
+        return f'a dataset with {", ".join(flags)}'
+    if metadata.from_audio == bool(clips[0].n_mels):
+        return 'a dataset of another --source'
+    old = {row['id']: (row['label'], row.get('group', '')) for row in table.rows}
+    new = {clip.id.strip(): (clip.label.strip(), clip.group.strip()) for clip in clips}
+    gone = [id for id in old if id not in new]
+    added = [id for id in new if id not in old and id not in skipped]
+    moved = [id for id in old if id in new and old[id] != new[id]]
+    changes = {'are gone': gone, 'are new': added, 'have another label or group': moved}
+    for words, found in changes.items():
+        if found:
+            return f'a dataset of other clips ({len(found)} {words}, the first: {found[0]})'
+    if len(metadata.shards) != num_shards:
+        held_shards = len(metadata.shards)
+        return f'a dataset with {held_shards} shards instead of {num_shards} (--clips_per_shard)'
+    return ''
+
+
+def other_content(out: str, names: Sequence[str]) -> str:
+    """How the shards and splits of a dataset differ from its successor's; '' if they do not.
+
+    Damaged shards do not count: to replace them is what a second preparation is for.
+
+    Args:
+      out: the folder of the dataset.
+      names: of the shards.
+    """
+    for name in names:
+        old, new = os.path.join(out, name), os.path.join(beside(out), name)
+        if storage.exists(old) and not _equal(old, new) and _is_intact(old):
+            return f'a dataset of files that have changed since (first in {name})'
+    old_table, new_table = (
+        read_table(os.path.join(folder, 'splits.csv')) for folder in (out, beside(out))
+    )
+    for column in old_table.columns:
+        if _OWN_COLUMNS.fullmatch(column):
+            pairs = zip(old_table.rows, new_table.rows, strict=False)
+            if any(row[column] != other.get(column, '') for row, other in pairs):
+                return f'a dataset with another column {column} in splits.csv'
+    return ''
+
+
+def own_columns(out: str) -> dict[str, dict[str, str]]:
+    """The columns that a user has added to `splits.csv`: {name: {id: value}}."""
+    try:
+        table: Table = read_table(os.path.join(out, 'splits.csv'), required=('id',))
+    except (UserError, OSError) as error:
+        status(f'columns of your own in splits.csv cannot be kept: {error}')
+        return {}
+    return {
+        name: {row['id']: row[name] for row in table.rows}
+        for name in table.columns
+        if not _OWN_COLUMNS.fullmatch(name)
+    }
+
+
+def swap(out: str, names: Sequence[str]) -> None:
+    """Puts the finished successor in the place of a dataset; `resume_swap` ends it after a kill.
+
+    Args:
+      out: the folder of the dataset.
+      names: of the successor's files, `front_end.json` last.
+    """
+    path = os.path.join(beside(out), _BUILT)
+    with storage.to_write(path) as local, open(local, 'w') as file:
+        json.dump(list(names), file)
+    resume_swap(out)
+
+
+def resume_swap(out: str) -> None:
+    """Ends a swap that was begun; does nothing if none was."""
+    path = os.path.join(beside(out), _BUILT)
+    if not storage.exists(path):
+        return
+    with storage.to_read(path) as local, open(local) as file:
+        names = json.load(file)
+    new_front_end = os.path.join(beside(out), 'front_end.json')
+    if storage.exists(new_front_end):  # without this file, the folder counts as unfinished
+        storage.remove(os.path.join(out, 'front_end.json'))
+    for name in storage.entries(out):
+        if name not in names and (name.startswith(SHARDS) or name == 'lengths.csv'):
+            storage.remove(os.path.join(out, name))
+    for name in names:
+        if storage.exists(os.path.join(beside(out), name)):
+            _move(os.path.join(beside(out), name), os.path.join(out, name))
+    storage.remove(beside(out))
+
+
+def _move(old: str, new: str) -> None:
+    if not storage.is_remote(new):
+        os.replace(old, new)
+        return
+    with storage.to_read(old) as source, storage.to_write(new) as target:
+        shutil.copyfile(source, target)
+    storage.remove(old)
+
+
+def _equal(one: str, other: str) -> bool:
+    with storage.to_read(one) as first, storage.to_read(other) as second:
+        if os.path.getsize(first) != os.path.getsize(second):
+            return False
+        with open(first, 'rb') as file, open(second, 'rb') as against:
+            while data := file.read(1 << 20):
+                if data != against.read(1 << 20):
+                    return False
+    return True
+
+
+def _is_intact(path: str) -> bool:
+    try:
+        file = RecordFile(path)
+    except (CorruptRecordError, OSError):
+        return False
+    try:
+        for index in range(len(file)):
+            file[index]
+    except CorruptRecordError:
+        return False
+    finally:
+        file.close()
+    return True
