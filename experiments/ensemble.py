@@ -21,7 +21,7 @@ from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import startup
 from glr_jax.errors import UserError
 from glr_jax.fields import check_fields, option
-from glr_jax.workdir import read_config
+from glr_jax.workdir import find_runs, read_config
 
 USAGE = """
 usage: python -m experiments.ensemble --runs=FOLDER[,FOLDER...] [--baselines] [--out=FILE.json]
@@ -68,6 +68,7 @@ def main(argv: list[str]) -> None:
     study = cli.parse(Study, argv, USAGE)
     common.make_folder_of(study.out)
     startup.enable_compilation_cache()
+    startup.check_devices()
     rows = []
     for folder, splits in by_dataset(finished_runs(study.runs)).items():
         dataset = open_dataset(folder)
@@ -90,7 +91,7 @@ def finished_runs(folders: Sequence[str]) -> list[str]:
       UserError: there are none.
     """
     found = {
-        os.path.realpath(run): run for folder in folders for run in workdir.find_runs(folder)
+        os.path.realpath(run): run for folder in folders for run in find_runs(folder)
     }
     finished = [run for run in found.values() if report.read(run)]
     for run in found.values():

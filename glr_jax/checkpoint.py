@@ -1,22 +1,28 @@
 """Orbax checkpoints: the latest to resume from, the best to use.
 
 A checkpoint has three items: `model` (parameters and statistics), `training` (optimizer and totals)
-and `meta` (config, labels, front end), so that prediction needs nothing else.
+and `meta` (config, labels, front end, checksums), so that prediction needs nothing else. A damaged
+checkpoint is named and the next one is used.
 """
 
+import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from glr_jax import intact, json_files, signals
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.mel import FrontEnd
+from glr_jax.devices import parallel, processes
+from glr_jax.devices.processes import announce
 from glr_jax.errors import UserError
 from glr_jax.fields import from_dict, to_dict
 from glr_jax.nn.model import Classifier, make_classifier, partition
@@ -29,7 +35,17 @@ class NoCheckpointError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
-    """What a checkpoint records about its run; `seconds` is the training time until then."""
+    """What a checkpoint records about its run.
+
+    Attributes:
+      config: of the run.
+      labels: the class names, in order.
+      front_end: of the dataset.
+      from_audio: of the dataset.
+      n_mels: mel bands.
+      seconds: training time until then.
+      data: digest of the training data (`fingerprint.py`); '' in older checkpoints.
+    """
 
     config: Config
     labels: tuple[str, ...]
@@ -37,6 +53,7 @@ class Meta:
     from_audio: bool
     n_mels: int
     seconds: float = 0.0
+    data: str = ''
 
 
 class Best(NamedTuple):
@@ -57,9 +74,10 @@ class Best(NamedTuple):
     workdir: str
 
 
-def make_meta(config: Config, dataset: Dataset) -> Meta:
-    """What the checkpoints of a run on a dataset record."""
-    return Meta(config, dataset.labels, dataset.front_end, dataset.from_audio, dataset.n_mels)
+def make_meta(config: Config, dataset: Dataset, data: str = '') -> Meta:
+    """What the checkpoints of a run on a dataset record; `data` is the digest of its data."""
+    labels, bands = dataset.labels, dataset.n_mels
+    return Meta(config, labels, dataset.front_end, dataset.from_audio, bands, data=data)
 
 
 def check_dataset(dataset: Dataset, meta: Meta, workdir: str) -> None:
@@ -67,6 +85,16 @@ def check_dataset(dataset: Dataset, meta: Meta, workdir: str) -> None:
     if dataset.labels != meta.labels or dataset.n_mels != meta.n_mels:
         raise UserError(
             f'{dataset.folder} has other labels or mel bands than {workdir} was trained on'
+        )
+    check_front_end(dataset, meta, workdir)
+
+
+def check_front_end(dataset: Dataset, meta: Meta, workdir: str) -> None:
+    """Raises `UserError` if a dataset's front end differs from the one trained on."""
+    if dataset.n_mels != meta.n_mels:
+        raise UserError(
+            f'{dataset.folder} has {dataset.n_mels} mel bands, but {workdir} was trained on '
+            f'{meta.n_mels}'
         )
     now, then = _different_flags(dataset.front_end, meta.front_end)
     if now != then:
@@ -100,36 +128,25 @@ def _different_flags(one: FrontEnd, other: FrontEnd) -> tuple[str, str]:
     return flags(a), flags(b)
 
 
-def find_runs(folder: str) -> list[str]:
-    """The workdirs that a folder stands for: itself if it is one, else all those below it.
-
-    They are sorted; folders whose name begins with a dot are skipped. The runs may be symbolic
-    links, so that a folder of links can name a selection.
-    """
-    if _is_workdir(folder):
-        return [folder]
-    found: list[str] = []
-    for parent, folders, _ in os.walk(folder):
-        paths = {name: os.path.join(parent, name) for name in folders if name[0] != '.'}
-        runs = {name for name, path in paths.items() if _is_workdir(path)}
-        found += [paths[name] for name in runs]
-        folders[:] = [name for name in paths if name not in runs]
-    return sorted(found)
-
-
-def _is_workdir(folder: str) -> bool:
-    return any(os.path.exists(os.path.join(folder, x)) for x in ('config.json', 'checkpoints'))
-
-
 def open_manager(workdir: str, read_only: bool = False) -> ocp.CheckpointManager:
-    """Orbax's manager of a workdir; it keeps the newest checkpoint and the best one."""
+    """Orbax's manager of a workdir; it keeps the newest three checkpoints and the best one.
+
+    Unless it is to be read only, checkpoints whose `meta` is damaged are set aside first, since
+    Orbax reads the scores of all of them.
+
+    Raises:
+      UserError: all checkpoints are damaged, or the folder cannot be written.
+    """
+    folder = _folder(workdir)
+    if not read_only:
+        processes.on_first(lambda: _set_unreadable_aside(folder))
     # Both best_fn and the policies are needed: the policies alone do not tell which one is best.
-    newest = preservation_policy.LatestN(1)
+    newest = preservation_policy.LatestN(3)  # at least two beside the best
     best = preservation_policy.BestN(
         get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False
     )
     return ocp.CheckpointManager(
-        os.path.abspath(os.path.join(workdir, 'checkpoints')),
+        folder,
         options=ocp.CheckpointManagerOptions(
             best_fn=_rank,
             preservation_policy=preservation_policy.AnyPreservationPolicy([newest, best]),
@@ -146,65 +163,161 @@ def save(
     meta: Meta,
     validation: dict[str, Any] | None,
 ) -> None:
-    """Saves a checkpoint in the background; one without validation scores never ranks as best."""
+    """Saves a checkpoint in the background; one without validation scores never ranks as best.
+
+    Raises:
+      UserError: this checkpoint or the one before could not be written.
+    """
+    arrays = {'model': _model(state), 'training': _training(state)}
+    values = to_dict(meta) | {
+        'validation_loss': validation['loss'] if validation else None,
+        'checksums': intact.checksums(arrays),
+    }
     items = ocp.args.Composite(
-        model=ocp.args.StandardSave(_model(state)),
-        training=ocp.args.StandardSave(_training(state)),
-        meta=ocp.args.JsonSave(to_dict(meta)),
+        model=ocp.args.StandardSave(arrays['model']),
+        training=ocp.args.StandardSave(arrays['training']),
+        meta=ocp.args.JsonSave(json_files.sealed(values)),
     )
-    manager.save(int(state.step), args=items, metrics=validation, force=True)
+    signals.finish_first(manager.is_saving_in_progress)
+    with intact.failures_named(str(manager.directory)):
+        manager.save(int(state.step), args=items, metrics=validation, force=True)
+
+
+def finish(manager: ocp.CheckpointManager) -> None:
+    """Waits until all checkpoints are written, and closes the manager.
+
+    Raises:
+      UserError: the last one could not be written.
+    """
+    with intact.failures_named(str(manager.directory)):
+        manager.close()
 
 
 def restore_latest(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh) -> TrainState:
-    """The newest checkpoint, on this mesh whichever mesh saved it; `state` if there is none."""
-    step = manager.latest_step()
-    if step is None:
+    """The newest intact checkpoint, on this mesh whichever mesh saved it.
+
+    Damaged ones are named and set aside, unless the manager is read-only.
+
+    Args:
+      manager: of the workdir.
+      state: of the same structure; returned if there is no checkpoint.
+      mesh: where to put the arrays.
+
+    Raises:
+      UserError: no checkpoint is intact, or another version saved them.
+    """
+    folder = str(manager.directory)
+    candidates = intact.steps(folder)
+    if not candidates:
         return state
-    like = _abstract(state, mesh)
-    saved = manager.restore(
-        step,
-        args=ocp.args.Composite(
-            model=ocp.args.StandardRestore(_model(like)),
-            training=ocp.args.StandardRestore(_training(like)),
-        ),
+
+    def read(step: int) -> tuple[Any, Any]:
+        meta = intact.read_meta(folder, step)
+        return (
+            intact.read_arrays(folder, step, 'model', _model(state), meta),
+            intact.read_arrays(folder, step, 'training', _training(state), meta),
+        )
+
+    (model, training), step, faults = intact.first_intact(
+        folder, candidates, lambda step: processes.together(lambda: read(step))
     )
-    counted = jax.device_put(jax.numpy.int32(step), like.step.sharding)
-    params, stats = saved.model['params'], saved.model['stats']
-    optimizer, totals = saved.training['optimizer'], saved.training['totals']
+    _report_faults(folder, faults, step, aside=not manager._options.read_only)
+    if faults:
+        manager.reload()
+    counted = parallel.replicate(jax.numpy.int32(step), mesh)
+    model, training = parallel.replicate((model, training), mesh)
+    params, stats = model['params'], model['stats']
+    optimizer, totals = training['optimizer'], training['totals']
     if state.average is None:
         return TrainState(counted, params, stats, optimizer, totals)
-    return TrainState(counted, saved.training['params'], stats, optimizer, totals, params)
+    return TrainState(counted, training['params'], stats, optimizer, totals, params)
 
 
 def read_meta(manager: ocp.CheckpointManager, step: int) -> Meta:
     """What the checkpoint of a step records about its run."""
-    saved = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-    return from_dict(Meta, saved.meta)
+    return _meta(str(manager.directory), step)[0]
 
 
 def restore_best(workdir: str, mesh: Mesh) -> Best:
-    """Restores the best checkpoint of a workdir onto the devices of a mesh.
+    """Restores the best intact checkpoint of a workdir onto the devices of a mesh.
+
+    Nothing in the workdir is changed: it may be somebody else's, or in use.
 
     Raises:
       NoCheckpointError: the workdir holds no run, or no finished checkpoint.
+      UserError: no checkpoint is intact, or another version saved them.
     """
-    if not os.path.isdir(os.path.join(workdir, 'checkpoints')):
+    folder = _folder(workdir)
+    if not os.path.isdir(folder):
         raise NoCheckpointError(
             f'{workdir} holds no checkpoints; train first: python -m glr_jax.train'
         )
-    with open_manager(workdir, read_only=True) as manager:
-        step = manager.best_step()
-        step = manager.latest_step() if step is None else step
-        if step is None:
-            raise NoCheckpointError(f'{workdir} holds no finished checkpoint yet')
-        meta = read_meta(manager, step)
+    steps = intact.steps(folder)
+    if not steps:
+        raise NoCheckpointError(f'{workdir} holds no finished checkpoint yet')
+
+    def read(step: int) -> Best:
+        meta, values = _meta(folder, step)
         classifier = make_classifier(
             meta.config.model, n_mels=meta.n_mels, num_labels=len(meta.labels), seed=0
         )
         _, params, stats = partition(classifier)
-        like = _abstract({'params': params, 'stats': stats}, mesh)
-        saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(like)))
-    return Best(classifier, (saved.model['params'], saved.model['stats']), meta, step, workdir)
+        like = {'params': params, 'stats': stats}
+        saved = intact.read_arrays(folder, step, 'model', like, values)
+        state = parallel.replicate((saved['params'], saved['stats']), mesh)
+        return Best(classifier, state, meta, step, workdir)
+
+    best, step, faults = intact.first_intact(folder, _ranked(folder, steps), read)
+    _report_faults(folder, faults, step, aside=False)
+    return best
+
+
+def _folder(workdir: str) -> str:
+    return os.path.abspath(os.path.join(workdir, 'checkpoints'))
+
+
+def _meta(folder: str, step: int) -> tuple[Meta, dict[str, Any]]:
+    """The meta of a checkpoint, as an object and as stored."""
+    values = intact.read_meta(folder, step)
+    try:
+        return from_dict(Meta, values), values
+    except (UserError, TypeError, ValueError, AttributeError) as error:
+        raise intact.DamagedError(f'meta: {error}') from None
+
+
+def _ranked(folder: str, steps: Sequence[int]) -> list[int]:
+    """The steps from the best to the worst; those whose loss is unknown come last, newest first."""
+    losses = {}
+    for step in steps:
+        with contextlib.suppress(intact.DamagedError):
+            losses[step] = intact.validation_loss(folder, step)
+    scored = {step: loss for step, loss in losses.items() if loss is not None}
+    return sorted(steps, key=lambda step: (step not in scored, scored.get(step, 0.0), -step))
+
+
+def _set_unreadable_aside(folder: str) -> None:
+    """Sets checkpoints aside whose meta is damaged, if any other can be read."""
+    faults, readable = {}, []
+    for step in intact.steps(folder):
+        try:
+            _meta(folder, step)
+            readable.append(step)
+        except intact.DamagedError as error:
+            faults[step] = str(error)
+    if faults and not readable:
+        raise UserError(intact.none_left(folder, faults))
+    if faults:
+        _report_faults(folder, faults, readable[0], aside=True)
+
+
+def _report_faults(folder: str, faults: dict[int, str], used: int, *, aside: bool) -> None:
+    """Names damaged checkpoints, one per line, and moves them out of the way."""
+    for step, fault in faults.items():
+        message = f'{os.path.join(folder, str(step))} is damaged: {fault}; '
+        if aside:
+            path = processes.on_first(functools.partial(intact.set_aside, folder, step))
+            message += f'moved to {path}; '
+        announce(message + f'the checkpoint of step {used} is used instead')
 
 
 def _model(state: TrainState) -> dict[str, Any]:
@@ -216,11 +329,6 @@ def _training(state: TrainState) -> dict[str, Any]:
     """What only training needs."""
     items = {'optimizer': state.optimizer, 'totals': state.totals}
     return items if state.average is None else items | {'params': state.params}
-
-
-def _abstract(tree: Any, mesh: Mesh) -> Any:
-    sharding = NamedSharding(mesh, PartitionSpec())
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def _rank(validation: dict[str, float]) -> float:

@@ -5,6 +5,7 @@ A nested dataclass is a section: field `norm` of section `model` is the flag `--
 """
 
 import dataclasses
+import io
 import operator
 import os
 import re
@@ -12,14 +13,15 @@ import shutil
 import sys
 import textwrap
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import flags, logging
 
-from glr_jax import flagfiles
-from glr_jax.errors import FieldError, UsageError, UserError
+from glr_jax import flagfiles, signals
+from glr_jax.errors import AGAIN, FieldError, UsageError, UserError
 from glr_jax.fields import check_fields, text_of
+from glr_jax.text import printable
 
 ConfigT = TypeVar('ConfigT')
 _HELP_COLUMN = 28
@@ -55,7 +57,7 @@ def parse_with_arguments(
     values = flags.FlagValues()
     values.set_gnu_getopt(True)  # flags may follow arguments
     for name, field, kind, default in _leaves(config_class):
-        _define(name, field.metadata['help'], kind, default, values)
+        _define(name, field.metadata, kind, default, values)
     try:
         arguments = values([argv[0], *flagfiles.expand(argv[1:])])[1:]
     except flags.Error as error:
@@ -66,7 +68,8 @@ def parse_with_arguments(
 def check_command_line(config_class: type, usage: str) -> None:
     """Answers `--help` and refuses bad flags; for a command to call before it imports JAX.
 
-    Flagfiles are expanded in `sys.argv`: one that is a pipe can be read only once.
+    During those imports, Ctrl-C is one line. Flagfiles are expanded in `sys.argv`: one that is a
+    pipe can be read only once.
     """
 
     def check(argv: list[str]) -> None:
@@ -75,6 +78,7 @@ def check_command_line(config_class: type, usage: str) -> None:
         parse_with_arguments(config_class, argv, usage)
 
     execute(check)
+    signals.leave_at_once(_command())
 
 
 def _asks_for_help(argv: Sequence[str]) -> bool:
@@ -106,30 +110,68 @@ def refuse(argv: Sequence[str], taken: dict[str, str]) -> None:
             raise UsageError(f'--{name} is set by the study itself; use {taken[name]} instead')
 
 
-def execute(main: Callable[[list[str]], None]) -> None:
-    """Calls `main(sys.argv)`; a `UserError` becomes one line on stderr and exit code 1 or 2."""
-    logging.set_verbosity(logging.ERROR)  # hide messages that libraries mean for developers
-    spec = sys.modules['__main__'].__spec__
-    name = spec.name.removesuffix('.__main__') if spec else os.path.basename(sys.argv[0])
+def execute(main: Callable[[list[str]], None], *, at_once: bool = False) -> None:
+    """Calls `main(sys.argv)`; a failure that a user can mend is one line on stderr.
+
+    The exit code is 1, 2 if the command line is wrong, or 75 if a signal stopped the command and
+    the same command resumes it.
+
+    Args:
+      main: the command.
+      at_once: whether signals end it at once, except while it saves; if not, Ctrl-C raises
+        KeyboardInterrupt, so that it can clean up.
+    """
+    logging.set_verbosity(logging.FATAL)  # hide messages that libraries mean for developers
+    _write_any_text()
+    name = _command()
+    if at_once:
+        signals.leave_at_once(name)
+    else:
+        signals.raise_interrupts()
     try:
         main(sys.argv)
     except UserError as error:
-        print(f'{name}: {error}', file=sys.stderr)
+        _print_line(f'{name}: {error}')
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print(f'{name}: interrupted; run the same command again to resume', file=sys.stderr)
-        sys.exit(130)
+        sys.exit(AGAIN)
     except BrokenPipeError:  # the reader of the output has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:  # a full disk, a folder without write permission
-        print(f'{name}: {error.filename or "input/output"}: {error.strerror}', file=sys.stderr)
+        reason = error.strerror or str(error)
+        _print_line(f'{name}: {error.filename or "input/output"}: {reason}')
         sys.exit(1)
+    except Exception as error:
+        if 'RESOURCE_EXHAUSTED' not in str(error):  # JAX: a device has too little memory
+            raise
+        reason = str(error).splitlines()[0][:200]
+        remedy = 'a larger --train.accumulate, a smaller batch or --data.resident=off needs less'
+        _print_line(f'{name}: out of memory: {reason}; {remedy}')
+        sys.exit(1)
+
+
+def _command() -> str:
+    """The name of the running command: `glr_jax.train`."""
+    spec = sys.modules['__main__'].__spec__
+    return spec.name.removesuffix('.__main__') if spec else os.path.basename(sys.argv[0])
 
 
 def status(message: str) -> None:
     """Prints a line of progress on stderr; stdout is for results."""
-    print(message, file=sys.stderr, flush=True)
+    _print_line(message)
+
+
+def _print_line(message: str) -> None:
+    print(printable(message), file=sys.stderr, flush=True)
+
+
+def _write_any_text() -> None:
+    """Lets names that the locale's encoding lacks, or that are not UTF-8, be printed as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
 
 
 def _leaves(
@@ -151,20 +193,25 @@ def _section_prefix(prefix: str, field: dataclasses.Field) -> str:
     return prefix + (f'{field.name}.' if own is None else own)
 
 
-def _define(name: str, help: str, kind: Any, default: Any, values: flags.FlagValues) -> None:
+def _define(
+    name: str, metadata: Mapping[str, Any], kind: Any, default: Any, values: flags.FlagValues
+) -> None:
+    help = metadata['help']
     if kind is bool:
         flag = flags.BooleanFlag(name, default, help)
         flag.parser = _BooleanParser(name)
         flags.DEFINE_flag(flag, values)
     else:
-        flags.DEFINE(_Parser(name, kind), name, default, help, values, _Serializer())
+        parser = _Parser(name, kind, metadata['is_path'])
+        flags.DEFINE(parser, name, default, help, values, _Serializer())
 
 
 class _Parser(flags.ArgumentParser):
     """A value of a field's type, or several with commas; says in plain words what is wrong."""
 
-    def __init__(self, name: str, kind: Any):
-        self.name, self.several = name, typing.get_origin(kind) is tuple
+    def __init__(self, name: str, kind: Any, is_path: bool):
+        self.name, self.is_path = name, is_path
+        self.several = typing.get_origin(kind) is tuple
         self.kind = typing.get_args(kind)[0] if self.several else kind
         self.choices = typing.get_args(self.kind)
 
@@ -180,6 +227,8 @@ class _Parser(flags.ArgumentParser):
             if text not in self.choices:
                 raise FieldError(self.name, text, f'is not one of {", ".join(self.choices)}')
             return text
+        if self.is_path:
+            return flagfiles.expand_path(text, self.name)
         try:
             return self.kind(text)
         except ValueError:
@@ -236,7 +285,10 @@ def _help(config_class: type, usage: str) -> str:
         if default not in ('', None):
             text += f' [{text_of(default)}]'
         lines += _flag_lines(name, text, width)
-    text = 'read flags from a file, one per line; flags after it override the file'
+    text = (
+        'read flags from a file, one per line; flags after it override the file. In all paths, '
+        '~ and $VAR are expanded'
+    )
     return '\n'.join([*lines, '', *_flag_lines('flagfile=FILE', text, width)])
 
 

@@ -38,7 +38,7 @@ WITHOUT_EFFECT = frozenset({'resident', 'recurrence', 'accumulate', 'steps_per_d
 class DataConfig:
     """Which clips, and how much of each at a time."""
 
-    dir: str = option('', 'dataset folder that data_prep wrote')
+    dir: str = option('', 'dataset folder that data_prep wrote', is_path=True)
     split: str = option('random-1', 'which split: a column of splits.csv')
     frames: int = option(1280, 'frames per segment, in training and evaluation', 8, maximum=10**6)
     resident: Literal['auto', 'on', 'off'] = option(
@@ -458,12 +458,21 @@ class ParallelConfig(LocalConfig):
 class Config:
     """A whole run."""
 
-    workdir: str = option('', 'folder for checkpoints, logs and report')
+    workdir: str = option('', 'folder for checkpoints, logs and report', is_path=True)
     seed: int = option(
         0,
         'seed of weights, clip order, crops, dropout and augmentation',
         minimum=0,
         maximum=2**31 - 1,
+    )
+    init_from: str = option(
+        '',
+        "folder of another run: start from its best checkpoint's weights and input statistics; "
+        'the output layers start anew if the labels differ',
+        is_path=True,
+    )
+    allow_changed_data: bool = option(
+        False, 'resume although the training data changed since the run began; the report says so'
     )
     profile: int = option(0, 'trace this many steps into the workdir', minimum=0)
     baselines: bool = option(
@@ -479,6 +488,7 @@ class Config:
     def __post_init__(self) -> None:
         check_fields(self)
         storage.check_local(self.workdir, '--workdir')
+        storage.check_local(self.init_from, '--init_from')
         self.model.check_frames(self.data.frames, 'data.frames')
 
 
@@ -488,7 +498,8 @@ def differences(old: Config, new: Config, ignore: Collection[str] = WITHOUT_EFFE
     Args:
       old: a config.
       new: another.
-      ignore: fields that may differ; workdir, profile, baselines and `parallel` always may.
+      ignore: fields that may differ; workdir, profile, baselines, allow_changed_data and
+        `parallel` always may, and so may the spelling of a folder.
     """
     before, after = to_dict(old), to_dict(new)
     changed = [
@@ -496,5 +507,10 @@ def differences(old: Config, new: Config, ignore: Collection[str] = WITHOUT_EFFE
         for name in ('data', 'model', 'train', 'augment')
         for key in before[name]
         if before[name][key] != after[name][key] and key not in ignore
+        if key != 'dir' or not storage.same_folder(before[name][key], after[name][key])
     ]
-    return changed + ([f'--seed={old.seed} (not {new.seed})'] if old.seed != new.seed else [])
+    if old.seed != new.seed:
+        changed.append(f'--seed={old.seed} (not {new.seed})')
+    if not storage.same_folder(old.init_from, new.init_from):
+        changed.append(f'--init_from={old.init_from} (not {new.init_from})')
+    return changed

@@ -1,10 +1,19 @@
 """Failures that a user can cause and mend; each message is the one line that they see."""
 
 
+AGAIN = 75  # exit code (EX_TEMPFAIL of sysexits.h): run the same command again
+
+
 class UserError(Exception):
     """Something outside the program is wrong: a file, a folder, a dataset, a device."""
 
     exit_code = 1
+
+
+class StoppedError(UserError):
+    """A signal stopped the command; the same command resumes it."""
+
+    exit_code = AGAIN
 
 
 class UsageError(UserError):

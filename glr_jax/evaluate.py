@@ -12,6 +12,7 @@ usage: python -m glr_jax.evaluate --workdir=DIR [--data.split=SPLIT] [--data.dir
 Scores the best checkpoint on the test clips, each of them exactly once. Prints a table and writes
 report/metrics.json, predictions.csv and index.html into the workdir; with data other than the
 run's own, into report/SPLIT/. If DIR is a folder of runs, their probabilities are averaged.
+A damaged checkpoint is named and the next best one is used.
 """
 
 
@@ -34,6 +35,9 @@ class Evaluation:
     """The flags of this command."""
 
     workdir: str = option('', 'folder of the run, or a folder of runs', is_path=True)
+    allow_changed_data: bool = option(
+        False, "score the run's own split although the data changed since it was trained"
+    )
     data: DataChoice = section(DataChoice)
 
 
@@ -49,13 +53,15 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from glr_jax import checkpoint, inference, metrics, report
+from glr_jax import checkpoint, inference, metrics, report, training_data
 from glr_jax.checkpoint import Best
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UsageError, UserError
+from glr_jax.storage import same_folder
+from glr_jax.workdir import find_runs
 
 
 def main(argv: list[str]) -> None:
@@ -63,12 +69,23 @@ def main(argv: list[str]) -> None:
     choice = cli.parse(Evaluation, argv, USAGE)
     cli.need(choice, 'workdir')
     startup.enable_compilation_cache()
+    startup.check_devices()
     runs = restore(choice.workdir)
+    single = [run.workdir for run in runs] == [choice.workdir]
+    finished = not single or bool(report.read(choice.workdir))
     own = [run.meta.config.data for run in runs]
     folder = choice.data.dir or _common('dir', [data.dir for data in own], choice.workdir)
     split = choice.data.split or _common('split', [data.split for data in own], choice.workdir)
     dataset = open_dataset(folder)
-    scores = report_best(choice.workdir, dataset, split, runs, choice.data.test_crops)
+    scores = report_best(
+        choice.workdir,
+        dataset,
+        split,
+        runs,
+        choice.data.test_crops,
+        finished=finished,
+        allow_changed_data=choice.allow_changed_data,
+    )
     print(report.table(scores))
     floor = report.read_floor(choice.workdir, scores)
     if floor:
@@ -82,7 +99,7 @@ def restore(workdir: str) -> list[Best]:
       UserError: there is no checkpoint, or the runs have other labels or front ends.
     """
     mesh = parallel.make_mesh(jax.local_devices())
-    workdirs = checkpoint.find_runs(workdir)
+    workdirs = find_runs(workdir)
     if workdirs in ([], [workdir]):
         return [checkpoint.restore_best(workdir, mesh)]
     runs = []
@@ -123,6 +140,9 @@ def report_best(
     split: str,
     runs: Sequence[Best] = (),
     test_crops: int = 0,
+    *,
+    finished: bool = True,
+    allow_changed_data: bool = False,
 ) -> dict[str, Any]:
     """Scores the best checkpoint on the held-out side of a split, and writes the report.
 
@@ -135,14 +155,19 @@ def report_best(
       split: which of its splits.
       runs: the checkpoints, if they have been restored already.
       test_crops: as `--data.test_crops`; 0: each run's own.
+      finished: whether training is done, so that the report marks the run as finished.
+      allow_changed_data: as the flag.
 
     Raises:
-      UserError: the dataset has other labels or another front end than a run was trained on.
+      UserError: the dataset has other labels or another front end than a run was trained on, or is
+        the run's own and changed since.
     """
     runs = runs or restore(workdir)
     for run in runs:
         checkpoint.check_dataset(dataset, run.meta, run.workdir)
-    configs = [run.meta.config for run in runs]
+    changed = _changed(dataset, split, runs, allow_changed_data)
+    # The runs may have been moved.
+    configs = [dataclasses.replace(run.meta.config, workdir=run.workdir) for run in runs]
     side = dataset.held_out(split)
     clips = dataset.members(split, side)
     if not len(clips):
@@ -164,7 +189,11 @@ def report_best(
     }
     if test_crops:
         scores['test_crops'] = test_crops
-    config = dataclasses.replace(configs[0], workdir=workdir)  # the run may have been moved
+    if changed:
+        scores['changed_data'] = changed
+    if not finished:
+        scores['finished'] = False
+    config = dataclasses.replace(configs[0], workdir=workdir)
     if runs[0].workdir != workdir:  # a folder of runs
         names = [os.path.relpath(run.workdir, workdir) for run in runs]
         accuracies = [_scores(dataset, clips, each)['accuracy'] for each, _ in decided]
@@ -177,13 +206,14 @@ def report_best(
             announce(f'{name}: accuracy {accuracy:.3f}')
     if processes.is_first():
         own = all(
-            (dataset.folder, split) == (each.data.dir, each.data.split)
+            same_folder(dataset.folder, each.data.dir)
+            and split == each.data.split
             and test_crops in (0, each.data.test_crops)
             for each in configs
         )
         folder = os.path.join(workdir, 'report', '' if own else split)
-        report.write(folder, scores, config, log=os.path.join(workdir, 'metrics.jsonl'))
         report.write_predictions(folder, dataset, clips, probabilities)
+        report.write(folder, scores, config)  # marks the run as finished, so it is last
         announce(f'report: {os.path.join(folder, "index.html")}')
     return scores
 
@@ -204,16 +234,47 @@ def _announce_optimism(
         )
 
 
+def _changed(dataset: Dataset, split: str, runs: Sequence[Best], allow: bool) -> list[str]:
+    """What changed in the data of any run since its training began; '' texts are left out.
+
+    Raises:
+      UserError: the dataset is a run's own and changed after its training, and it may not.
+    """
+    found: list[str] = []
+    for run in runs:
+        data = run.meta.config.data
+        if split != data.split or not same_folder(dataset.folder, data.dir) or not run.meta.data:
+            continue
+        clips, known = training_data.clips_of(dataset, split), training_data.read(run.workdir)
+        found += known.changes if known else []
+        if clips.digest in (run.meta.data, known.clips.digest if known else ''):
+            continue
+        what = training_data.changes(known.clips if known else None, clips)
+        message = f'{dataset.folder} changed since {run.workdir} was trained on it: {what}'
+        if not allow:
+            raise UserError(f'{message}; to score it anyway, give --allow_changed_data')
+        announce(message)
+        found.append(what)
+    return list(dict.fromkeys(found))
+
+
 def trained_on(
     dataset: Dataset, clips: Int[np.ndarray, ' clips'], configs: Iterable[Config]
 ) -> int:
-    """How many of these clips any run was trained on, as far as its split is known here."""
-    trained = [
-        dataset.members(config.data.split, 'train')
-        for config in configs
-        if dataset.folder == config.data.dir and config.data.split in dataset.splits
-    ]
-    return int(np.isin(clips, np.concatenate(trained)).sum()) if trained else 0
+    """How many of these clips any run was trained on.
+
+    Clips are compared by id and content, whatever folder they are in. Runs of older versions did
+    not note their clips: theirs are known only in the dataset folder that they name.
+    """
+    seen = np.zeros(len(clips), bool)
+    for config in configs:
+        own = same_folder(dataset.folder, config.data.dir)
+        known = training_data.read(config.workdir) if config.workdir else None
+        if known is not None:
+            seen |= training_data.seen(dataset, clips, known.trained(), own)
+        elif own and config.data.split in dataset.splits:
+            seen |= np.isin(clips, dataset.members(config.data.split, 'train'))
+    return int(seen.sum())
 
 
 def score(
@@ -228,6 +289,8 @@ def score(
 def _common(name: str, values: list[str], workdir: str) -> str:
     """The value of a data flag that all runs have in common."""
     distinct = list(dict.fromkeys(values))
+    if name == 'dir' and all(same_folder(distinct[0], other) for other in distinct):
+        return distinct[0]
     if len(distinct) > 1:
         raise UsageError(
             f'the runs below {workdir} have several values of --data.{name}: '
@@ -247,4 +310,4 @@ def _scores(
 
 
 if __name__ == '__main__':
-    cli.execute(main)
+    cli.execute(main, at_once=True)

@@ -1,18 +1,25 @@
 """The log of a run: one line per epoch, `metrics.jsonl`, TensorBoard events, a progress bar."""
 
+import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 from tqdm import tqdm
 
+from glr_jax import storage
 from glr_jax.devices import processes
 from glr_jax.devices.processes import announce
+from glr_jax.errors import UserError
 from glr_jax.train_step import Totals
+from glr_jax.workdir import read_log
 
 
 class Log:
@@ -21,8 +28,8 @@ class Log:
     Clips per second count train steps only, not compilation, validation or checkpoints.
 
     Args:
-      workdir: where `metrics.jsonl` and `tensorboard/` go. Rows that an interrupted run wrote for
-        steps after `done` are removed.
+      workdir: where `metrics.jsonl` and `tensorboard/` go. Damaged lines, and rows that an
+        interrupted run wrote for steps after `done`, are removed.
       batch_size: clips per step.
       steps: in the whole run.
       done: before this start.
@@ -32,12 +39,9 @@ class Log:
     def __init__(self, workdir: str, *, batch_size: int, steps: int, done: int, spent: float = 0.0):
         self._spent, self._batch_size, self._steps = spent, batch_size, steps
         first = processes.is_first()
-        self._lines = _reopen(os.path.join(workdir, 'metrics.jsonl') if first else os.devnull, done)
-        self._events = SummaryWriter(
-            os.path.join(workdir, 'tensorboard'),
-            purge_step=done + 1 if done else None,
-            write_to_disk=first,
-        )
+        self._path = os.path.join(workdir, 'metrics.jsonl')
+        self._lines: Any = _reopen(workdir, done) if first else None
+        self._events = _Events(os.path.join(workdir, 'tensorboard'), done) if first else None
         self._bar = tqdm(
             total=steps,
             initial=done,
@@ -56,8 +60,10 @@ class Log:
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
-        self._lines.close()
-        self._events.close()
+        if self._lines is not None and self._events is not None:
+            with contextlib.suppress(OSError):  # of a full disk, named when the row was written
+                self._lines.close()
+            self._events.close()
 
     def step(self, step: int, totals: Totals) -> None:
         """Counts steps up to this one; once per second, waits for the result and shows it."""
@@ -91,12 +97,14 @@ class Log:
             'clips_per_second': speed or None,
             'seconds': self._spent + time.monotonic() - self._start,
         }
-        self._lines.write(json.dumps(row) + '\n')
-        self._lines.flush()
-        for name, value in row.items():
-            if name not in ('epoch', 'step') and value is not None:
-                self._events.add_scalar(name.replace('validation_', 'validation/'), value, step)
-        self._events.flush()
+        if self._lines is not None and self._events is not None:
+            self._write(json.dumps(row))
+            scalars = {
+                name.replace('validation_', 'validation/'): value
+                for name, value in row.items()
+                if name not in ('epoch', 'step') and value is not None
+            }
+            self._events.add(scalars, step)
         with self._bar.external_write_mode(file=sys.stderr):
             announce(
                 f'epoch {epoch:3}  loss {row["loss"]:.3f}  accuracy {row["accuracy"]:.3f}  '
@@ -108,6 +116,18 @@ class Log:
         self._timed_seconds += self._running(step)[1]
         self._timed_steps += self._running(step)[0]
         self._mark = None
+
+    def _write(self, row: str) -> None:
+        """Writes a row, so that it is safe from a power failure."""
+        try:
+            self._lines.write(row + '\n')
+            self._lines.flush()
+            os.fsync(self._lines.fileno())
+        except OSError as error:
+            raise UserError(
+                f'{self._path}: {error.strerror}; once it can be written, run the same command '
+                'again to resume'
+            ) from None
 
     def _running(self, step: int) -> tuple[int, float]:
         if self._mark is None:
@@ -128,24 +148,60 @@ class Log:
 
 def validation_losses(workdir: str, done: int) -> list[float]:
     """The validation loss of each logged epoch up to step `done`."""
-    lines = _lines_until(os.path.join(workdir, 'metrics.jsonl'), done)
-    return [json.loads(line)['validation_loss'] for line in lines]
+    return [row['validation_loss'] for row in read_log(workdir)[0] if row['step'] <= done]
 
 
-def _reopen(path: str, done: int) -> Any:
-    """Opens the log to append to it, without rows for steps after `done`."""
-    lines = _lines_until(path, done)
-    with open(path, 'w') as file:
-        file.writelines(lines)
+def _reopen(workdir: str, done: int) -> Any:
+    """Opens the log to append to it, without damaged lines and rows for steps after `done`."""
+    path = os.path.join(workdir, 'metrics.jsonl')
+    rows, damaged = read_log(workdir)
+    if damaged:
+        announce(f'{path}: {damaged} damaged line{"s were" if damaged > 1 else " was"} left out')
+    with storage.to_write(path) as partial, open(partial, 'w') as file:
+        file.writelines(json.dumps(row) + '\n' for row in rows if row['step'] <= done)
     return open(path, 'a')
 
 
-def _lines_until(path: str, done: int) -> list[str]:
-    if not os.path.exists(path):
-        return []
-    with open(path) as file:
-        whole = [line for line in file if line.endswith('\n')]  # a crash may cut off the last one
-    return [line for line in whole if json.loads(line)['step'] <= done]
+class _Events:
+    """Events for TensorBoard, written at once: a thread of tensorboardX would die on a full disk.
+
+    The run does not need them, so a failure is one line.
+    """
+
+    def __init__(self, folder: str, done: int):
+        self._folder, self._writer = folder, None
+        with self._failure_named():
+            os.makedirs(folder, exist_ok=True)
+            self._writer = EventsWriter(os.path.join(folder, 'events'))
+            if done:  # later steps are shown from this start only
+                self._writer.write_event(Event(step=done + 1, file_version='brain.Event:2'))
+                start = SessionLog(status=SessionLog.START)
+                self._writer.write_event(Event(step=done + 1, session_log=start))
+
+    def add(self, values: dict[str, float], step: int) -> None:
+        """Writes scalars of a step."""
+        if self._writer is None:
+            return
+        with self._failure_named():
+            for name, value in values.items():
+                summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+                event = Event(wall_time=time.time(), step=step, summary=summary)
+                self._writer.write_event(event)
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._writer is not None:
+            with self._failure_named():
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _failure_named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            announce(f'{self._folder}: {error.strerror}; the run continues without TensorBoard')
 
 
 def _clock(seconds: float) -> str:

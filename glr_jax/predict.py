@@ -11,7 +11,8 @@ USAGE = """
 usage: python -m glr_jax.predict --workdir=DIR FILE_OR_FOLDER... [--format=table|json|csv]
 
 Prints the probability of each label for audio files of any length, sample rate and number of
-channels. A folder stands for every audio file below it. If DIR is a folder of runs, their
+channels. A folder stands for every audio file below it; a line on stderr counts the files that are
+left out. If DIR is a folder of runs, their
 probabilities are averaged. If a file cannot be read, a line on stderr says why, the other files are
 still tagged, and the exit code is 1.
 """
@@ -55,11 +56,12 @@ from jaxtyping import Float, Num
 
 from glr_jax import inference, storage
 from glr_jax.cli import status
-from glr_jax.data.files import audio_files
+from glr_jax.data.files import LeftOut, audio_files, describe
 from glr_jax.data.mel import FrontEnd, mel_of_file
 from glr_jax.data.segments import segment_starts
 from glr_jax.errors import ClipError, UsageError, UserError
 from glr_jax.evaluate import predictor, restore
+from glr_jax.text import columns, printable, shorten
 
 
 class Tagged(NamedTuple):
@@ -76,6 +78,7 @@ def main(argv: list[str]) -> None:
     if not inputs:
         raise UsageError('no audio: name a file or a folder')
     startup.enable_compilation_cache()
+    startup.check_devices()
     files = list(find(inputs))
     runs = restore(choice.workdir)
     meta = runs[0].meta  # its labels and front end are those of every run
@@ -94,16 +97,21 @@ def main(argv: list[str]) -> None:
 
 
 def find(inputs: Sequence[str]) -> Iterator[str]:
-    """The audio files that the arguments stand for.
+    """The audio files that the arguments stand for; a line on stderr counts what is left out.
 
     Raises:
       UserError: an argument was not found, or a folder has no audio.
     """
     for path in inputs:
         if storage.is_folder(path):
-            files = list(audio_files(path))
+            others: list[LeftOut] = []
+            files = list(audio_files(path, others.append))
+            counts = describe(others)
             if not files:
-                raise UserError(f'{path} has no audio files')
+                raise UserError(f'{path} has no audio files{f", only {counts}" if counts else ""}')
+            if others:
+                many = 's' * (len(others) > 1)
+                status(f'{printable(path)}: left out {len(others)} file{many} ({counts})')
             yield from files
         elif storage.exists(path):
             yield path
@@ -131,8 +139,8 @@ def tag(
     for path in files:
         try:
             mel = mel_of_file(path, front_end)
-        except ClipError as error:
-            status(f'{path}: {error}')
+        except (ClipError, MemoryError) as error:
+            status(f'{printable(path)}: {error or "does not fit into memory"}')
             failed(path)
             continue
         waiting.append((path, mel))
@@ -153,8 +161,12 @@ def _decide(predictors: Sequence[inference.Predictor], waiting: list) -> Iterato
 def _table(tagged: Iterator[Tagged], labels: Sequence[str], top: int) -> None:
     for path, probabilities in tagged:
         best = np.argsort(-probabilities)[:top]
-        cells = '  '.join(f'{labels[k]:>10} {probabilities[k]:6.1%}' for k in best)
-        print(f'{cells}  {path}', flush=True)
+        shown = [shorten(printable(labels[k]), 40) for k in best]
+        cells = '  '.join(
+            f'{" " * (10 - columns(label))}{label} {probabilities[k]:6.1%}'
+            for label, k in zip(shown, best, strict=True)
+        )
+        print(f'{cells}  {printable(path)}', flush=True)
 
 
 def _json(tagged: Iterator[Tagged], labels: Sequence[str], top: int) -> None:
@@ -177,4 +189,4 @@ def _csv(tagged: Iterator[Tagged], labels: Sequence[str], top: int) -> None:
 
 
 if __name__ == '__main__':
-    cli.execute(main)
+    cli.execute(main, at_once=True)

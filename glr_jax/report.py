@@ -12,20 +12,25 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from glr_jax import baselines, storage
+from glr_jax import baselines, json_files, storage
 from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
+from glr_jax.storage import same_folder
+from glr_jax.text import cell, columns
+from glr_jax.workdir import read_log
+
+LONGEST = 60  # columns of a label in the table
 
 
 def table(scores: dict[str, Any]) -> str:
     """The scores as text, one line per label."""
-    width = max(12, *map(len, scores['labels']))
+    width = max(12, *(columns(cell(label, 0, LONGEST)) for label in scores['labels']))
     lines = [f'{"":{width}}  precision  recall      f1  clips']
     for label, row in scores['per_class'].items():
         lines.append(
-            f'{label:{width}}  {row["precision"]:9.3f}  {row["recall"]:6.3f}  {row["f1"]:6.3f}  '
-            f'{row["support"]:5}'
+            f'{cell(label, width)}  {row["precision"]:9.3f}  {row["recall"]:6.3f}  '
+            f'{row["f1"]:6.3f}  {row["support"]:5}'
         )
     lines.append(
         f'{"mean":{width}}  {scores["precision"]:9.3f}  {scores["recall"]:6.3f}  '
@@ -37,10 +42,13 @@ def table(scores: dict[str, Any]) -> str:
 def headline(scores: dict[str, Any]) -> str:
     """The main scores in one sentence."""
     low, high = scores['accuracy_interval']
+    changed = scores.get('changed_data', [])
     return (
         f'accuracy {scores["accuracy"]:.3f} (95 % interval {low:.3f} to {high:.3f}) on '
         f'{scores["num_clips"]} {scores["side"]} clips of {scores["split"]}; '
         f'single segments {scores["segment_accuracy"]:.3f}'
+        + ('' if scores.get('finished', True) else '; the run is not finished')
+        + (f'; its data changed: {"; ".join(changed)}' if changed else '')
     )
 
 
@@ -57,8 +65,9 @@ def compared(floor: dict[str, Any]) -> str:
 
 
 def read(workdir: str) -> dict[str, Any]:
-    """The scores of a finished run; empty if it is not finished."""
-    return _read_json(os.path.join(workdir, 'report', 'metrics.json'))
+    """The scores of a finished run; empty if it is not finished, though it may have been scored."""
+    found = _read_json(os.path.join(workdir, 'report', 'metrics.json'))
+    return found if found.get('finished', True) else {}
 
 
 def read_floor(workdir: str, scores: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +81,8 @@ def read_floor(workdir: str, scores: dict[str, Any]) -> dict[str, Any]:
       {classifier: scores}; empty if they were not computed, or on other clips than `scores`.
     """
     found = _read_json(os.path.join(workdir, 'report', 'baselines.json'))
-    same = all(found.get(name) == scores[name] for name in ('dataset', 'split', 'side'))
+    same = all(found.get(name) == scores[name] for name in ('split', 'side'))
+    same = same and same_folder(str(found.get('dataset')), scores['dataset'])
     return found['scores'] if found and same else {}
 
 
@@ -100,27 +110,27 @@ def add_floor(config: Config, dataset: Dataset, scores: dict[str, Any]) -> dict[
     folder = os.path.join(config.workdir, 'report')
     which = {name: scores[name] for name in ('dataset', 'split', 'side')}
     _write_json(os.path.join(folder, 'baselines.json'), which | {'scores': found})
-    _write_page(folder, scores, config, os.path.join(config.workdir, 'metrics.jsonl'), found)
+    _write_page(folder, scores, config, found)
     return found
 
 
-def write(folder: str, scores: dict[str, Any], config: Config, log: str) -> None:
-    """Writes `metrics.json` and `index.html`; `log` is the run's `metrics.jsonl`."""
+def write(folder: str, scores: dict[str, Any], config: Config) -> None:
+    """Writes `index.html` and then `metrics.json`, the mark of a finished run."""
     os.makedirs(folder, exist_ok=True)
-    _write_page(folder, scores, config, log, read_floor(config.workdir, scores))
+    _write_page(folder, scores, config, read_floor(config.workdir, scores))
     _write_json(os.path.join(folder, 'metrics.json'), scores)
 
 
-def _write_page(
-    folder: str, scores: dict[str, Any], config: Config, log: str, floor: dict[str, Any]
-) -> None:
+def _write_page(folder: str, scores: dict[str, Any], config: Config, floor: dict[str, Any]) -> None:
     from glr_jax.html_report import (
         page,  # matplotlib would take half a second of the start of every run
     )
 
     sentences = headline(scores) + (f'; {compared(floor)}' if floor else '')
-    with open(os.path.join(folder, 'index.html'), 'w', encoding='utf-8') as file:
-        file.write(page(scores, sentences, config, _read_log(log)))
+    text = page(scores, sentences, config, read_log(config.workdir)[0])
+    path = os.path.join(folder, 'index.html')
+    with storage.to_write(path) as partial, open(partial, 'w', encoding='utf-8') as file:
+        file.write(text)
 
 
 def write_predictions(
@@ -130,7 +140,12 @@ def write_predictions(
     probabilities: Float[np.ndarray, 'clips labels'],
 ) -> None:
     """Writes `predictions.csv`: id, true label, decision, and the probability of each label."""
-    with open(os.path.join(folder, 'predictions.csv'), 'w', newline='', encoding='utf-8') as file:
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, 'predictions.csv')
+    with (
+        storage.to_write(path) as partial,
+        open(partial, 'w', newline='', encoding='utf-8') as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(['id', 'label', 'decision', *dataset.labels])
         for clip, row in zip(members, probabilities, strict=True):
@@ -142,18 +157,10 @@ def write_predictions(
 def _read_json(path: str) -> dict[str, Any]:
     if not os.path.exists(path):
         return {}
-    with open(path) as file:
-        return json.load(file)
+    return json_files.read_object(path, 'remove it, and it is written again')
 
 
 def _write_json(path: str, values: dict[str, Any]) -> None:
     with storage.to_write(path) as partial, open(partial, 'w') as file:
         json.dump(values, file, indent=2)
         file.write('\n')
-
-
-def _read_log(path: str) -> list[dict[str, Any]]:
-    if not os.path.exists(path):
-        return []
-    with open(path) as file:
-        return [json.loads(line) for line in file]

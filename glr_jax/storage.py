@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -123,10 +124,17 @@ def to_read(path: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def to_write(path: str) -> Iterator[str]:
+def to_write(path: str, *, durable: bool = True) -> Iterator[str]:
     """Gives the path of a local file to write in a `with` block.
 
     It becomes `path` when the block ends. If the block fails, `path` stays as it was.
+
+    Args:
+      path: of the file.
+      durable: whether it must survive a power failure, which takes a disk some milliseconds.
+
+    Raises:
+      OSError: it cannot be written; the error names `path`.
     """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as scratch:
@@ -138,12 +146,50 @@ def to_write(path: str) -> Iterator[str]:
     partial = f'{path}.partial-{os.getpid()}'
     try:
         yield partial
-        with open(partial, 'rb') as file:
-            os.fsync(file.fileno())
+        if durable:
+            with open(partial, 'rb') as file:
+                os.fsync(file.fileno())
         os.replace(partial, path)
+        if durable:
+            _sync_folder(os.path.dirname(path) or '.')
+    except OSError as error:  # a full disk has no name, and the partial file is an internal one
+        if error.filename in (None, partial):
+            error.filename = path
+        raise
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(partial)
+
+
+def remove_partial(folder: str) -> None:
+    """Removes what killed commands have left of files that `to_write` began in a local folder."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if is_partial(name) and time.time() - os.path.getmtime(path) > 60:  # else in use
+                os.remove(path)
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file is one that `to_write` began and did not finish."""
+    return re.search(r'\.partial-\d+$', name) is not None
+
+
+def same_folder(one: str, other: str) -> bool:
+    """Whether two paths name the same folder, however they are spelled."""
+    if not one or not other or is_remote(one) or is_remote(other):
+        return one.rstrip('/') == other.rstrip('/')
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _sync_folder(folder: str) -> None:
+    """Makes a rename in a folder last; some systems and file systems cannot."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -7,15 +7,17 @@ from glr_jax.devices import startup
 USAGE = """
 usage: python -m glr_jax.train --flagfile=experiments/NAME.flags [--workdir=DIR] [--flag=value ...]
 
-Trains, keeps the latest and the best checkpoint, and evaluates the best on the test clips. Also
-prints the accuracy of an SVM and of the majority class on the same clips.
-If a run was interrupted, the same command resumes it.
+Trains, keeps the latest checkpoints and the best one, and evaluates the best on the test clips.
+Also prints the accuracy of an SVM and of the majority class on the same clips.
+If a run was interrupted, the same command resumes it. Ctrl-C and SIGTERM save first, and the exit
+code is then 75.
 """
 
 if __name__ == '__main__':  # before JAX is imported, which takes seconds
     startup.restart_with_huge_pages()
     cli.check_command_line(Config, USAGE)
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -28,13 +30,21 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from glr_jax import checkpoint, evaluate, inference, report, train_step, workdir
+from glr_jax import (
+    checkpoint,
+    evaluate,
+    inference,
+    report,
+    signals,
+    start,
+    train_step,
+    workdir,
+)
 from glr_jax.data import batches, input_pipeline
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, processes
 from glr_jax.devices.processes import announce
-from glr_jax.errors import UserError
-from glr_jax.input_statistics import fit_input_statistics
+from glr_jax.errors import StoppedError, UserError
 from glr_jax.log import Log, validation_losses
 from glr_jax.nn import cost
 from glr_jax.nn.model import make_classifier
@@ -51,6 +61,7 @@ def main(argv: list[str]) -> None:
     cli.need(config, 'workdir', 'data.dir')
     startup.enable_compilation_cache()
     processes.start(config.parallel)
+    startup.check_devices()
     processes.check_same(config)
     dataset = processes.together(lambda: open_dataset(config.data.dir))
     scores = train_and_evaluate(config, dataset)
@@ -75,21 +86,32 @@ def train_and_evaluate(
       mesh: the devices that share each step; all of them by default.
 
     Raises:
-      UserError: the workdir belongs to another run, or SIGTERM came before the last step.
+      UserError: the workdir belongs to another run, or another command trains it.
+      StoppedError: a signal came before the last step; a checkpoint was saved.
       DivergedError: the learning rate is too high.
     """
     scores = processes.on_first(lambda: report.read(config.workdir))
-    if scores:
+    if scores and not processes.on_first(lambda: workdir.is_extended(config)):
         processes.on_first(lambda: workdir.claim(config))  # verifies that it is this config's
         announce(f'{config.workdir} is finished')
         return scores
-    if not train(config, dataset, mesh or parallel.make_mesh()):
-        raise UserError(f'{config.workdir}: stopped early; run the same command again to resume')
-    return evaluate.report_best(config.workdir, dataset, config.data.split)
+    with contextlib.ExitStack() as stack:
+        lock = workdir.lock(config.workdir)
+        processes.together(lambda: stack.enter_context(lock) if processes.is_first() else None)
+        if not train(config, dataset, mesh or parallel.make_mesh()):
+            raise StoppedError(
+                f'{config.workdir}: stopped early; run the same command again to resume'
+            )
+        return evaluate.report_best(
+            config.workdir,
+            dataset,
+            config.data.split,
+            allow_changed_data=config.allow_changed_data,
+        )
 
 
 def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
-    """Trains to the end of the run; False if SIGTERM came first (a checkpoint was saved).
+    """Trains to the end of the run; False if a signal came first (a checkpoint was saved).
 
     The end is the last step, unless --train.patience or --train.time_limit ends the run earlier.
     """
@@ -110,21 +132,11 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     classifier = make_classifier(config.model, dataset.n_mels, len(dataset.labels), seed)
     optimizer = make_optimizer(config.train, steps)
 
-    # State: from the latest checkpoint, or from the beginning.
+    # State: from the latest intact checkpoint, from another run, or from the beginning.
     processes.on_first(lambda: workdir.claim(config, mesh.size))
     processes.check_shared(config.workdir)
     manager = checkpoint.open_manager(config.workdir)
-    meta = checkpoint.make_meta(config, dataset)
-    latest, spent = manager.latest_step(), 0.0
-    if latest is not None:
-        saved = checkpoint.read_meta(manager, latest)
-        checkpoint.check_dataset(dataset, saved, config.workdir)
-        spent = saved.seconds
-    else:
-        fit_input_statistics(classifier, dataset, clips, config.data.frames)
-    averaged = config.train.average > 0
-    state = train_step.init_state(classifier, optimizer, averaged=averaged)
-    state = checkpoint.restore_latest(manager, parallel.replicate(state, mesh), mesh)
+    state, meta, spent = start.begin(config, dataset, manager, classifier, optimizer, mesh)
     done = int(state.step)
     segment = dataset.n_mels, len(dataset.labels), config.data.frames
     announce(
@@ -187,7 +199,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     at_most = config.train.steps_per_dispatch or pipeline.steps_per_dispatch
     losses = processes.on_first(lambda: validation_losses(config.workdir, done))
     ended = ending(config.train, losses, spent)
-    last = done if ended else steps
+    last, stops = done if ended else steps, False
     dispatches = batches.dispatches(done, last, batch_size, len(clips), at_most)
     with (
         processes.stopping() as stops_here,
@@ -211,21 +223,23 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
                         f'{config.workdir}: the loss became NaN or infinite at step {step}; use a '
                         f'new workdir and lower --train.learning_rate={config.train.learning_rate}'
                     )
-                epoch = step * batch_size // len(clips) + (not epoch_ends)
-                log.epoch(min(epoch, epochs), step, state.totals, scores)
                 losses.append(scores['loss'])
                 ended = ending(config.train, losses, total)
-                zeros = parallel.replicate(train_step.zero_totals(), mesh)
-                state = state._replace(totals=zeros)
             if scores or stops:
-                now = dataclasses.replace(meta, seconds=total)
-                checkpoint.save(manager, state, now, scores)
+                with signals.whole:  # an epoch in the log has its checkpoint
+                    if scores:
+                        epoch = step * batch_size // len(clips) + (not epoch_ends)
+                        log.epoch(min(epoch, epochs), step, state.totals, scores)
+                        zeros = parallel.replicate(train_step.zero_totals(), mesh)
+                        state = state._replace(totals=zeros)
+                    now = dataclasses.replace(meta, seconds=total)
+                    checkpoint.save(manager, state, now, scores)
             if ended or stops:
                 break
-    manager.close()
+        checkpoint.finish(manager)
     if ended and int(state.step) < steps:
         announce(f'{config.workdir}: ended at step {int(state.step)} of {steps}: {ended}')
-    return bool(ended) or int(state.step) == steps
+    return not stops and (bool(ended) or int(state.step) == steps)
 
 
 def ending(config: TrainConfig, losses: Sequence[float], seconds: float) -> str:
@@ -280,4 +294,4 @@ def learning_rate(config: TrainConfig, steps: int) -> optax.Schedule:
 
 
 if __name__ == '__main__':
-    cli.execute(main)
+    cli.execute(main, at_once=True)

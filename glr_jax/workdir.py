@@ -1,16 +1,91 @@
-"""A run's folder: `config.json` says which run it belongs to."""
+"""A run's folder: `config.json` says which run it belongs to, `.lock` who trains it.
 
+`metrics.jsonl` has the epochs. Leftovers of killed commands are removed or ignored.
+"""
+
+import contextlib
+import dataclasses
 import json
 import os
+import socket
+from collections.abc import Iterator
+from typing import Any
 
-from glr_jax import storage
+from glr_jax import intact, json_files, storage
 from glr_jax.config import Config, differences
 from glr_jax.errors import UserError
 from glr_jax.fields import from_dict, to_dict
+from glr_jax.text import printable
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = '.lock'
+_REMEDY = 'remove it, and the same train command writes it again'
+_LOGGED = ('epoch', 'step', 'loss', 'accuracy', 'validation_loss', 'validation_accuracy')
+
+
+@contextlib.contextmanager
+def lock(folder: str) -> Iterator[None]:
+    """Keeps other commands from training in a workdir while a `with` block runs.
+
+    The operating system releases the lock when the process ends, however it ends.
+
+    Raises:
+      UserError: another command has it; the message says which.
+    """
+    if fcntl is None or not _is_free_or_ours(folder):  # `claim` refuses the latter
+        yield
+        return
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, LOCK)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f'{folder} is in use by {_holder(descriptor)}; wait until it ends, or choose '
+                'another --workdir'
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f'{os.getpid()} {socket.gethostname()}'.encode(), 0)
+        try:
+            yield
+        finally:
+            if os.listdir(folder) == [LOCK]:  # a failed check: leave nothing behind
+                os.remove(path)
+                os.rmdir(folder)
+    finally:
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    pid, _, host = os.pread(descriptor, 300, 0).decode(errors='replace').partition(' ')
+    if not pid.isdecimal():  # it has the lock, but has not written yet
+        return 'another process'
+    return f'process {pid} on {printable(host)}'
+
+
+def _is_free_or_ours(folder: str) -> bool:
+    """Whether a folder is missing, empty, or has a run, perhaps one whose config.json is lost."""
+    if not os.path.isdir(folder):
+        return True
+    names = {name for name in os.listdir(folder) if not storage.is_partial(name)}
+    if 'config.json' in names or names <= {LOCK}:
+        return True
+    return 'data.json' in names or stored_config(folder) is not None
 
 
 def claim(config: Config, devices: int | None = None) -> None:
     """Writes `config.json` into a new workdir, or verifies the one that is there.
+
+    A run with a constant learning rate may get more epochs: its report is then kept as
+    `report-N-epochs/`, and the run continues.
 
     Args:
       config: of the run.
@@ -20,27 +95,83 @@ def claim(config: Config, devices: int | None = None) -> None:
       UserError: the workdir belongs to a run with another config, or to something else, or batch
         normalisation would compute its statistics over another number of clips.
     """
-    path = os.path.join(config.workdir, 'config.json')
-    clips = None if devices is None else clips_normalised_together(config, devices)
-    if not os.path.exists(path):
-        if os.path.isdir(config.workdir) and os.listdir(config.workdir):
-            raise UserError(
-                f'{config.workdir} is not empty and was not created by glr_jax; '
-                'choose another --workdir'
-            )
-        os.makedirs(config.workdir, exist_ok=True)
-        with storage.to_write(path) as partial, open(partial, 'w') as file:
-            json.dump(to_dict(config) | {'normalised_together': clips}, file, indent=2)
-            file.write('\n')
-        return
-    changed = differences(read_config(config.workdir), config)
-    if changed:
+    if not _is_free_or_ours(config.workdir):
         raise UserError(
-            f'{config.workdir} holds a run with {", ".join(changed)}; '
-            'choose another --workdir, or give the same flags to resume'
+            f'{config.workdir} is not empty and was not created by glr_jax; '
+            'choose another --workdir'
         )
-    with open(path) as file:
-        before = json.load(file).get('normalised_together')  # older runs lack it
+    clips = None if devices is None else clips_normalised_together(config, devices)
+    path = os.path.join(config.workdir, 'config.json')
+    before = stored_config(config.workdir)
+    if before is not None:
+        _check_same_run(before, config)
+        _check_normalised(config, clips)
+    if devices is not None or before is None:
+        os.makedirs(config.workdir, exist_ok=True)
+        for folder in (config.workdir, os.path.join(config.workdir, 'report')):
+            storage.remove_partial(folder)
+    if before is not None and os.path.exists(path):
+        if devices is None or not _is_longer(before, config):
+            return
+        _keep_report(config.workdir, before.train.epochs)
+        clips = clips or _normalised(config.workdir)
+    with storage.to_write(path) as partial, open(partial, 'w') as file:
+        json.dump(to_dict(config) | {'normalised_together': clips}, file, indent=2)
+        file.write('\n')
+
+
+def is_extended(config: Config) -> bool:
+    """Whether a config has more epochs than the run in its workdir, and may have them."""
+    before = stored_config(config.workdir)
+    return before is not None and _is_longer(before, config)
+
+
+def stored_config(workdir: str) -> Config | None:
+    """The config of the run in a workdir, from its newest checkpoint if config.json is lost.
+
+    None if there is no run yet.
+
+    Raises:
+      UserError: `config.json` is damaged.
+    """
+    if os.path.exists(os.path.join(workdir, 'config.json')):
+        return read_config(workdir)
+    folder = os.path.join(workdir, 'checkpoints')
+    for step in intact.steps(folder):
+        with contextlib.suppress(UserError, TypeError, KeyError, AttributeError):
+            return from_dict(Config, intact.read_meta(folder, step)['config'])
+    return None
+
+
+def _is_longer(before: Config, config: Config) -> bool:
+    return config.train.epochs > before.train.epochs and _rate_ignores_epochs(config)
+
+
+def _rate_ignores_epochs(config: Config) -> bool:
+    """Whether the learning rate of a step is the same in a longer run."""
+    return config.train.schedule == 'constant' and config.train.warmup == 0
+
+
+def _check_same_run(before: Config, config: Config) -> None:
+    longer = dataclasses.replace(before.train, epochs=config.train.epochs)
+    if _is_longer(before, config):
+        before = dataclasses.replace(before, train=longer)
+    changed = differences(before, config)
+    if not changed:
+        return
+    remedy = 'choose another --workdir, or give the same flags to resume'
+    others = differences(dataclasses.replace(before, train=longer), config)
+    if not others and config.train.epochs > before.train.epochs:
+        remedy = (
+            'its learning rate depends on the number of epochs, so it cannot be extended '
+            '(only with --train.schedule=constant and --train.warmup=0); start a new run from '
+            f'its weights with another --workdir and --init_from={config.workdir}'
+        )
+    raise UserError(f'{config.workdir} holds a run with {", ".join(changed)}; {remedy}')
+
+
+def _check_normalised(config: Config, clips: int | None) -> None:
+    before = _normalised(config.workdir)
     if clips and before and clips != before:
         product = config.train.batch_size // before
         per_device = config.model.norm == 'batch'
@@ -52,6 +183,36 @@ def claim(config: Config, devices: int | None = None) -> None:
         )
 
 
+def _normalised(workdir: str) -> int | None:
+    """How many clips the run normalises together; None if it is an older one, or has no such norm.
+
+    Raises:
+      UserError: `config.json` is damaged.
+    """
+    path = os.path.join(workdir, 'config.json')
+    if not os.path.exists(path):
+        return None
+    found = _read(path).get('normalised_together')
+    if found is not None and (not isinstance(found, int) or found < 1):
+        raise UserError(f'{path} is damaged: normalised_together is {found!r}; {_REMEDY}')
+    return found
+
+
+def _keep_report(workdir: str, epochs: int) -> None:
+    """Renames the report of a shorter run, so that the longer one does not count as finished."""
+    report = os.path.join(workdir, 'report')
+    kept, count = f'{report}-{epochs}-epochs', 1
+    while os.path.exists(kept):
+        count += 1
+        kept = f'{report}-{epochs}-epochs-{count}'
+    if os.path.exists(report):
+        os.rename(report, kept)
+
+
+def _read(path: str) -> dict[str, Any]:
+    return json_files.read_object(path, _REMEDY)
+
+
 def read_config(workdir: str) -> Config:
     """The config of the run in a workdir.
 
@@ -60,12 +221,30 @@ def read_config(workdir: str) -> Config:
     """
     path = os.path.join(workdir, 'config.json')
     try:
-        with open(path) as file:
-            return from_dict(Config, json.load(file))
+        values = _read(path)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f'{workdir} holds no run: {path} was not found') from None
-    except (UserError, json.JSONDecodeError, AttributeError, TypeError) as error:
-        raise UserError(f'{path} is damaged: {error}') from None
+    try:
+        return from_dict(Config, values)
+    except (UserError, AttributeError, TypeError) as error:
+        raise UserError(f'{path} is damaged: {error}; {_REMEDY}') from None
+
+
+def read_log(workdir: str) -> tuple[list[dict[str, Any]], int]:
+    """The rows of `metrics.jsonl`, and how many damaged lines were left out."""
+    path, rows, damaged = os.path.join(workdir, 'metrics.jsonl'), [], 0
+    if not os.path.exists(path):
+        return [], 0
+    for line in json_files.read_bytes(path, at_most=1 << 30).split(b'\n'):
+        try:  # a power failure may leave NULs, and then a row is written behind them
+            row = json_files.parse_object(line.strip(b'\0 \r'), path, '')
+        except UserError:
+            row = {}
+        if all(isinstance(row.get(name), float | int) for name in _LOGGED):
+            rows.append(row)
+        elif line:
+            damaged += 1
+    return rows, damaged
 
 
 def clips_normalised_together(config: Config, devices: int) -> int | None:
@@ -77,3 +256,24 @@ def clips_normalised_together(config: Config, devices: int) -> int | None:
             return config.train.batch_size // config.train.accumulate
         case _:
             return None
+
+
+def find_runs(folder: str) -> list[str]:
+    """The workdirs that a folder stands for: itself if it is one, else all those below it.
+
+    They are sorted; folders whose name begins with a dot are skipped. The runs may be symbolic
+    links, so that a folder of links can name a selection.
+    """
+    if _is_workdir(folder):
+        return [folder]
+    found: list[str] = []
+    for parent, folders, _ in os.walk(folder):
+        paths = {name: os.path.join(parent, name) for name in folders if name[0] != '.'}
+        runs = {name for name, path in paths.items() if _is_workdir(path)}
+        found += [paths[name] for name in runs]
+        folders[:] = [name for name in paths if name not in runs]
+    return sorted(found)
+
+
+def _is_workdir(folder: str) -> bool:
+    return any(os.path.exists(os.path.join(folder, x)) for x in ('config.json', 'checkpoints'))

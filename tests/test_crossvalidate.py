@@ -12,9 +12,9 @@ import pytest
 from experiments.crossvalidate import __main__ as crossvalidate
 from experiments.crossvalidate import compare, report
 from experiments.tables import BASELINES
-from glr_jax import checkpoint, cli
+from glr_jax import cli
 from glr_jax.errors import UsageError, UserError
-from glr_jax.workdir import read_config
+from glr_jax.workdir import find_runs, read_config
 from tests.conftest import PAPER, RANDOM
 
 SMALL = [
@@ -49,7 +49,7 @@ def test_each_split_is_trained_with_each_seed(study: Path, results: dict[str, An
     for split, seed in pairs:
         config = read_config(str(study / split / f'seed-{seed}'))
         assert (config.data.split, config.seed) == (split, seed)
-    runs = checkpoint.find_runs(str(study / 'random-1'))
+    runs = find_runs(str(study / 'random-1'))
     assert [Path(run).name for run in runs] == ['seed-3', 'seed-4']
 
 

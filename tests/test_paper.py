@@ -65,6 +65,7 @@ def test_every_setting_is_stated_in_the_code() -> None:
 
 def test_every_section_of_the_config_is_stated() -> None:
     others = {'workdir', 'seed', 'profile', 'baselines', 'parallel'}
+    others |= {'init_from', 'allow_changed_data'}  # of a single run
     assert {field.name for field in dataclasses.fields(Config)} == set(SECTIONS) | others
 
 

@@ -18,7 +18,7 @@ from tests.conftest import SMALL_RUN, make_dataset
 LABELS = ('rock', 'pop & <soul>', 'drum')
 TARGETS, DECISIONS = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 1, 1, 2, 0])
 EPOCHS = [
-    {'epoch': k, 'loss': 1 / k, 'accuracy': 1 - 1 / k}
+    {'epoch': k, 'step': 4 * k, 'loss': 1 / k, 'accuracy': 1 - 1 / k}
     | {'validation_loss': 2 / k, 'validation_accuracy': 0.5}
     for k in (1, 2, 3)
 ]
@@ -72,7 +72,7 @@ def test_files_are_written_and_read_back(tmp_path: Path) -> None:
     log = tmp_path / 'metrics.jsonl'
     log.write_text(''.join(json.dumps(row) + '\n' for row in EPOCHS))
     folder = tmp_path / 'report'
-    report.write(str(folder), scores(), Config(workdir=str(tmp_path)), str(log))
+    report.write(str(folder), scores(), Config(workdir=str(tmp_path)))
     assert report.read(str(tmp_path)) == json.loads(json.dumps(scores()))
     assert (folder / 'index.html').read_text().count('<svg') == 2
     assert sorted(path.name for path in folder.iterdir()) == ['index.html', 'metrics.json']
@@ -113,7 +113,7 @@ def test_the_floor_is_computed_once_and_joins_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, config = make_dataset(LABELS, TARGETS.tolist()), Config(workdir=str(tmp_path))
-    report.write(str(tmp_path / 'report'), scores(), config, 'none')
+    report.write(str(tmp_path / 'report'), scores(), config)
     asked = []
     monkeypatch.setattr(baselines, 'floor', lambda _, split: asked.append(split) or floor())
     for _ in range(2):
@@ -122,7 +122,7 @@ def test_the_floor_is_computed_once_and_joins_the_page(
     page = tmp_path / 'report' / 'index.html'
     assert report.compared(floor()) in Page(page.read_text()).text
     before = page.read_text()
-    report.write(str(tmp_path / 'report'), scores(), config, 'none')  # as `evaluate` does
+    report.write(str(tmp_path / 'report'), scores(), config)  # as `evaluate` does
     assert page.read_text() == before
 
 
@@ -133,12 +133,12 @@ def test_the_floor_of_other_clips_is_not_shown(
     change: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = Config(workdir=str(tmp_path))
-    report.write(str(tmp_path / 'report'), scores(), config, 'none')
+    report.write(str(tmp_path / 'report'), scores(), config)
     monkeypatch.setattr(baselines, 'floor', lambda *_: floor())
     report.add_floor(config, make_dataset(LABELS, TARGETS.tolist()), scores())
     assert report.read_floor(str(tmp_path), scores()) == floor()
     assert report.read_floor(str(tmp_path), scores() | change) == {}
-    report.write(str(tmp_path / 'other'), scores() | change, config, 'none')
+    report.write(str(tmp_path / 'other'), scores() | change, config)
     assert 'majority class' not in (tmp_path / 'other' / 'index.html').read_text()
 
 

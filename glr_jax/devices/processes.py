@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Num
 
-from glr_jax import cli
+from glr_jax import cli, signals
 from glr_jax.config import Config, ParallelConfig, differences
 from glr_jax.devices.parallel import set_cpu_devices
 from glr_jax.errors import UsageError, UserError
@@ -40,7 +40,7 @@ def start(config: ParallelConfig) -> None:
     if not config.coordinator:
         return
     # gloo, the transport between CPUs, prints a greeting on stdout, which is for results.
-    sys.stdout = os.fdopen(os.dup(1), 'w')
+    sys.stdout = os.fdopen(os.dup(1), 'w', errors='backslashreplace')
     os.dup2(2, 1)
     # After a longer wait JAX would kill the process with a stack trace.
     patience = threading.Timer(config.timeout, _give_up, [config])
@@ -162,31 +162,20 @@ def gather(array: Num[np.ndarray, '*shape']) -> Num[np.ndarray, 'processes *shap
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Callable[[], bool]]:
-    """Treats SIGTERM as a request to stop.
+    """Treats SIGINT, SIGTERM, SIGHUP and SIGUSR1 as requests to stop.
 
     Yields:
-      A function that tells whether to stop, to be called once after each dispatch. SIGTERM to one
+      A function that tells whether to stop, to be called once after each dispatch. A signal to one
       process stops all of them after the same dispatch: they agree on it in background threads of
       the coordinator, so the call itself costs no communication.
     """
-    if jax.distributed.is_initialized():
-        dispatch = itertools.count(1)  # since this start; step numbers would have gaps
-        yield lambda: multihost_utils.reached_preemption_sync_point(next(dispatch))
+    if not jax.distributed.is_initialized():
+        with signals.noted() as stops_here:
+            yield stops_here
         return
-    stop, told = threading.Event(), False
-
-    def stops_here() -> bool:
-        nonlocal told
-        told = stop.is_set()
-        return told
-
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        yield stops_here
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if stop.is_set() and not told:  # it came after the last step: pass it on
-            signal.raise_signal(signal.SIGTERM)
+    dispatch = itertools.count(1)  # since this start; step numbers would have gaps
+    with signals.forwarded(to=signal.SIGTERM):  # JAX listens to this one
+        yield lambda: multihost_utils.reached_preemption_sync_point(next(dispatch))
 
 
 def _gather_text(text: str) -> list[str]:

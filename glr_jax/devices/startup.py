@@ -1,7 +1,11 @@
-"""What a command does before JAX computes anything: huge pages, cached programs."""
+"""What a command does before JAX computes anything: huge pages, caches, devices."""
 
 import os
 import sys
+
+from glr_jax import caches, signals
+from glr_jax.devices import compile_cache
+from glr_jax.errors import UserError
 
 _TUNABLES = 'GLIBC_TUNABLES'
 
@@ -11,13 +15,16 @@ def restart_with_huge_pages() -> None:
 
     XLA allocates the arrays of each step anew, and Linux zeroes each page on its first touch: with
     pages of 4 KB that takes up to a third of a train step on a CPU. glibc (2.35 or newer) reads the
-    setting only when a process starts. If GLIBC_TUNABLES is set already, nothing happens.
+    setting only when a process starts. If GLIBC_TUNABLES is set already, nothing restarts.
 
-    For a command to call before it imports JAX, which would otherwise be imported twice.
+    Also finds libraries a folder for their caches, see `caches`. For a command to call before it
+    imports JAX, which would otherwise be imported twice.
     """
     if sys.platform == 'linux' and sys.executable and _TUNABLES not in os.environ:
         os.environ[_TUNABLES] = 'glibc.malloc.hugetlb=1'
+        signals.block()  # until the restarted command can answer; see cli.check_command_line
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    caches.use_writable()
 
 
 def is_command_of(package: str) -> bool:
@@ -38,13 +45,36 @@ def enable_compilation_cache() -> None:
     """
     import jax
 
-    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or os.path.join(cache, 'glr_jax')
+    folder = os.environ.get('JAX_COMPILATION_CACHE_DIR')
+    if not folder:
+        cache = caches.user_folder('XDG_CACHE_HOME', '.cache')
+        folder = cache and os.path.join(cache, 'glr_jax')
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError:
         jax.config.update('jax_enable_compilation_cache', False)
         return
-    jax.config.update('jax_compilation_cache_dir', folder)
-    # Dozens of small programs together take longer to compile than the large one.
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+    compile_cache.use(folder)
+
+
+def check_devices() -> None:
+    """Starts JAX with 32-bit numbers, whatever JAX_ENABLE_X64 says; the kernels are made for them.
+
+    For a command to call once it has joined the other processes.
+
+    Raises:
+      UserError: JAX finds no device, as with JAX_PLATFORMS=cuda on a machine without a GPU.
+    """
+    import jax
+
+    jax.config.update('jax_enable_x64', False)
+    try:
+        jax.local_devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that a named platform started
+        platforms = os.environ.get('JAX_PLATFORMS', '')
+        cause = f'JAX_PLATFORMS={platforms}: ' if platforms else ''
+        reason = (str(error) or f'no {platforms} device, or no jaxlib for it').splitlines()[0]
+        raise UserError(
+            f'{cause}JAX cannot start: {reason}; set JAX_PLATFORMS=cpu, or unset it to use what '
+            'there is'
+        ) from None
