@@ -12,9 +12,8 @@ usage: python -m glr_jax.predict --workdir=DIR FILE_OR_FOLDER... [--format=table
 
 Prints the probability of each label for audio files of any length, sample rate and number of
 channels. A folder stands for every audio file below it; a line on stderr counts the files that are
-left out. If DIR is a folder of runs, their
-probabilities are averaged. If a file cannot be read, a line on stderr says why, the other files are
-still tagged, and the exit code is 1.
+left out. If DIR is a folder of runs, their probabilities are averaged. If a file cannot be read, a
+line on stderr says why, the other files are still tagged, and the exit code is 1.
 """
 
 
