@@ -39,6 +39,7 @@ def start(study: Any, argv: Sequence[str], taken: dict[str, str], cpu_devices: i
     check_folder(study.out)
     parallel.set_cpu_devices(cpu_devices)
     startup.enable_compilation_cache()
+    startup.check_devices()
     return open_dataset(study.data.dir)
 
 

@@ -52,7 +52,7 @@ from glr_jax.trace import Trace
 
 
 class DivergedError(UserError):
-    """The loss became NaN or infinite."""
+    """The loss became NaN, infinite or absurdly large."""
 
 
 def main(argv: list[str]) -> None:
@@ -218,9 +218,9 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
             if epoch_ends or ended:
                 apply = probabilities(parallel.on_local((state.to_use(), state.stats)))
                 scores = evaluate.score(apply, dataset, validation, config)
-                if not math.isfinite(scores['loss']):
+                if not math.isfinite(scores['loss']) or train_step.has_exploded(state.totals):
                     raise DivergedError(
-                        f'{config.workdir}: the loss became NaN or infinite at step {step}; use a '
+                        f'{config.workdir}: the loss exploded or became NaN by step {step}; use a '
                         f'new workdir and lower --train.learning_rate={config.train.learning_rate}'
                     )
                 losses.append(scores['loss'])

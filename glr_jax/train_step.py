@@ -20,6 +20,7 @@ from glr_jax.nn.model import Classifier, combined, partition
 TrainStep = Callable[['TrainState', Batch], 'TrainState']
 AUGMENT = 0x617567  # folded into a case's key; the model folds in small numbers for dropout
 NO_AUGMENTATION = AugmentConfig()
+EXPLODED = 1000.0  # nats; guessing among 10,000 labels has a loss of 9
 
 
 class Totals(NamedTuple):
@@ -61,6 +62,15 @@ class TrainState(NamedTuple):
 def zero_totals() -> Totals:
     """Totals at the start of an epoch."""
     return Totals(*(jnp.zeros(()) for _ in Totals._fields))
+
+
+def has_exploded(totals: Totals) -> bool:
+    """Whether the mean training loss of the epoch so far is NaN, infinite or absurdly large.
+
+    The validation loss cannot tell, since it is computed from probabilities and thus bounded.
+    """
+    loss, _, cases = map(float, jax.device_get(totals))
+    return not loss <= EXPLODED * cases
 
 
 def init_state(
