@@ -5,7 +5,6 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator
 from typing import Any
 
 from glr_jax import storage
@@ -54,13 +53,6 @@ def read_object(path: str, remedy: str) -> dict[str, Any]:
       OSError: it cannot be read.
     """
     return parse_object(read_bytes(path), path, remedy)
-
-
-def read_lines(path: str, remedy: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects in a file with one per line; blank lines do not count."""
-    for number, line in enumerate(read_bytes(path, at_most=1 << 30).split(b'\n'), 1):
-        if line.strip():
-            yield parse_object(line, f'{path}, line {number},', remedy)
 
 
 def parse_object(content: bytes, name: str, remedy: str) -> dict[str, Any]:

@@ -32,15 +32,21 @@ def scores(
       decisions: decided label numbers.
       labels: class names.
     """
-    confusion = confusion_matrix(targets, decisions, len(labels))
+    return _of_confusion(confusion_matrix(targets, decisions, len(labels)), labels)
+
+
+def _of_confusion(
+    confusion: Int[np.ndarray, 'labels labels'], labels: Sequence[str]
+) -> dict[str, Any]:
+    clips = int(confusion.sum())
     correct, support, chosen = np.diag(confusion), confusion.sum(1), confusion.sum(0)
     precision = correct / np.maximum(chosen, 1)
     recall = correct / np.maximum(support, 1)
     f1 = 2 * correct / np.maximum(support + chosen, 1)
     present = support > 0
     return {
-        'accuracy': float(correct.sum() / len(targets)),
-        'accuracy_interval': wilson_interval(int(correct.sum()), len(targets)),
+        'accuracy': float(correct.sum() / clips),
+        'accuracy_interval': wilson_interval(int(correct.sum()), clips),
         'macro_f1': float(f1[present].mean()),
         'precision': float(precision[present].mean()),
         'recall': float(recall[present].mean()),
@@ -55,8 +61,81 @@ def scores(
         },
         'confusion': confusion.tolist(),
         'labels': list(labels),
-        'num_clips': len(targets),
+        'num_clips': clips,
     }
+
+
+def fault(values: dict[str, Any]) -> str:
+    """Why values from a file are no scores that a report wrote; '' if they are.
+
+    Everything that follows from the confusion matrix is computed again and compared.
+
+    Args:
+      values: from a `metrics.json`.
+    """
+    labels, rows = values.get('labels'), values.get('confusion')
+    if not isinstance(labels, list) or not labels or len(set(map(str, labels))) < len(labels):
+        return 'its labels are no list of names'
+    if not all(isinstance(label, str) for label in labels):
+        return 'a label is no text'
+    if (
+        not isinstance(rows, list)
+        or len(rows) != len(labels)
+        or not all(_is_row(row, len(labels)) for row in rows)
+    ):
+        return 'its confusion matrix is no table of counts'
+    confusion = np.asarray(rows, np.int64)
+    if not confusion.any():
+        return 'its confusion matrix is empty'
+    for name, expected in _of_confusion(confusion, labels).items():
+        if not _close(values.get(name), expected):
+            return f'{name} does not follow from its confusion matrix'
+    if not _is_share(values.get('segment_accuracy')):
+        return 'segment_accuracy is no number from 0 to 1'
+    for name in ('dataset', 'split', 'side'):
+        if not isinstance(values.get(name), str):
+            return f'{name} is no text'
+    steps = values.get('step')
+    if not all(_is_count(step) for step in (steps if isinstance(steps, list) else [steps])):
+        return 'step is no number of steps'
+    runs = values.get('runs', [])
+    if not isinstance(runs, list) or not all(map(_is_run, runs)):
+        return 'its runs are no list of folders with their accuracy'
+    changed = values.get('changed_data', [])
+    if not isinstance(changed, list) or not all(isinstance(text, str) for text in changed):
+        return 'changed_data is no list of texts'
+    return ''
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40
+
+
+def _is_row(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length and all(map(_is_count, value))
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_run(value: Any) -> bool:
+    whole = isinstance(value, dict) and isinstance(value.get('workdir'), str)
+    return whole and _is_share(value.get('accuracy'))
+
+
+def _close(found: Any, expected: Any) -> bool:
+    """Whether values are equal, numbers up to rounding."""
+    if isinstance(expected, dict):
+        same = isinstance(found, dict) and list(found) == list(expected)
+        return same and all(_close(found[name], expected[name]) for name in expected)
+    if isinstance(expected, list | tuple):
+        same = isinstance(found, list) and len(found) == len(expected)
+        return same and all(map(_close, found, expected))
+    if isinstance(expected, str):
+        return bool(found == expected)
+    number = isinstance(found, int | float) and not isinstance(found, bool)
+    return number and expected - 1e-9 < found < expected + 1e-9
 
 
 def cross_entropy(

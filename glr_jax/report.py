@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from glr_jax import baselines, json_files, storage
+from glr_jax import baselines, json_files, metrics, storage
 from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
+from glr_jax.errors import UserError
 from glr_jax.storage import same_folder
 from glr_jax.text import cell, columns
 from glr_jax.workdir import read_log
 
+_REMEDY = 'remove it, and it is written again'
 LONGEST = 60  # columns of a label in the table
 
 
@@ -66,7 +68,10 @@ def compared(floor: dict[str, Any]) -> str:
 
 def read(workdir: str) -> dict[str, Any]:
     """The scores of a finished run; empty if it is not finished, though it may have been scored."""
-    found = _read_json(os.path.join(workdir, 'report', 'metrics.json'))
+    path = os.path.join(workdir, 'report', 'metrics.json')
+    found = _read_json(path)
+    if found and (fault := metrics.fault(found)):
+        raise UserError(f'{path} is damaged: {fault}; {_REMEDY}')
     return found if found.get('finished', True) else {}
 
 
@@ -78,12 +83,25 @@ def read_floor(workdir: str, scores: dict[str, Any]) -> dict[str, Any]:
       scores: of the run.
 
     Returns:
-      {classifier: scores}; empty if they were not computed, or on other clips than `scores`.
+      {classifier: scores}; empty if they were not computed, or on other clips than `scores`, or
+      if the file is damaged, as they can be computed again.
     """
-    found = _read_json(os.path.join(workdir, 'report', 'baselines.json'))
+    try:
+        found = _read_json(os.path.join(workdir, 'report', 'baselines.json'))
+    except UserError:
+        return {}
     same = all(found.get(name) == scores[name] for name in ('split', 'side'))
     same = same and same_folder(str(found.get('dataset')), scores['dataset'])
-    return found['scores'] if found and same else {}
+    return found['scores'] if same and _is_floor(found.get('scores')) else {}
+
+
+def _is_floor(values: Any) -> bool:
+    """Whether values have what `compared` prints."""
+    try:
+        compared(values)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
 
 
 def add_floor(config: Config, dataset: Dataset, scores: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +175,7 @@ def write_predictions(
 def _read_json(path: str) -> dict[str, Any]:
     if not os.path.exists(path):
         return {}
-    return json_files.read_object(path, 'remove it, and it is written again')
+    return json_files.read_object(path, _REMEDY)
 
 
 def _write_json(path: str, values: dict[str, Any]) -> None:

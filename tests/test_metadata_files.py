@@ -107,11 +107,11 @@ def test_reading_and_training_import_no_tfds(intact: Path) -> None:
     assert subprocess.check_output(command, text=True, cwd=ROOT) == 'False\n'
 
 
-def damaged(content: bytes, rng: np.random.Generator) -> list[bytes]:
+def damaged(content: bytes, rng: np.random.Generator, changes: int = 60) -> list[bytes]:
     """A file that is empty, cut, not text, or has single wrong bits and bytes."""
     cuts = [content[: rng.integers(len(content))] for _ in range(12)]
     variants = [b'', b'\0' * len(content), b'[]', b'null', b'{}', content + b'}', *cuts]
-    for _ in range(60):
+    for _ in range(changes):
         changed = bytearray(content)
         place = rng.integers(len(content))
         changed[place] ^= 1 << rng.integers(8)
