@@ -1,11 +1,18 @@
 """Music classifiers in JAX: a CRNN with Global Layer Regularization.
 
 The public names below are imported when they are first used, so that `import glr_jax` itself
-imports neither JAX nor anything else.
+imports neither JAX nor anything else. In one of the project's commands it first sees to signals.
 """
 
 import importlib
+import sys
 from typing import Any
+
+_COMMANDS = ('glr_jax', 'data_prep', 'experiments')
+if sys.orig_argv[1:2] == ['-m'] and sys.orig_argv[2].split('.')[0] in _COMMANDS:
+    from glr_jax import signals
+
+    signals.leave_at_once(sys.orig_argv[2])  # Ctrl-C during the imports is one line
 
 _MODULES = {
     'glr': 'glr_jax.nn.glr',

@@ -5,9 +5,7 @@ and `meta` (config, labels, front end, checksums), so that prediction needs noth
 checkpoint is named and the next one is used.
 """
 
-import contextlib
 import dataclasses
-import functools
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -218,10 +216,19 @@ def restore_latest(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh
             intact.read_arrays(folder, step, 'training', _training(state), meta),
         )
 
-    (model, training), step, faults = intact.first_intact(
-        folder, candidates, lambda step: processes.together(lambda: read(step))
-    )
-    _report_faults(folder, faults, step, aside=not manager._options.read_only)
+    def read_everywhere(step: int) -> tuple[Any, Any]:
+        try:
+            found, fault = read(step), ''
+        except intact.DamagedError as error:
+            found, fault = None, str(error)
+        faults = list(filter(None, processes.gather_text(fault)))
+        if found is None or faults:
+            raise intact.DamagedError(faults[0])
+        return found
+
+    (model, training), step, faults = intact.first_intact(folder, candidates, read_everywhere)
+    aside = not manager._options.read_only
+    processes.on_first(lambda: _report_faults(folder, faults, step, aside=aside))
     if faults:
         manager.reload()
     counted = parallel.replicate(jax.numpy.int32(step), mesh)
@@ -252,12 +259,14 @@ def restore_best(workdir: str, mesh: Mesh) -> Best:
         raise NoCheckpointError(
             f'{workdir} holds no checkpoints; train first: python -m glr_jax.train'
         )
-    steps = intact.steps(folder)
-    if not steps:
+    readable, faults = _readable(folder)
+    if not readable and faults:
+        raise UserError(intact.none_left(folder, faults))
+    if not readable:
         raise NoCheckpointError(f'{workdir} holds no finished checkpoint yet')
 
     def read(step: int) -> Best:
-        meta, values = _meta(folder, step)
+        meta, values = readable[step]
         classifier = make_classifier(
             meta.config.model, n_mels=meta.n_mels, num_labels=len(meta.labels), seed=0
         )
@@ -267,8 +276,8 @@ def restore_best(workdir: str, mesh: Mesh) -> Best:
         state = parallel.replicate((saved['params'], saved['stats']), mesh)
         return Best(classifier, state, meta, step, workdir)
 
-    best, step, faults = intact.first_intact(folder, _ranked(folder, steps), read)
-    _report_faults(folder, faults, step, aside=False)
+    best, step, more = intact.first_intact(folder, _ranked(folder, list(readable)), read)
+    _report_faults(folder, faults | more, step, aside=False)
     return best
 
 
@@ -285,39 +294,44 @@ def _meta(folder: str, step: int) -> tuple[Meta, dict[str, Any]]:
         raise intact.DamagedError(f'meta: {error}') from None
 
 
+def _readable(folder: str) -> tuple[dict[int, tuple[Meta, dict[str, Any]]], dict[int, str]]:
+    """The meta of every checkpoint, newest first, and {step: fault} of those without one."""
+    readable, faults = {}, {}
+    for step in intact.steps(folder):
+        try:
+            readable[step] = _meta(folder, step)
+        except intact.DamagedError as error:
+            if intact.remains(folder, step):
+                faults[step] = str(error)
+    return readable, faults
+
+
 def _ranked(folder: str, steps: Sequence[int]) -> list[int]:
-    """The steps from the best to the worst; those whose loss is unknown come last, newest first."""
-    losses = {}
-    for step in steps:
-        with contextlib.suppress(intact.DamagedError):
-            losses[step] = intact.validation_loss(folder, step)
-    scored = {step: loss for step, loss in losses.items() if loss is not None}
-    return sorted(steps, key=lambda step: (step not in scored, scored.get(step, 0.0), -step))
+    """Steps from the best to the worst; those that were not scored come last, newest first."""
+    losses = {step: intact.validation_loss(folder, step) for step in steps}
+    rank = lambda step: (losses[step] is None, losses[step] or 0.0, -step)
+    return sorted(steps, key=rank)
 
 
 def _set_unreadable_aside(folder: str) -> None:
     """Sets checkpoints aside whose meta is damaged, if any other can be read."""
-    faults, readable = {}, []
-    for step in intact.steps(folder):
-        try:
-            _meta(folder, step)
-            readable.append(step)
-        except intact.DamagedError as error:
-            faults[step] = str(error)
+    readable, faults = _readable(folder)
     if faults and not readable:
         raise UserError(intact.none_left(folder, faults))
     if faults:
-        _report_faults(folder, faults, readable[0], aside=True)
+        _report_faults(folder, faults, next(iter(readable)), aside=True)
 
 
 def _report_faults(folder: str, faults: dict[int, str], used: int, *, aside: bool) -> None:
-    """Names damaged checkpoints, one per line, and moves them out of the way."""
+    """Names damaged checkpoints, one per line, and moves them out of the way if `aside`."""
     for step, fault in faults.items():
-        message = f'{os.path.join(folder, str(step))} is damaged: {fault}; '
+        message = f'{os.path.join(folder, str(step))} is damaged: {fault}'
         if aside:
-            path = processes.on_first(functools.partial(intact.set_aside, folder, step))
-            message += f'moved to {path}; '
-        announce(message + f'the checkpoint of step {used} is used instead')
+            path = intact.set_aside(folder, step)
+            message += f'; moved to {path}'
+        if not aside or step > used:
+            message += f'; the checkpoint of step {used} is used instead'
+        announce(message)
 
 
 def _model(state: TrainState) -> dict[str, Any]:

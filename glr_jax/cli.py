@@ -14,6 +14,7 @@ import sys
 import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from logging import CRITICAL, getLogger
 from typing import Any, TypeVar
 
 from absl import flags, logging
@@ -77,8 +78,8 @@ def check_command_line(config_class: type, usage: str) -> None:
             argv[1:] = flagfiles.expand(argv[1:])
         parse_with_arguments(config_class, argv, usage)
 
-    execute(check)
-    signals.leave_at_once(_command())
+    execute(check, at_once=True)
+    signals.unblock()
 
 
 def _asks_for_help(argv: Sequence[str]) -> bool:
@@ -121,7 +122,7 @@ def execute(main: Callable[[list[str]], None], *, at_once: bool = False) -> None
       at_once: whether signals end it at once, except while it saves; if not, Ctrl-C raises
         KeyboardInterrupt, so that it can clean up.
     """
-    logging.set_verbosity(logging.FATAL)  # hide messages that libraries mean for developers
+    _hide_messages_of_libraries()
     _write_any_text()
     name = _command()
     if at_once:
@@ -150,6 +151,23 @@ def execute(main: Callable[[list[str]], None], *, at_once: bool = False) -> None
         remedy = 'a larger --train.accumulate, a smaller batch or --data.resident=off needs less'
         _print_line(f'{name}: out of memory: {reason}; {remedy}')
         sys.exit(1)
+    finally:
+        if at_once:  # while Python ends, a signal would kill it and hide the exit code
+            signals.block()
+
+
+def _hide_messages_of_libraries() -> None:
+    """Hides what libraries tell developers about failures that are reported in one line."""
+    logging.set_verbosity(logging.FATAL)
+    getLogger('asyncio').setLevel(CRITICAL)
+    usual = sys.unraisablehook
+
+    def show(unraisable: Any) -> None:
+        # When one array of a checkpoint is damaged, the reads of the others are abandoned.
+        if str(unraisable.exc_value) != 'Event loop is closed':
+            usual(unraisable)
+
+    sys.unraisablehook = show
 
 
 def _command() -> str:

@@ -166,10 +166,15 @@ def first_intact(
         try:
             return read(step), step, faults
         except DamagedError as error:
-            time.sleep(0.2)
-            if os.path.isdir(os.path.join(folder, str(step))):  # a running run removes old ones
+            if remains(folder, step):
                 faults[step] = str(error)
     raise UserError(none_left(folder, faults))
+
+
+def remains(folder: str, step: int) -> bool:
+    """Whether a checkpoint is still there after it could not be read: runs remove old ones."""
+    time.sleep(0.2)
+    return os.path.isdir(os.path.join(folder, str(step)))
 
 
 def none_left(folder: str, faults: dict[int, str]) -> str:

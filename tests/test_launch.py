@@ -106,7 +106,7 @@ def test_local_passes_sigterm_on_and_the_same_command_resumes(
     wait_for(process, tmp_path / 'run' / 'metrics.jsonl')
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1, errors
+    assert process.returncode == 75, errors
     assert errors.count('run the same command again to resume') == 2
     process = start(*command)
     output, errors = process.communicate(timeout=240)

@@ -103,7 +103,7 @@ def together(do: Callable[[], Result]) -> Result:
         result, failure = do(), None
     except UserError as error:
         failure = error
-    failures = _gather_text(str(failure) if failure else '')
+    failures = gather_text(str(failure) if failure else '')
     if failure:
         raise failure
     for process, message in enumerate(failures):
@@ -121,7 +121,7 @@ def on_first(do: Callable[[], Any]) -> Any:
     if jax.process_count() == 1:
         return do()
     result = together(lambda: do() if is_first() else None)
-    return json.loads(_gather_text(json.dumps(result))[0])
+    return json.loads(gather_text(json.dumps(result))[0])
 
 
 def check_same(config: Config) -> None:
@@ -178,7 +178,8 @@ def stopping() -> Iterator[Callable[[], bool]]:
         yield lambda: multihost_utils.reached_preemption_sync_point(next(dispatch))
 
 
-def _gather_text(text: str) -> list[str]:
+def gather_text(text: str) -> list[str]:
+    """The texts of all processes."""
     sent = np.frombuffer(text.encode(), np.uint8)
     lengths = gather(np.asarray(len(sent)))
     padded = np.zeros(max(1, lengths.max()), np.uint8)
