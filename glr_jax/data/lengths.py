@@ -11,8 +11,9 @@ import os
 import struct
 import threading
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
+Stream = io.BufferedIOBase
 Span = tuple[int, int]  # bytes of a file, from the first to before the last
 PLACEHOLDER = 0x7FFFF000  # a WAV file that states more bytes was written to a pipe
 _UNKNOWN = b'\xff\xff\xff\xff'
@@ -33,7 +34,7 @@ class Overlay(io.RawIOBase):
       new: the new bytes.
     """
 
-    def __init__(self, file: BinaryIO, span: Span, at: int = 0, new: bytes = b''):
+    def __init__(self, file: Stream, span: Span, at: int = 0, new: bytes = b''):
         self.file, self.span, self.at, self.new, self.place = file, span, at, new, 0
 
     def readable(self) -> bool:
@@ -54,7 +55,7 @@ class Overlay(io.RawIOBase):
         self.place = max(0, offset + (0, self.place, size)[whence])
         return self.place
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
         """Reads into a buffer."""
         self.file.seek(self.span[0] + self.place)
         data = bytearray(self.file.read(min(len(buffer), self.span[1] - self.span[0] - self.place)))
@@ -82,7 +83,7 @@ class Mp3(NamedTuple):
     frame_samples: int
 
 
-def wav_sizes(file: BinaryIO) -> tuple[int, int, int] | None:
+def wav_sizes(file: Stream) -> tuple[int, int, int] | None:
     """Where a WAV file states the size of its samples, that size, and the bytes that follow."""
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -98,7 +99,7 @@ def wav_sizes(file: BinaryIO) -> tuple[int, int, int] | None:
     return None
 
 
-def without_size(file: BinaryIO) -> Overlay | None:
+def without_size(file: Stream) -> Overlay | None:
     """A WAV or AU file that states 0 samples, or an unknown number, as if it stated its real size.
 
     None if the file really has no samples, or is of another kind.
@@ -114,7 +115,7 @@ def without_size(file: BinaryIO) -> Overlay | None:
     return Overlay(file, (0, end), sizes[0], struct.pack('<I', min(sizes[2], 0xFFFFFFFE)))
 
 
-def _only_chunks(file: BinaryIO, place: int, end: int) -> bool:
+def _only_chunks(file: Stream, place: int, end: int) -> bool:
     """Whether the rest of a WAV file is chunks after an empty `data`: then there are no samples."""
     while place + 8 <= end:
         file.seek(place)
@@ -125,7 +126,7 @@ def _only_chunks(file: BinaryIO, place: int, end: int) -> bool:
     return place in (end, end + 1)
 
 
-def ogg_streams(file: BinaryIO) -> list[Span]:
+def ogg_streams(file: Stream) -> list[Span]:
     """The streams that follow each other in an Ogg file, as a recording of a radio has them."""
     end = file.seek(0, os.SEEK_END)
     starts, place, began = [0], 0, True
@@ -142,7 +143,7 @@ def ogg_streams(file: BinaryIO) -> list[Span]:
     return list(zip(starts, [*starts[1:], end], strict=True))
 
 
-def mp3_frames(file: BinaryIO) -> Mp3 | None:
+def mp3_frames(file: Stream) -> Mp3 | None:
     """Counts the frames of an mp3 file; None if the file does not look like one."""
     end = file.seek(0, os.SEEK_END)
     spans: list[Span] = []
@@ -189,7 +190,7 @@ def _layer3(head: bytes) -> tuple[int, tuple[int, int]] | None:
     return length, (version, hertz)
 
 
-def _follows(file: BinaryIO, place: int, frame: tuple[int, tuple[int, int]], end: int) -> bool:
+def _follows(file: Stream, place: int, frame: tuple[int, tuple[int, int]], end: int) -> bool:
     """Whether a frame is followed by another of its kind, or by the end of the file."""
     if place + frame[0] >= end:
         return place + frame[0] == end
@@ -208,7 +209,11 @@ def _description(head: bytes) -> int | None:
 
 
 def _next_frame(
-    file: BinaryIO, place: int, kind: tuple[int, int] | None, end: int, piece: int = 1 << 16
+    file: Stream,
+    place: int,
+    kind: tuple[int, int] | None,
+    end: int,
+    piece: int = 1 << 16,
 ) -> int:
     """The next place with two frames of a kind in a row, or `end`."""
     while place < end:
@@ -224,7 +229,7 @@ def _next_frame(
     return end
 
 
-def _header(file: BinaryIO, place: int) -> tuple[int, tuple[int, int]] | None:
+def _header(file: Stream, place: int) -> tuple[int, tuple[int, int]] | None:
     file.seek(place)
     return _layer3(file.read(4))
 

@@ -1,0 +1,170 @@
+"""Files whose header is wrong about their length are read to their real end."""
+
+import io
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_prep import inspect
+from glr_jax.data import lengths
+from glr_jax.data.audio import load_audio, stated_seconds
+from tests.conftest import run, write_music
+
+RATE = 22050
+SECONDS = 6.0
+
+
+def clip() -> np.ndarray:
+    """Loud noise, then a soft tone, so that a variable bit rate varies."""
+    time = np.arange(int(SECONDS * RATE)) / RATE
+    noise = 0.3 * np.random.default_rng(0).standard_normal(len(time))
+    return np.where(time < 1.5, noise, 0.05 * np.sin(2 * np.pi * 440 * time))
+
+
+def encoded(**options: object) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, clip(), RATE, **options)
+    return file.getvalue()
+
+
+def mp3() -> bytes:
+    return encoded(format='MP3', bitrate_mode='VARIABLE', compression_level=0.2)
+
+
+def without_description(data: bytes) -> bytes:
+    """An mp3 without its first frame, which states the number of the others."""
+    with io.BytesIO(data) as file:
+        found = lengths.mp3_frames(file)
+    assert found is not None
+    assert found.stated == found.frames
+    return data[found.spans[0][0] :]
+
+
+def write(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    return str(path)
+
+
+def stating(data: bytes, size: int) -> bytes:
+    """A WAV that states another number of bytes."""
+    at = data.index(b'data') + 4
+    return data[:at] + struct.pack('<I', size) + data[at + 4 :]
+
+
+def test_an_mp3_that_states_no_length_is_read_to_its_end(tmp_path: Path) -> None:
+    path = write(tmp_path / 'x.mp3', without_description(mp3()))
+    stated = soundfile.info(path).duration
+    assert abs(stated - SECONDS) > 1  # libsndfile guesses from the first frames
+    samples = load_audio(path, RATE)
+    assert abs(len(samples) / RATE - SECONDS) < 0.1
+    assert stated_seconds(path) == pytest.approx(stated)
+
+
+@pytest.mark.parametrize('between', [b'', b'TAG' + bytes(125), b'ID3\4\0\0\0\0\1\0' + bytes(128)])
+@pytest.mark.parametrize('described', [True, False])
+def test_concatenated_mp3s_are_read_to_their_end(
+    tmp_path: Path, between: bytes, described: bool
+) -> None:
+    data = mp3() if described else without_description(mp3())
+    samples = load_audio(write(tmp_path / 'x.mp3', between.join([data] * 3)), RATE)
+    assert abs(len(samples) / RATE - 3 * SECONDS) < 0.3
+    loud = np.abs(samples.reshape(-1)[: 3 * len(clip())]).reshape(3, -1)[:, : RATE // 2]
+    assert (loud.mean(1) > 0.1).all()  # each of the three begins with noise
+
+
+def test_a_good_mp3_is_read_as_libsndfile_reads_it(tmp_path: Path) -> None:
+    path = write(tmp_path / 'x.mp3', mp3())
+    with soundfile.SoundFile(path) as file:
+        expected = file.read(
+            1 << 20, dtype='float32'
+        )  # the size of a block: it changes the last bit
+    np.testing.assert_array_equal(load_audio(path, RATE), expected)
+
+
+@pytest.mark.parametrize('junk', [b'', b'\xff\xfb' * 999, bytes(5000)])
+def test_an_mp3_after_junk_has_as_many_frames(junk: bytes) -> None:
+    with io.BytesIO(mp3()) as good, io.BytesIO(junk + mp3()) as bad:
+        one, other = lengths.mp3_frames(good), lengths.mp3_frames(bad)
+    assert one is not None
+    assert other is not None
+    assert one.frames == other.frames
+
+
+@pytest.mark.parametrize('data', [b'', b'ID3', b'no music' * 999, b'\xff' * 5000])
+def test_what_is_no_mp3_has_no_frames(data: bytes) -> None:
+    assert lengths.mp3_frames(io.BytesIO(data)) is None
+
+
+@pytest.mark.parametrize('size', [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF - 36])
+def test_a_piped_wav_is_read_to_its_end(tmp_path: Path, size: int) -> None:
+    good = encoded(format='WAV')
+    path = write(tmp_path / 'x.wav', stating(good, size))
+    expected = load_audio(write(tmp_path / 'y.wav', good), RATE)
+    np.testing.assert_array_equal(load_audio(path, RATE), expected)
+
+
+@pytest.mark.parametrize('size', [0, 0xFFFFFFFF, 0x7FFFFFFF])
+def test_a_piped_au_is_read_to_its_end(tmp_path: Path, size: int) -> None:
+    good = encoded(format='AU')
+    path = write(tmp_path / 'x.au', good[:8] + struct.pack('>I', size) + good[12:])
+    assert len(load_audio(path, RATE)) == len(clip())
+
+
+def test_a_piped_flac_is_read_to_its_end(tmp_path: Path) -> None:
+    data = bytearray(encoded(format='FLAC'))
+    data[21] &= 0xF0  # the number of samples: 36 bits
+    data[22:26] = bytes(4)
+    assert len(load_audio(write(tmp_path / 'x.flac', bytes(data)), RATE)) == len(clip())
+
+
+@pytest.mark.parametrize(('subtype', 'rate'), [('VORBIS', RATE), ('OPUS', 24000)])
+def test_ogg_streams_in_a_row_are_read_to_their_end(
+    tmp_path: Path, subtype: str, rate: int
+) -> None:
+    soundfile.write(tmp_path / 'x.ogg', clip(), rate, format='OGG', subtype=subtype)
+    path = write(tmp_path / 'y.ogg', 3 * (tmp_path / 'x.ogg').read_bytes())
+    expected = load_audio(str(tmp_path / 'x.ogg'), rate)
+    np.testing.assert_array_equal(load_audio(path, rate), np.tile(expected, 3))
+
+
+def test_a_wav_without_samples_stays_empty(tmp_path: Path) -> None:
+    data = encoded(format='WAV')
+    head = stating(data[: data.index(b'data') + 8], 0)
+    for rest in (b'', b'LIST\4\0\0\0INFO', b'LIST\3\0\0\0abc\0'):
+        assert lengths.without_size(io.BytesIO(head + rest)) is None
+
+
+@pytest.mark.parametrize(
+    ('name', 'make', 'stated', 'read'),
+    [
+        ('cut.wav', lambda: encoded(format='WAV')[:-88200], 6.0, 4.0),
+        ('appended.mp3', lambda: 2 * mp3(), 6.0, 12.0),
+        ('radio.ogg', lambda: 2 * encoded(format='OGG'), 6.0, 12.0),
+    ],
+)
+def test_inspect_shows_lengths_that_are_not_as_stated(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    make: Callable[[], bytes],
+    stated: float,
+    read: float,
+) -> None:
+    music = write_music(tmp_path / 'music')
+    write(music / 'hum' / name, make())
+    out = run(music, tmp_path / 'out')
+    capsys.readouterr()
+    inspect.main(['inspect', str(out)])
+    text = capsys.readouterr().out
+    (line,) = (line for line in text.splitlines() if line.endswith(f'  hum/{name}'))
+    numbers = [float(word) for word in line.split()[:2]]
+    assert numbers == pytest.approx([stated, read], abs=0.15)
+
+
+def test_there_is_no_table_of_lengths_if_all_are_as_stated(prepared: Path) -> None:
+    assert not (prepared / 'lengths.csv').exists()
+    assert inspect.length_table(str(prepared)) == ''
