@@ -171,7 +171,8 @@ def _label_lines(summary: Summary, left_out: Sequence[LeftOut]) -> Iterator[str]
     for label, found in summary.found.items():
         count, originals = summary.written[label], summary.originals[label]
         notes = [f'{found - count} skipped'] if found > count else []
-        notes += [f'{count - originals} duplicates'] if count > originals else []
+        copies = count - originals
+        notes += [f'{copies} duplicate{"s" * (copies > 1)}'] if copies else []
         of_all = f'  (of {found}: {", ".join(notes)})' if notes else ''
         lines[label] = f'{cell(label, 24)} {count:7}{of_all}'
     for file in left_out:

@@ -2,6 +2,7 @@ import csv
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from glr_jax.errors import UserError
@@ -33,7 +34,10 @@ def test_a_duplicate_is_stored_and_named_but_in_no_split(
     named = {row['id']: row['reason'] for row in table(out / 'skipped.csv')}
     assert named.keys() == {'hum/copy.wav', 'rain/copy.wav'}
     assert all('hum/3.wav' in reason for reason in named.values())
-    assert '0 skipped, 2 duplicates left out' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert '26 clips in' in printed
+    assert '0 skipped, 2 duplicates left out of random and group splits, which have 24' in printed
+    assert 'hum                            9  (of 9: 1 duplicate)' in printed
 
 
 def test_duplicates_do_not_change_the_sides_of_the_other_clips(
@@ -59,3 +63,24 @@ def test_duplicates_can_be_kept(doubled: Path, tmp_path: Path) -> None:
     out = run(doubled, tmp_path / 'out', '--keep_copies')
     assert all(row['random-1'] for row in table(out / 'splits.csv'))
     assert table(out / 'skipped.csv') == []
+
+
+def test_constant_arrays_are_skipped_and_are_no_duplicates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mel = np.random.default_rng(0).integers(0, 256, (40, 9, 20), np.uint8)
+    mel[3], mel[5], mel[6] = 0, 0, 7
+    decibels = mel.astype(np.float32) / 255 * 80 - 80
+    decibels[8] = np.nan
+    label, id = np.array(['a', 'b'] * 20), np.array([f'{k:02}' for k in range(40)])
+    for mels, ids in ((mel, ['03', '05', '06']), (decibels, ['03', '05', '06', '08'])):
+        np.savez(tmp_path / 'x.npz', mel=mels, label=label, id=id)
+        flags = ['--source=arrays', '--max_skipped=0.2', '--overwrite']
+        out = run(tmp_path / 'x.npz', tmp_path / 'out', *flags)
+        found = {row['id']: row['reason'] for row in table(out / 'skipped.csv')}
+        assert list(found) == ids
+        assert found['03'].startswith('has the same value everywhere')
+        printed = capsys.readouterr().out
+        assert f'{40 - len(ids)} clips in {out}, {len(ids)} skipped, ' in printed
+        assert 'duplicates' not in printed
+    assert found['08'] == 'has NaN or infinite values'

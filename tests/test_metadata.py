@@ -63,3 +63,44 @@ def test_a_table_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / 'metadata.csv').write_bytes(b'path\n\xff\xfe\x00.wav\n')
     with pytest.raises(UserError, match='UTF-8'):
         sources.folder_clips(str(tmp_path))
+
+
+@pytest.mark.parametrize('separator', [',', ';', '\t'])
+@pytest.mark.parametrize('name', ['path', 'file_name', 'Path', ' File_Name '])
+def test_hand_edited_tables_are_read(tmp_path: Path, separator: str, name: str) -> None:
+    rows = [
+        [name, 'Label', ' split'],
+        ['a.wav', ' calm ', 'Training'],
+        ['', '', ''],
+        ['b.wav', 'tense', 'dev'],
+        ['', '', ''],
+    ]
+    clips = listed(tmp_path, '\r\n'.join(separator.join(row) for row in rows))
+    assert [clip.id for clip in clips] == ['a.wav', 'b.wav']
+    assert [clip.label for clip in clips] == ['calm', 'tense']
+    assert [clip.splits['official'] for clip in clips] == ['train', 'validation']
+
+
+def test_unknown_columns_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed(tmp_path, 'path,label,tempo,Split type\na.wav,calm,90,x\n')
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'metadata.csv: ignored columns: tempo, Split type; those with a meaning are path' in line
+
+
+def test_latin_1_is_refused_by_name_and_line(tmp_path: Path) -> None:
+    (tmp_path / 'metadata.csv').write_bytes('path,label\na.wav,café\n'.encode('latin-1'))
+    with pytest.raises(UserError, match=r'metadata\.csv, line 2: byte 0xe9 .*Latin-1'):
+        sources.folder_clips(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('row', 'words'),
+    [
+        ('a.wav,calm,holdout', r"line 3: split 'holdout' is not one of train, validation, test"),
+        ('a.wav,,train', r"line 3: 'a\.wav' has no label"),
+        ('a.wav,calm', r'line 3: the row has 2 cells'),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(tmp_path: Path, row: str, words: str) -> None:
+    with pytest.raises(UserError, match=rf'metadata\.csv, {words}'):
+        listed(tmp_path, f'path,label,split\nok.wav,calm,train\n{row}\n')

@@ -166,6 +166,27 @@ def test_decibels_are_stored_in_the_type_of_the_front_end(tmp_path: Path, dtype:
     np.testing.assert_array_equal(clip.mel(FrontEnd(mel_dtype='float32')), decibels[0])
 
 
+@pytest.mark.parametrize(
+    ('low', 'high', 'top_db'), [(-40, 40, 80), (-100, 0, 80), (0, 1, 80), (-90, 0, 85)]
+)
+@pytest.mark.parametrize('dtype', ['float16', 'float32', 'float64'])
+def test_decibels_out_of_range_are_refused_with_the_range_found(
+    tmp_path: Path, low: float, high: float, top_db: float, dtype: str
+) -> None:
+    decibels = np.linspace(low, high, 6 * 20 * 8, dtype=dtype).reshape(6, 20, 8)
+    words = refusal(f'from {low:g} to {high:g}', f'-{top_db:g} (--top_db)', 'mel -= mel.max')
+    with pytest.raises(UserError, match=words):
+        sources.arrays_clips(save(tmp_path, mel=decibels), top_db=top_db)
+    assert sources.arrays_clips(save(tmp_path, mel=decibels - max(high, 0)), top_db=200)
+
+
+def test_clips_without_numbers_do_not_hide_the_range(tmp_path: Path) -> None:
+    decibels = np.full((6, 20, 8), -10, np.float32)
+    decibels[0], decibels[1, 0, 0], decibels[2, 0, 0] = np.nan, -np.inf, 3
+    with pytest.raises(UserError, match='from -10 to 3'):
+        sources.arrays_clips(save(tmp_path, mel=decibels))
+
+
 @pytest.mark.parametrize('name', ['mel', 'label', 'id'])
 def test_a_missing_array_is_named(tmp_path: Path, name: str) -> None:
     path = save(tmp_path, **{name: None})
