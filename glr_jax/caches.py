@@ -5,31 +5,39 @@ cannot be used (numba finds no place for compiled functions), and matplotlib war
 """
 
 import atexit
+import contextlib
 import importlib.util
 import os
 import shutil
 import tempfile
 
+# Variables of the XDG specification, and the folders below the home folder if they are not set.
+_USER_FOLDERS = {'XDG_CACHE_HOME': '.cache', 'XDG_CONFIG_HOME': '.config'}
+
 
 def use_writable() -> None:
     """Names a temporary folder for the caches of numba and matplotlib if theirs are read-only.
 
-    It is removed when the command ends. For a command to call before it imports librosa or
-    matplotlib; its worker processes inherit the setting.
+    It is also the cache folder of a user that has no home folder at all. It is removed when the
+    command ends. For a command to call before it imports librosa or matplotlib; its worker
+    processes inherit the setting.
     """
+    cache, config = _USER_FOLDERS.items()
     usual = {
-        'NUMBA_CACHE_DIR': [user_folder('XDG_CACHE_HOME', '.cache'), _beside('librosa')],
-        'MPLCONFIGDIR': [user_folder('XDG_CONFIG_HOME', '.config')],
+        'NUMBA_CACHE_DIR': [user_folder(*cache), _beside('librosa')],
+        'MPLCONFIGDIR': [user_folder(*config)],
     }
     missing = [
         name
         for name, folders in usual.items()
         if not any(map(_is_writable, [os.environ.get(name, ''), *folders]))
     ]
+    missing += [name for name, below in _USER_FOLDERS.items() if not user_folder(name, below)]
     if missing:
-        scratch, owner = tempfile.mkdtemp(prefix='glr_jax-caches-'), os.getpid()
-        os.environ.update(dict.fromkeys(missing, scratch))
-        atexit.register(_remove, scratch, owner)
+        with contextlib.suppress(OSError):  # no temporary folder either
+            scratch = tempfile.mkdtemp(prefix='glr_jax-caches-')
+            os.environ.update(dict.fromkeys(missing, scratch))
+            atexit.register(_remove, scratch, os.getpid())
 
 
 def _remove(folder: str, owner: int) -> None:

@@ -59,12 +59,15 @@ def test_without_a_home_folder_caches_are_temporary(
 
 
 @pytest.mark.parametrize('home', ['', '~'])
-def test_a_user_without_an_entry_has_no_home_folder(
-    monkeypatch: pytest.MonkeyPatch, home: str
+def test_a_user_without_a_home_has_a_temporary_cache_folder(
+    monkeypatch: pytest.MonkeyPatch, home: str, at_exit: list[Callable[[], Any]]
 ) -> None:
-    monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
     monkeypatch.setattr(os.path, 'expanduser', lambda path: home)
     assert caches.user_folder('XDG_CACHE_HOME', '.cache') == ''
+    caches.use_writable()
+    assert os.path.isdir(os.environ['XDG_CACHE_HOME'])
+    for do in at_exit:
+        do()
 
 
 def test_with_a_home_folder_libraries_keep_their_caches_there(
