@@ -16,6 +16,7 @@ the clips of each label, the number of clips on each side of each split, how man
 more than one side, why files were skipped, and which clips are not as long as their files state.
 """
 PICTURES = 4  # per label
+LABELS_DRAWN = 300
 EXAMPLES = 20  # of clips with another length than stated
 FORMATS = ('.png', '.pdf', '.svg', '.jpg')
 
@@ -37,6 +38,7 @@ if __name__ == '__main__':  # before the imports that take seconds
     cli.check_command_line(Inspection, USAGE)
 
 import re
+import warnings
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -118,10 +120,9 @@ def label_table(dataset: Dataset, lengths: Int[np.ndarray, ' clips']) -> str:
     each = [(label, dataset.targets == k) for k, label in enumerate(dataset.labels)]
     for label, chosen in [*each, ('all', np.full(len(dataset), True))]:
         its = seconds[chosen]
-        lines.append(
-            f'{cell(label, 24, 60)} {len(its):7} {its.min():9.1f} {np.median(its):9.1f} '
-            f'{its.max():9.1f}'
-        )
+        several = (its.min(), np.median(its), its.max()) if len(its) else ()
+        cells = ''.join(f' {value:9.1f}' for value in several)
+        lines.append(f'{cell(label, 24, 60)} {len(its):7}{cells}')
     return '\n'.join(lines)
 
 
@@ -176,14 +177,19 @@ def length_table(folder: str) -> str:
 
 
 def draw(dataset: Dataset, path: str) -> None:
-    """Draws spectrograms of some clips of each label, low frequencies at the bottom."""
-    labels = dataset.labels
+    """Draws spectrograms of some clips of each label, low frequencies at the bottom.
+
+    A page has at most `LABELS_DRAWN` labels, since images cannot be higher.
+    """
+    labels = dataset.labels[:LABELS_DRAWN]
     figure = Figure(figsize=(2.6 * PICTURES, 1.5 * len(labels)), layout='constrained')
     axes = figure.subplots(len(labels), PICTURES, squeeze=False)
     for number, (label, row) in enumerate(zip(labels, axes, strict=True)):
         clips = np.flatnonzero(dataset.targets == number)
-        chosen = clips[np.linspace(0, len(clips) - 1, PICTURES).astype(int)]
-        for clip, ax in zip(chosen, row, strict=True):
+        chosen = (
+            clips[np.linspace(0, len(clips) - 1, PICTURES).astype(int)] if len(clips) else clips
+        )
+        for clip, ax in zip(chosen, row, strict=False):
             decibels = decode(dataset.mel(clip), dataset.front_end)
             ax.imshow(decibels.T, origin='lower', aspect='auto', cmap='magma', interpolation='none')
             title = shorten(printable(dataset.ids[clip]), 40)
@@ -191,7 +197,9 @@ def draw(dataset: Dataset, path: str) -> None:
             ax.set_xticks([])
             ax.set_yticks([])
         row[0].set_ylabel(shorten(printable(label), 24), parse_math=False)
-    figure.savefig(path, dpi=120)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Glyph .* missing from font')
+        figure.savefig(path, dpi=120)
 
 
 if __name__ == '__main__':

@@ -113,3 +113,10 @@ def test_what_is_printable_can_be_written_in_any_locale() -> None:
     for label in LABELS:
         stream.write(printable(label))
     stream.flush()
+
+
+def test_a_label_without_clips_is_shown_too(tmp_path: Path) -> None:
+    dataset = make_dataset(('a', 'b'), [0, 0], [np.zeros((4, 2), np.uint8)] * 2)
+    inspect.draw(dataset, str(tmp_path / 'page.png'))
+    rows = inspect.label_table(dataset, np.array([4, 4])).splitlines()
+    assert [row.split()[:2] for row in rows[1:]] == [['a', '2'], ['b', '0'], ['all', '2']]
