@@ -74,7 +74,7 @@ def _file_cache(usual: Callable[[str], Any], path: str) -> Any:
     """The cache for a folder; `usual` makes JAX's own one, which can limit its size."""
     import jax
 
-    if storage.is_remote(path) or jax.config.read('jax_compilation_cache_max_size') != -1:
+    if storage.is_remote(path) or getattr(jax.config, 'jax_compilation_cache_max_size', -1) != -1:
         return usual(path)
     return WholeCache(path), path
 
