@@ -145,9 +145,10 @@ def execute(main: Callable[[list[str]], None], *, at_once: bool = False) -> None
         _print_line(f'{name}: {error.filename or "input/output"}: {reason}')
         sys.exit(1)
     except Exception as error:
-        if 'RESOURCE_EXHAUSTED' not in str(error):  # JAX: a device has too little memory
+        # From NumPy, or from JAX: a device has too little memory.
+        if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
             raise
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error) or 'not enough memory').splitlines()[0][:200]
         remedy = 'a larger --train.accumulate, a smaller batch or --data.resident=off needs less'
         _print_line(f'{name}: out of memory: {reason}; {remedy}')
         sys.exit(1)

@@ -117,6 +117,7 @@ class ModelConfig:
         'units that each of the six groups of statistics is projected to, and with '
         '--model.front=both the pooled convolutions',
         minimum=1,
+        maximum=2**16,
     )
     segment_projection: int = option(
         128,
@@ -124,6 +125,7 @@ class ModelConfig:
         'segment is projected to, for a second output: both outputs are trained, and their '
         'probabilities averaged; 0 = off',
         minimum=0,
+        maximum=2**16,
         before=0,
     )
     statistics_dropout: float = option(
@@ -415,7 +417,9 @@ class LocalConfig:
     """The devices of one process. Results do not depend on them, except with batch norm."""
 
     mapper: Mapper = option('shard_map', 'JAX transform that runs the per-device program')
-    cpu_devices: int = option(0, 'simulate this many devices on the CPU; 0 = off', minimum=0)
+    cpu_devices: int = option(
+        0, 'simulate this many devices on the CPU; 0 = off', minimum=0, maximum=1024
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -433,7 +437,7 @@ class ParallelConfig(LocalConfig):
     )
     process_id: int = option(0, 'number of this process, from 0', minimum=0)
     timeout: int = option(
-        300, 'seconds to wait for the other processes at the start and the end', minimum=1
+        300, 'seconds to wait for the other processes at the start and the end', 1, maximum=10**6
     )
 
     def __post_init__(self) -> None:

@@ -58,6 +58,8 @@ def test_flags_may_follow_arguments() -> None:
         ('--train.learning_rate=-inf', '--train.learning_rate=-inf must be a finite number'),
         ('--train.learning_rate=1e300', 'must be a finite number in float32'),
         ('--train.patience=4294967296', '--train.patience=4294967296 must be at least 0 and at'),
+        ('--parallel.cpu_devices=2000000', 'must be at least 0 and at most 1024'),
+        ('--model.projection=100000', '--model.projection=100000 must be at least 1 and at most'),
         ('--seed=' + '9' * 5000, 'must be a whole number'),
         ('--workdir=$NO_SUCH_VARIABLE/x', 'NO_SUCH_VARIABLE is not set; write the path in full'),
         ('--data.dir=~nobody-here/x', 'there is no home folder ~nobody-here'),

@@ -23,9 +23,9 @@ class FrontEnd:
     sample_rate: int = option(
         22050, 'Hz; every clip is resampled to this rate', minimum=1, maximum=768_000
     )
-    n_fft: int = option(2048, 'window length in samples', minimum=2)
-    hop_length: int = option(512, 'samples from one frame to the next', minimum=1)
-    n_mels: int = option(128, 'number of mel bands', minimum=1)
+    n_fft: int = option(2048, 'window length in samples', minimum=2, maximum=2**18)
+    hop_length: int = option(512, 'samples from one frame to the next', minimum=1, maximum=2**20)
+    n_mels: int = option(128, 'number of mel bands', minimum=1, maximum=2**11)
     htk: bool = option(False, 'use the HTK mel scale, as the paper does (Eq. 2), not Slaney')
     ref: float = option(0.0, "the power at 0 dB; 0 = each clip's own peak", minimum=0)
     top_db: float = option(
