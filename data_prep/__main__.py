@@ -16,9 +16,10 @@ USAGE = """
 usage: python -m data_prep --source=SOURCE --out=FOLDER [--input=PATH] [--flag=value ...]
 
 Turns music into a dataset: log-mel spectrograms in TFRecords, and splits into train, validation
-and test. Run the same command again to resume it. The sources are:
+and test. Run the same command again to resume it. Every file that is not used is in skipped.csv,
+with the reason. The sources are:
   demo    music that is synthesised here; needs no --input
-  folder  PATH/LABEL/**: wav, flac, ogg, mp3, au, ...; each label is a sub-folder
+  folder  PATH/LABEL/**: wav, flac, ogg, mp3, ..., with ffmpeg m4a, wma, ...; or PATH/metadata.csv
   gtzan   GTZAN as published: PATH/genres/GENRE/GENRE.00000.wav
   fma     FMA as published: PATH/fma_small/000/000002.mp3 and PATH/fma_metadata/tracks.csv
   arrays  an .npz with mel [clips, frames, bands], label, id; optional group or artist, split

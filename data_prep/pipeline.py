@@ -125,7 +125,7 @@ def prepare(
             f'{max_skipped:g}; the first: {": ".join(skipped[0][1:])} '
             f'(all are in {os.path.join(place, "skipped.csv")})'
         )
-    _check_counts(summary, skipped)
+    _check_counts(summary, clips, skipped)
     added = replace.own_columns(out) if finished else {}
     table = _split_table(kept, copies, added)
     records.write_table(os.path.join(place, 'splits.csv'), *table)
@@ -207,16 +207,19 @@ def _copies(shards: Sequence[Shard]) -> dict[str, str]:
     return copies
 
 
-def _check_counts(summary: Summary, skipped: Sequence[Sequence[str]]) -> None:
+def _check_counts(
+    summary: Summary, clips: Sequence[Clip], skipped: Sequence[Sequence[str]]
+) -> None:
     """Raises `UserError` if a label has too few clips for three sides."""
-    least = len(records.SIDES)
+    least, label_of = len(records.SIDES), {clip.id: clip.label for clip in clips}
     for label, found in sorted(summary.found.items()):
         count, originals = summary.written[label], summary.originals[label]
         if count < least:
+            first = next(row for row in skipped if label_of[row[0]] == label)
             raise UserError(
                 f'label {label!r} has {count} clip{"s" * (count != 1)} (of {found}; the others '
-                f'were skipped); it needs at least {least}: see skipped.csv, whose first reason is '
-                f'{": ".join(skipped[0][1:])}'
+                f'are in skipped.csv); it needs at least {least}; the first that was skipped: '
+                f'{": ".join(first[1:])}'
             )
         if originals < least:
             raise UserError(

@@ -16,10 +16,9 @@ from jaxtyping import Num
 from data_prep.clips import Clip
 from glr_jax import storage
 from glr_jax.data import records
-from glr_jax.data.audio import UnreadableError
 from glr_jax.data.mel import FrontEnd
 from glr_jax.data.tfrecord import write_records
-from glr_jax.errors import ClipError
+from glr_jax.errors import ClipError, UnreadableError
 from glr_jax.fields import to_dict
 
 LENGTH_TOLERANCE = 0.2  # seconds; encoders add some hundredths

@@ -42,3 +42,7 @@ class FieldError(UsageError):
 
 class ClipError(Exception):
     """A clip cannot be used; the message says why and does not name the clip."""
+
+
+class UnreadableError(ClipError):
+    """A clip cannot be read here and now; later, or with ffmpeg, it may be."""

@@ -13,7 +13,7 @@ from glr_jax import predict
 from glr_jax.data import audio, ffmpeg
 from glr_jax.data.audio import load_audio
 from glr_jax.data.dataset import open_dataset
-from glr_jax.errors import ClipError, UserError
+from glr_jax.errors import ClipError, UnreadableError, UserError
 from tests.conftest import run, write_music
 
 RATE = 22050
@@ -179,3 +179,15 @@ def test_after_ffmpeg_was_installed_the_same_command_reads_the_rest(
     dataset = open_dataset(str(run(music, tmp_path / 'out')))
     assert len(dataset) == 27
     assert 'rain/0.m4a' in dataset.ids
+
+
+@needs_ffmpeg
+def test_an_ffmpeg_that_is_killed_gives_no_short_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / 'ffmpeg'
+    program.write_text(f'#!/bin/sh\n"{PROGRAM}" "$@" | head -c 50000\nkill -9 $$\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(ffmpeg, 'find', lambda: str(program))
+    with pytest.raises(UnreadableError, match='ffmpeg was killed'):
+        load_audio(str(convert(sine(), tmp_path / 'x.m4a')), RATE)

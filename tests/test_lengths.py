@@ -1,5 +1,6 @@
 """Files whose header is wrong about their length are read to their real end."""
 
+import contextlib
 import io
 import struct
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import soundfile
 from data_prep import inspect
 from glr_jax.data import lengths
 from glr_jax.data.audio import load_audio, stated_seconds
+from glr_jax.errors import ClipError
 from tests.conftest import run, write_music
 
 RATE = 22050
@@ -163,6 +165,25 @@ def test_inspect_shows_lengths_that_are_not_as_stated(
     (line,) = (line for line in text.splitlines() if line.endswith(f'  hum/{name}'))
     numbers = [float(word) for word in line.split()[:2]]
     assert numbers == pytest.approx([stated, read], abs=0.15)
+
+
+@pytest.mark.parametrize('kind', ['WAV', 'AU', 'OGG', 'MP3', 'FLAC'])
+def test_damaged_files_give_samples_or_a_reason(tmp_path: Path, kind: str) -> None:
+    good = 2 * (mp3() if kind == 'MP3' else encoded(format=kind))[:30_000]
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        data = bytearray(good[: rng.integers(1, len(good))])
+        for place in rng.integers(0, min(len(data), rng.choice([50, 10**6])), 5):
+            data[place] = rng.choice([0, 255, rng.integers(256)])
+        with io.BytesIO(data) as file:
+            spans = lengths.ogg_streams(file)
+            assert [start for start, _ in spans[1:]] == [end for _, end in spans[:-1]]
+            lengths.without_size(file)
+            lengths.wav_sizes(file)
+            found = lengths.mp3_frames(file)
+            assert found is None or all(0 <= a < b <= len(data) for a, b in found.spans)
+        with contextlib.suppress(ClipError):
+            assert len(load_audio(write(tmp_path / f'x.{kind.lower()}', bytes(data)), RATE))
 
 
 def test_there_is_no_table_of_lengths_if_all_are_as_stated(prepared: Path) -> None:

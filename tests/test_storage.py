@@ -192,3 +192,15 @@ def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path, memory: str)
         with storage.to_read(path) as local:
             assert Path(local).read_text() == 'old'
     assert os.listdir(tmp_path) == ['file']
+
+
+def test_a_dataset_at_an_address_is_replaced_only_if_told_to(memory: str, tmp_path: Path) -> None:
+    out = f'{memory}/set'
+    run(f'{memory}/music', out)
+    run(f'{memory}/music', out)
+    with pytest.raises(UserError, match='--htk=False instead of True; give --overwrite'):
+        run(f'{memory}/music', out, '--htk')
+    run(f'{memory}/music', out, '--htk', '--overwrite', '--clips_per_shard=12')
+    assert open_dataset(out).front_end.htk
+    fresh = run(f'{memory}/music', tmp_path / 'fresh', '--htk', '--clips_per_shard=12')
+    assert hashes(fetch(out, tmp_path / 'fetched')) == hashes(fresh)

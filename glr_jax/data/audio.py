@@ -15,7 +15,7 @@ from jaxtyping import Float
 from glr_jax import storage
 from glr_jax.data import ffmpeg, lengths
 from glr_jax.data.limits import MAX_BLOCK, MAX_CHANNELS, MAX_RATIO, MAX_SECONDS
-from glr_jax.errors import ClipError
+from glr_jax.errors import ClipError, UnreadableError
 
 # 'raw' is left out: libsndfile would read any file as raw audio. The others have several suffixes.
 AUDIO_SUFFIXES = {f'.{name.lower()}' for name in soundfile.available_formats()} - {'.raw'} | {
@@ -24,10 +24,6 @@ AUDIO_SUFFIXES = {f'.{name.lower()}' for name in soundfile.available_formats()} 
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile's number for a length that is not stated is larger
 
 Mono = Float[np.ndarray, ' samples']
-
-
-class UnreadableError(ClipError):
-    """The file cannot be read here and now; it may be readable later, or with ffmpeg."""
 
 
 class Audio(NamedTuple):
@@ -78,20 +74,25 @@ def stream_audio(path: str, sample_rate: int) -> Iterator[Iterator[Mono]]:
 def stated_seconds(path: str) -> float:
     """The length that the header of a local audio file states, in seconds.
 
-    NaN if it states none, cannot be read, or is at an address: it would have to be fetched again.
+    NaN if it states none, cannot be read, is read by ffmpeg, or is at an address: it would have to
+    be fetched again.
     """
-    if storage.is_remote(path):
+    if storage.is_remote(path) or _suffix(path) in ffmpeg.FFMPEG_SUFFIXES:
         return math.nan
     try:
-        with open_audio(path) as audio:
+        with open_audio(path, only_header=True) as audio:
             return audio.stated_seconds
     except ClipError:
         return math.nan
 
 
 @contextlib.contextmanager
-def open_audio(path: str) -> Iterator[Audio]:
+def open_audio(path: str, *, only_header: bool = False) -> Iterator[Audio]:
     """Opens an audio file; reads no samples yet.
+
+    Args:
+      path: the file.
+      only_header: whether only its header matters: its real end is not looked for.
 
     Raises:
       ClipError: the file cannot be read or decoded, or has too many channels.
@@ -102,7 +103,7 @@ def open_audio(path: str) -> Iterator[Audio]:
             file = stack.enter_context(_open_regular(local))
             stack.enter_context(_quiet_decoder())
             try:
-                opened = stack.enter_context(_open_sound(local, file))
+                opened = stack.enter_context(_open_sound(local, file, only_header))
             except (soundfile.LibsndfileError, TypeError):  # TypeError: .raw has no header
                 opened = stack.enter_context(_open_with_ffmpeg(local))
             yield opened
@@ -121,7 +122,7 @@ def _open_regular(path: str) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def _open_sound(path: str, file: BinaryIO) -> Iterator[Audio]:
+def _open_sound(path: str, file: BinaryIO, only_header: bool) -> Iterator[Audio]:
     """Opens a file with libsndfile, several times if it holds several streams.
 
     Raises:
@@ -137,12 +138,12 @@ def _open_sound(path: str, file: BinaryIO) -> Iterator[Audio]:
         seconds = frames / rate if 0 < frames < _UNKNOWN_FRAMES else math.nan
         beside = stack.enter_context(open(path, 'rb'))  # libsndfile keeps its place in the other
         match sound.format:
-            case 'MP3':
+            case 'MP3' if not only_header:
                 found = lengths.mp3_frames(beside)
                 if found and _states_too_few(found, frames):
                     pipe = stack.enter_context(lengths.piped(path, found.spans))
                     sounds = [stack.enter_context(_Sound(pipe, closefd=False))]
-            case 'OGG':
+            case 'OGG' if not only_header:
                 spans = lengths.ogg_streams(beside)[1:]
                 parts = [lengths.Overlay(beside, span) for span in spans]
                 sounds += [stack.enter_context(_Sound(part)) for part in parts]
@@ -178,7 +179,7 @@ def _states_too_few(found: lengths.Mp3, frames: int) -> bool:
 @contextlib.contextmanager
 def _open_with_ffmpeg(path: str) -> Iterator[Audio]:
     program = ffmpeg.find()
-    if program is None and os.path.splitext(path)[1].lower() not in ffmpeg.FFMPEG_SUFFIXES:
+    if program is None and _suffix(path) not in ffmpeg.FFMPEG_SUFFIXES:
         raise ClipError('cannot be decoded as audio')
     if program is None:
         raise UnreadableError(f'cannot be decoded without ffmpeg; {ffmpeg.INSTALL}')
@@ -192,6 +193,11 @@ def _read_pcm(decoded: ffmpeg.Decoded) -> Iterator[Mono]:
     while len(data := decoded.samples.read(size * _block_frames(decoded.channels))) >= size:
         values = np.frombuffer(data[: len(data) // size * size], '>f4').astype(np.float32)
         yield values.reshape(-1, decoded.channels) @ average
+    decoded.finish()
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
 
 
 def _check_channels(channels: int) -> None:
@@ -259,7 +265,13 @@ def _read_mono(sound: soundfile.SoundFile) -> Iterator[Mono]:
     Uses a matrix product, since NumPy's mean over so short an axis takes as long as decoding.
     """
     average, frames = _average(sound.channels), _block_frames(sound.channels)
-    while len(block := sound.read(frames, dtype='float32', always_2d=True)):
+    while True:
+        try:
+            block = sound.read(frames, dtype='float32', always_2d=True)
+        except ValueError:  # a damaged file: it has been read beyond its stated end
+            raise ClipError('cannot be decoded as audio') from None
+        if not len(block):
+            return
         yield block @ average
 
 

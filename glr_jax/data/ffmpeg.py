@@ -6,11 +6,11 @@ import shutil
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, NamedTuple
 
 from glr_jax.data.limits import MAX_SECONDS
-from glr_jax.errors import ClipError
+from glr_jax.errors import ClipError, UnreadableError
 
 FFMPEG_SUFFIXES = frozenset(
     {
@@ -37,11 +37,13 @@ class Decoded(NamedTuple):
       rate: in Hz, as in the file.
       channels: number of channels.
       samples: the stream to read them from.
+      finish: to be called at its end; raises `ClipError` if ffmpeg was killed or took too long.
     """
 
     rate: int
     channels: int
     samples: IO[bytes]
+    finish: Callable[[], None]
 
 
 def find() -> str | None:
@@ -78,7 +80,11 @@ def decode(program: str, path: str) -> Iterator[Decoded]:
         *('-c:a', 'pcm_f32be', '-f', 'au', 'pipe:1'),
     ]
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is not for ffmpeg: the clip would seem to end there
     )
     assert process.stdout is not None
     late = threading.Event()
@@ -87,19 +93,24 @@ def decode(program: str, path: str) -> Iterator[Decoded]:
         late.set()
         process.kill()
 
+    def finish() -> None:
+        killed = process.wait() < 0
+        if late.is_set():
+            raise ClipError(f'took ffmpeg more than {MAX_WALL_SECONDS} s')
+        if killed:
+            raise UnreadableError('cannot be read: ffmpeg was killed')
+
     timer = threading.Timer(MAX_WALL_SECONDS, give_up)
     timer.daemon = True
     timer.start()
     try:
         header = process.stdout.read(_HEADER.size)
-        if len(header) < _HEADER.size and not late.is_set():
+        if len(header) < _HEADER.size:
+            finish()
             raise ClipError('cannot be decoded as audio, not even by ffmpeg')
-        if not late.is_set():
-            _, offset, _, _, rate, channels = _HEADER.unpack(header)
-            process.stdout.read(offset - _HEADER.size)
-            yield Decoded(rate, channels, process.stdout)
-        if late.is_set():
-            raise ClipError(f'took ffmpeg more than {MAX_WALL_SECONDS} s')
+        _, offset, _, _, rate, channels = _HEADER.unpack(header)
+        process.stdout.read(offset - _HEADER.size)
+        yield Decoded(rate, channels, process.stdout, finish)
     finally:
         timer.cancel()
         process.kill()

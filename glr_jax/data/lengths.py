@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 Stream = io.BufferedIOBase
 Span = tuple[int, int]  # bytes of a file, from the first to before the last
+MAX_CHUNKS = 10_000  # of a WAV file; real ones have a few
 PLACEHOLDER = 0x7FFFF000  # a WAV file that states more bytes was written to a pipe
 _UNKNOWN = b'\xff\xff\xff\xff'
 _BITRATES = {  # kbit/s of layer III: MPEG 1, and MPEG 2 and 2.5
@@ -90,7 +91,9 @@ def wav_sizes(file: Stream) -> tuple[int, int, int] | None:
     if file.read(4) != b'RIFF':
         return None
     place = 12
-    while place + 8 <= end:
+    for _ in range(MAX_CHUNKS):
+        if place + 8 > end:
+            break
         file.seek(place)
         name, size = struct.unpack('<4sI', file.read(8))
         if name == b'data':
@@ -117,7 +120,9 @@ def without_size(file: Stream) -> Overlay | None:
 
 def _only_chunks(file: Stream, place: int, end: int) -> bool:
     """Whether the rest of a WAV file is chunks after an empty `data`: then there are no samples."""
-    while place + 8 <= end:
+    for _ in range(MAX_CHUNKS):
+        if place + 8 > end:
+            break
         file.seek(place)
         name, size = struct.unpack('<4sI', file.read(8))
         if not name.isascii() or not name.decode().isprintable():
