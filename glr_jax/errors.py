@@ -1,5 +1,6 @@
 """Failures that a user can cause and mend; each message is the one line that they see."""
 
+from glr_jax.text import shorten
 
 AGAIN = 75  # exit code (EX_TEMPFAIL of sysexits.h): run the same command again
 
@@ -32,7 +33,7 @@ class FieldError(UsageError):
     """
 
     def __init__(self, field: str, value: str, reason: str):
-        super().__init__(f'--{field}={value} {reason}')
+        super().__init__(f'--{field}={shorten(value, 200)} {reason}')
         self.field, self.value, self.reason = field, value, reason
 
     def inside(self, prefix: str) -> 'FieldError':

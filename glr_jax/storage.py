@@ -23,11 +23,19 @@ def is_remote(path: str) -> bool:
 
 
 def check_local(path: str, flag: str) -> None:
-    """Raises `UsageError` if the value of a flag that needs a local folder is an address."""
+    """Raises `UsageError` if the value of a flag that needs a local folder cannot be one.
+
+    It may be an address, or have bytes that are not UTF-8, with which Orbax makes no path.
+    """
     if is_remote(path):
         raise UsageError(
             f'{flag}={path}: this must be a local folder, or one on a mounted file system'
         )
+    if not path.isascii():
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f'{flag}={path}: this is not UTF-8; choose another name') from None
 
 
 def exists(path: str) -> bool:

@@ -65,6 +65,8 @@ def test_flags_may_follow_arguments() -> None:
         ('--data.dir=~nobody-here/x', 'there is no home folder ~nobody-here'),
         ('--flagfile=/nowhere/x.flags', '/nowhere/x.flags'),
         ('--seed', 'seed'),
+        (os.fsdecode(b'--workdir=caf\xe9'), 'this is not UTF-8; choose another name'),
+        ('--model.norm=' + 'x' * 5000, 'xxx… is not one of glr'),
         ('stray', "unexpected argument 'stray'"),
     ],
 )
