@@ -6,10 +6,10 @@ features, it takes the place of the old one only if the user says so.
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Sequence
 
+from data_prep import splits
 from data_prep.clips import Clip
 from glr_jax import storage
 from glr_jax.cli import status
@@ -23,7 +23,11 @@ from glr_jax.fields import text_of, to_dict
 WRITTEN_LAST = ('splits.csv', 'dataset_info.json', 'front_end.json')
 SHARDS = 'music-clips.tfrecord-'  # how their names begin
 _BUILT = 'complete.json'  # in `.next`: the names of the files that take the place of the old ones
-_OWN_COLUMNS = re.compile(r'id|label|group|random-\d+|group-\d+|fault_filtered|official')
+_COLUMNS = {  # that data_prep writes into splits.csv; all others are the user's
+    *('id', 'label', 'group', 'fault_filtered', 'official'),
+    *(f'random-{k}' for k in splits.RANDOM_ITERATIONS),
+    *(f'group-{k}' for k in splits.GROUP_ITERATIONS),
+}
 
 
 def beside(out: str) -> str:
@@ -93,7 +97,7 @@ def other_content(out: str, names: Sequence[str]) -> str:
         read_table(os.path.join(folder, 'splits.csv')) for folder in (out, beside(out))
     )
     for column in old_table.columns:
-        if _OWN_COLUMNS.fullmatch(column):
+        if column in _COLUMNS:
             pairs = zip(old_table.rows, new_table.rows, strict=False)
             if any(row[column] != other.get(column, '') for row, other in pairs):
                 return f'a dataset with another column {column} in splits.csv'
@@ -110,7 +114,7 @@ def own_columns(out: str) -> dict[str, dict[str, str]]:
     return {
         name: {row['id']: row[name] for row in table.rows}
         for name in table.columns
-        if not _OWN_COLUMNS.fullmatch(name)
+        if name not in _COLUMNS
     }
 
 

@@ -101,8 +101,10 @@ def test_the_same_command_again_changes_nothing(
 def test_columns_of_the_users_own_are_kept(copied: tuple[Path, Path]) -> None:
     music, out = copied
     mine = {id: 'train' if k % 2 else 'test' for k, id in enumerate(IDS)}
+    add_column(out, 'random-20', mine)
     add_column(out, 'mine', mine)
     run(music, out)
+    assert {row['id']: row['random-20'] for row in table(out)} == mine
     assert {row['id']: row['mine'] for row in table(out)} == mine
     add_clip(music)
     remove_clip(music)
