@@ -141,6 +141,7 @@ def report_best(
     runs: Sequence[Best] = (),
     test_crops: int = 0,
     *,
+    config: Config | None = None,
     finished: bool = True,
     allow_changed_data: bool = False,
 ) -> dict[str, Any]:
@@ -155,6 +156,7 @@ def report_best(
       split: which of its splits.
       runs: the checkpoints, if they have been restored already.
       test_crops: as `--data.test_crops`; 0: each run's own.
+      config: of the run, if it was moved since its checkpoints were saved.
       finished: whether training is done, so that the report marks the run as finished.
       allow_changed_data: as the flag.
 
@@ -165,9 +167,8 @@ def report_best(
     runs = runs or restore(workdir)
     for run in runs:
         checkpoint.check_dataset(dataset, run.meta, run.workdir)
-    changed = _changed(dataset, split, runs, allow_changed_data)
-    # The runs may have been moved.
-    configs = [dataclasses.replace(run.meta.config, workdir=run.workdir) for run in runs]
+    configs = [dataclasses.replace(config or r.meta.config, workdir=r.workdir) for r in runs]
+    changed = _changed(dataset, split, runs, configs, allow_changed_data)
     side = dataset.held_out(split)
     clips = dataset.members(split, side)
     if not len(clips):
@@ -193,7 +194,7 @@ def report_best(
         scores['changed_data'] = changed
     if not finished:
         scores['finished'] = False
-    config = dataclasses.replace(configs[0], workdir=workdir)
+    shown = dataclasses.replace(configs[0], workdir=workdir)
     if runs[0].workdir != workdir:  # a folder of runs
         names = [os.path.relpath(run.workdir, workdir) for run in runs]
         accuracies = [_scores(dataset, clips, each)['accuracy'] for each, _ in decided]
@@ -213,7 +214,7 @@ def report_best(
         )
         folder = os.path.join(workdir, 'report', '' if own else split)
         report.write_predictions(folder, dataset, clips, probabilities)
-        report.write(folder, scores, config)  # marks the run as finished, so it is last
+        report.write(folder, scores, shown)  # marks the run as finished, so it is last
         announce(f'report: {os.path.join(folder, "index.html")}')
     return scores
 
@@ -234,15 +235,17 @@ def _announce_optimism(
         )
 
 
-def _changed(dataset: Dataset, split: str, runs: Sequence[Best], allow: bool) -> list[str]:
-    """What changed in the data of any run since its training began; '' texts are left out.
+def _changed(
+    dataset: Dataset, split: str, runs: Sequence[Best], configs: Sequence[Config], allow: bool
+) -> list[str]:
+    """What changed in the data of any run since its training began.
 
     Raises:
       UserError: the dataset is a run's own and changed after its training, and it may not.
     """
     found: list[str] = []
-    for run in runs:
-        data = run.meta.config.data
+    for run, config in zip(runs, configs, strict=True):
+        data = config.data
         if split != data.split or not same_folder(dataset.folder, data.dir) or not run.meta.data:
             continue
         clips, known = training_data.clips_of(dataset, split), training_data.read(run.workdir)

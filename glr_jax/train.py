@@ -106,6 +106,7 @@ def train_and_evaluate(
             config.workdir,
             dataset,
             config.data.split,
+            config=config,
             allow_changed_data=config.allow_changed_data,
         )
 
@@ -239,7 +240,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
         checkpoint.finish(manager)
     if ended and int(state.step) < steps:
         announce(f'{config.workdir}: ended at step {int(state.step)} of {steps}: {ended}')
-    return not stops and (bool(ended) or int(state.step) == steps)
+    return not stops and (bool(ended) or int(state.step) >= steps)
 
 
 def ending(config: TrainConfig, losses: Sequence[float], seconds: float) -> str:
