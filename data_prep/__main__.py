@@ -220,4 +220,4 @@ def _choose_runner(prep: Preparation) -> Runner:
 
 
 if __name__ == '__main__':
-    cli.execute(main)
+    cli.execute(main, at_once=True)

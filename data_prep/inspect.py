@@ -203,4 +203,4 @@ def draw(dataset: Dataset, path: str) -> None:
 
 
 if __name__ == '__main__':
-    cli.execute(main)
+    cli.execute(main, at_once=True)

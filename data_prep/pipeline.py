@@ -178,11 +178,11 @@ def _jobs(
 
 
 def _remove_strays(out: str, jobs: Sequence[ShardJob]) -> None:
-    """Removes partial shards, and shards that other flags or other clips left behind."""
+    """Removes files that a killed command began, and shards of other flags or other clips."""
     wanted = {job.path for job in jobs}
     for name in storage.entries(out):
         path = os.path.join(out, name)
-        if name.startswith(replace.SHARDS) and path not in wanted:
+        if storage.is_partial(name) or (name.startswith(replace.SHARDS) and path not in wanted):
             storage.remove(path)
 
 

@@ -177,6 +177,13 @@ def test_a_missing_shard_is_written_again(music: Path, prepared: Path, tmp_path:
     assert hashes(run(music, tmp_path / 'out')) == hashes(prepared)
 
 
+def test_leftovers_of_a_kill_are_removed(music: Path, prepared: Path, tmp_path: Path) -> None:
+    interrupt(music, tmp_path / 'out')
+    for name in ('splits.csv', 'front_end.json', 'music-clips.tfrecord-00002-of-00005'):
+        (tmp_path / 'out' / f'{name}.partial-99').write_text('half')
+    assert hashes(run(music, tmp_path / 'out')) == hashes(prepared)
+
+
 def test_a_clip_that_changed_since_the_interruption_is_read_again(tmp_path: Path) -> None:
     music = write_music(tmp_path / 'music')
     interrupt(music, tmp_path / 'out')
