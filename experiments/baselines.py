@@ -4,12 +4,11 @@
 """
 
 import dataclasses
-import json
 
 import numpy as np
 
 from experiments import common
-from glr_jax import baselines, cli, clip_statistics
+from glr_jax import baselines, cli, clip_statistics, json_files
 from glr_jax.cli import status
 from glr_jax.data.dataset import open_dataset
 from glr_jax.fields import check_fields, option, section
@@ -85,8 +84,7 @@ def main(argv: list[str]) -> None:
         print(f'{PRINTED.get(name, name):16}{cells}{means[0]:10.3f}{means[1]:10.3f}', flush=True)
         results[name] = scores
     if study.out:
-        with open(study.out, 'w') as file:
-            json.dump(results, file, indent=2)
+        json_files.write(study.out, results)
         status(f'wrote {study.out}')
 
 

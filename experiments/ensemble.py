@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from experiments import common, tables
-from glr_jax import baselines, checkpoint, cli, evaluate, inference, metrics, report
+from glr_jax import baselines, checkpoint, cli, evaluate, inference, json_files, metrics, report
 from glr_jax.cli import status
 from glr_jax.clip_statistics import GroupsOf, all_groups, groups_of
 from glr_jax.data.dataset import Dataset, open_dataset
@@ -79,8 +78,7 @@ def main(argv: list[str]) -> None:
             of_protocol = [row for row in scored if protocol_of(row['split']) == protocol]
             print(table(of_protocol), flush=True)
     if study.out:
-        with open(study.out, 'w') as file:
-            json.dump({'splits': rows}, file, indent=2)
+        json_files.write(study.out, {'splits': rows})
         status(f'wrote {study.out}')
 
 
@@ -90,9 +88,7 @@ def finished_runs(folders: Sequence[str]) -> list[str]:
     Raises:
       UserError: there are none.
     """
-    found = {
-        os.path.realpath(run): run for folder in folders for run in find_runs(folder)
-    }
+    found = {os.path.realpath(run): run for folder in folders for run in find_runs(folder)}
     finished = [run for run in found.values() if report.read(run)]
     for run in found.values():
         if run not in finished:

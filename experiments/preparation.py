@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import glob
 import io
-import json
 import multiprocessing
 import os
 import tempfile
@@ -24,7 +23,7 @@ from data_prep.pipeline import prepare
 from data_prep.runners import on_pool, one_blas_thread, usable_cores
 from data_prep.sources import folder_clips
 from experiments.timing import Workload, time_in_turns
-from glr_jax import cli
+from glr_jax import cli, json_files
 from glr_jax.cli import status
 from glr_jax.data.audio import load_audio
 from glr_jax.data.mel import FrontEnd
@@ -75,8 +74,7 @@ def main(argv: list[str]) -> None:
         print(f'largest worker, MB            {early:5.0f} early, {memory[-1]:.0f} at most')
     print(f'{study.clips} clips of {study.seconds:g} s, {workers} workers')
     if study.out:
-        with open(study.out, 'w') as file:
-            json.dump({'clips_per_second': rates, 'workers': workers}, file, indent=2)
+        json_files.write(study.out, {'clips_per_second': rates, 'workers': workers})
 
 
 def make_files(folder: str, clips: int, seconds: float) -> list[str]:

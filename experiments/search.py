@@ -5,7 +5,6 @@
 
 import dataclasses
 import itertools
-import json
 import os
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -15,7 +14,7 @@ import numpy as np
 from experiments import common, paper, trials
 from experiments.tables import baseline_table, markdown
 from experiments.trials import Trial
-from glr_jax import baselines, cli, fields
+from glr_jax import baselines, cli, fields, json_files, storage
 from glr_jax.cli import status
 from glr_jax.config import (
     AugmentConfig,
@@ -187,12 +186,11 @@ def row_of(trial: Trial, dataset: Dataset) -> dict[str, Any]:
 def write(search: Search, rows: Sequence[dict[str, Any]], floor: Floor) -> None:
     """Writes the results so far."""
     os.makedirs(search.out, exist_ok=True)
-    with open(os.path.join(search.out, 'results.json'), 'w') as file:
-        results = {'search': fields.to_dict(search), 'trials': rows}
-        results |= {'floor': floor['svm']['accuracy'], 'baselines': floor}
-        json.dump(results, file, indent=2)
-    with open(os.path.join(search.out, 'results.md'), 'w', encoding='utf-8') as file:
-        file.write(document(search, rows, floor) + '\n')
+    results = {'search': fields.to_dict(search), 'trials': rows}
+    results |= {'floor': floor['svm']['accuracy'], 'baselines': floor}
+    json_files.write(os.path.join(search.out, 'results.json'), results)
+    text = document(search, rows, floor) + '\n'
+    storage.write_text(os.path.join(search.out, 'results.md'), text)
 
 
 def document(search: Search, rows: Sequence[dict[str, Any]], floor: Floor) -> str:

@@ -1,8 +1,6 @@
 """Trials: the training runs that a study consists of."""
 
 import dataclasses
-import json
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +13,7 @@ from glr_jax.config import GLR_NORMS, Config, ModelConfig, NormName
 from glr_jax.data.dataset import Dataset
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
+from glr_jax.workdir import read_log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +42,7 @@ class Trial:
 
     def epochs(self) -> list[dict[str, Any]]:
         """One row per epoch (`metrics.jsonl`)."""
-        with open(os.path.join(self.config.workdir, 'metrics.jsonl')) as file:
-            return [json.loads(line) for line in file]
+        return read_log(self.config.workdir)[0]
 
 
 def split_of(protocol: str, iteration: int, dataset: Dataset) -> str:

@@ -75,6 +75,12 @@ def parse_object(content: bytes, name: str, remedy: str) -> dict[str, Any]:
     return values
 
 
+def write(path: str, values: Any) -> None:
+    """Writes values as JSON; if that fails, `path` stays as it was."""
+    with storage.to_write(path) as partial, open(partial, 'w') as file:
+        json.dump(values, file, indent=2)
+
+
 def sealed(values: dict[str, Any], *context: Any) -> dict[str, Any]:
     """The values and a checksum of them.
 

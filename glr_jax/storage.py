@@ -200,6 +200,15 @@ def _sync_folder(folder: str) -> None:
             os.close(descriptor)
 
 
+def write_text(path: str, text: str) -> None:
+    """Writes a text file in UTF-8, as in `to_write`; what UTF-8 cannot hold is escaped."""
+    with (
+        to_write(path) as partial,
+        open(partial, 'w', encoding='utf-8', errors='backslashreplace') as file,
+    ):
+        file.write(text)
+
+
 @contextlib.contextmanager
 def _file_system(path: str) -> Iterator[Any]:
     """The fsspec file system of an address; whatever fails in it is raised as an `OSError`."""

@@ -56,7 +56,6 @@ def test_flags_may_follow_arguments() -> None:
         ('--seed=-1', '--seed=-1 must be at least 0 and at most 2147483647'),
         ('--seed=4294967296', '--seed'),
         ('--train.learning_rate=-inf', '--train.learning_rate=-inf must be a finite number'),
-        ('--train.learning_rate=1e300', 'must be a finite number in float32'),
         ('--train.patience=4294967296', '--train.patience=4294967296 must be at least 0 and at'),
         ('--parallel.cpu_devices=2000000', 'must be at least 0 and at most 1024'),
         ('--model.projection=100000', '--model.projection=100000 must be at least 1 and at most'),

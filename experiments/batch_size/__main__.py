@@ -16,7 +16,7 @@ from experiments.batch_size import report, scaling
 from experiments.batch_size.scaling import Step
 from experiments.tables import counted
 from experiments.trials import Trial, split_of
-from glr_jax import baselines, cli, fields, storage
+from glr_jax import baselines, cli, fields, json_files, storage
 from glr_jax.cli import status
 from glr_jax.config import (
     AugmentConfig,
@@ -181,8 +181,7 @@ def measure_steps(study: BatchSize, dataset: Dataset, all_trials: Sequence[Trial
     """The first step of every norm at every size; measured once and kept in `steps.json`."""
     path = os.path.join(study.out, 'steps.json')
     if os.path.exists(path):
-        with open(path) as file:
-            kept = [Step(**step) for step in json.load(file)]
+        kept = _kept_steps(path)
         if {(step.norm, step.per_device) for step in kept} == {
             (trial.varied['norm'], trial.varied['per_device']) for trial in all_trials
         }:
@@ -195,9 +194,16 @@ def measure_steps(study: BatchSize, dataset: Dataset, all_trials: Sequence[Trial
     ]
     measured = scaling.measure(configs, dataset, study.per_device, study.repeats)
     os.makedirs(study.out, exist_ok=True)
-    with storage.to_write(path) as partial, open(partial, 'w') as file:
-        json.dump([step._asdict() for step in measured], file, indent=2)
+    json_files.write(path, [step._asdict() for step in measured])
     return measured
+
+
+def _kept_steps(path: str) -> list[Step]:
+    """The steps in a `steps.json`; none if it is damaged, so that they are measured again."""
+    try:
+        return [Step(**step) for step in json.loads(json_files.read_bytes(path))]
+    except (ValueError, TypeError, RecursionError):
+        return []
 
 
 def finished(all_trials: Sequence[Trial]) -> list[dict[str, Any]]:
@@ -213,10 +219,9 @@ def baseline_scores(study: BatchSize, dataset: Dataset) -> dict[str, list[dict[s
 
 def write(folder: str, results: dict[str, Any]) -> None:
     """Writes the results so far: JSON, report and figure."""
-    with open(os.path.join(folder, 'results.json'), 'w') as file:
-        json.dump(results, file, indent=2)
-    with open(os.path.join(folder, 'report.md'), 'w', encoding='utf-8') as file:
-        file.write(report.document(results, 'accuracy.png'))
+    json_files.write(os.path.join(folder, 'results.json'), results)
+    text = report.document(results, 'accuracy.png')
+    storage.write_text(os.path.join(folder, 'report.md'), text)
     report.figure(results).savefig(os.path.join(folder, 'accuracy.png'), dpi=150)
 
 

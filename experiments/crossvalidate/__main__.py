@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from experiments import common, trials
 from experiments.crossvalidate import compare, report
 from experiments.trials import Trial
-from glr_jax import baselines, cli, fields
+from glr_jax import baselines, cli, fields, json_files, storage
 from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
@@ -70,10 +69,8 @@ def main(argv: list[str]) -> None:
     if study.against:
         results['against'] = compare.paired(study.out, results, study.against, other)
     text = report.document(results)
-    with open(os.path.join(study.out, 'results.json'), 'w') as file:
-        json.dump(results, file, indent=2)
-    with open(os.path.join(study.out, 'report.md'), 'w', encoding='utf-8') as file:
-        file.write(text)
+    json_files.write(os.path.join(study.out, 'results.json'), results)
+    storage.write_text(os.path.join(study.out, 'report.md'), text)
     print(text)
     status(f'wrote {os.path.join(study.out, "report.md")}')
 
@@ -125,17 +122,16 @@ def baseline_scores(
     path = os.path.join(out, 'baselines.json')
     kept: dict[str, Any] = {'dataset': dataset.folder, 'scores': {}}
     if os.path.exists(path):
-        with open(path) as file:
-            found = json.load(file)
-        kept = found if found['dataset'] == dataset.folder else kept
+        found = json_files.read_object(path, 'remove it, and it is computed again')
+        same = found.get('dataset') == dataset.folder and isinstance(found.get('scores'), dict)
+        kept = found if same else kept
     missing = [split for split in splits if split not in kept['scores']]
     if missing:
         status(f'scoring the baselines on {", ".join(missing)}')
         for name, scores in baselines.scores_on(dataset, missing).items():
             for split, of_split in zip(missing, scores, strict=True):
                 kept['scores'].setdefault(split, {})[name] = of_split
-        with open(path, 'w') as file:
-            json.dump(kept, file, indent=2)
+        json_files.write(path, kept)
     return {split: kept['scores'][split] for split in splits}
 
 

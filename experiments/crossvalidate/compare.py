@@ -1,7 +1,5 @@
 """Two cross-validations, compared on the splits and seeds that both have."""
 
-import csv
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from glr_jax import json_files
+from glr_jax.data.tables import read_table
 from glr_jax.errors import UserError
 
 Runs = dict[tuple[str, int], float]  # {(split, seed): accuracy}
@@ -23,12 +23,11 @@ def read(folder: str) -> dict[str, Any]:
     """
     path = os.path.join(folder, 'results.json')
     try:
-        with open(path) as file:
-            results = json.load(file)
+        results = json_files.read_object(path, 'run that cross-validation again')
         accuracies(results)
     except FileNotFoundError:
         raise UserError(f'--against={folder} has no finished cross-validation') from None
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+    except (UserError, KeyError, TypeError, AttributeError):
         raise UserError(
             f'--against={folder}: {path} was not written by experiments.crossvalidate'
         ) from None
@@ -98,8 +97,8 @@ def right_of(folder: str, split: str, seed: int) -> dict[str, int]:
     path = os.path.join(folder, split, f'seed-{seed}', 'report', 'predictions.csv')
     if not os.path.exists(path):
         raise UserError(f'{path} was not found; run the cross-validation again')
-    with open(path, newline='', encoding='utf-8') as file:
-        return {row['id']: int(row['label'] == row['decision']) for row in csv.DictReader(file)}
+    rows = read_table(path, required=('id', 'label', 'decision')).rows
+    return {row['id']: int(row['label'] == row['decision']) for row in rows}
 
 
 def bootstrap(

@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import json
 import os
 import typing
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any
 from experiments import common, paper, trials
 from experiments.reproduce import figures, report
 from experiments.trials import Trial, split_of
-from glr_jax import baselines, cli, fields
+from glr_jax import baselines, cli, fields, json_files, storage
 from glr_jax.cli import status
 from glr_jax.config import (
     AugmentConfig,
@@ -98,11 +97,9 @@ def main(argv: list[str]) -> None:
     trials.check(all_trials, dataset)
     finished = list(trials.train_each(all_trials, dataset))
     results = collect(study, dataset, finished)
-    with open(os.path.join(study.out, 'results.json'), 'w') as file:
-        json.dump(results, file, indent=2)
+    json_files.write(os.path.join(study.out, 'results.json'), results)
     text = report.document(results, figures.write(study.out, results))
-    with open(os.path.join(study.out, 'report.md'), 'w', encoding='utf-8') as file:
-        file.write(text)
+    storage.write_text(os.path.join(study.out, 'report.md'), text)
     print(text[: text.index('## Figures')])
     status(f'wrote {os.path.join(study.out, "report.md")}')
 

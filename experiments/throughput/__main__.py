@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import json
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,7 +12,7 @@ import numpy as np
 from experiments import common, paper
 from experiments.throughput.workloads import COPIED, LABELS, MATMUL, gflops, limits, workloads
 from experiments.timing import Workload, time_in_turns
-from glr_jax import cli
+from glr_jax import cli, json_files
 from glr_jax.cli import status
 from glr_jax.config import DataConfig, ModelConfig
 from glr_jax.data import batches, input_pipeline
@@ -141,10 +140,9 @@ def main(argv: list[str]) -> None:
     for conv, rate in rates.items():
         print(f'{conv}: matmul {rate.gflop:.1f} GFLOP/s, copy {rate.gbyte:.1f} GB/s')
     if study.out:
-        with open(study.out, 'w') as file:
-            measured = {'machine': common.hardware(), 'rows': [row._asdict() for row in rows]}
-            measured |= {'rates': {name: rate._asdict() for name, rate in rates.items()}}
-            json.dump(measured, file, indent=2)
+        measured = {'machine': common.hardware(), 'rows': [row._asdict() for row in rows]}
+        measured |= {'rates': {name: rate._asdict() for name, rate in rates.items()}}
+        json_files.write(study.out, measured)
         status(f'wrote {study.out}')
 
 
