@@ -184,7 +184,7 @@ def _label_lines(summary: Summary, left_out: Sequence[LeftOut]) -> Iterator[str]
 
 
 def _rows(left_out: Sequence[LeftOut], folder: str) -> list[list[str]]:
-    """Rows of skipped.csv for files that are no clips; hidden ones are only counted."""
+    """Rows of skipped.csv for files that are not clips; hidden ones are only counted."""
     return [
         [
             readable(os.path.relpath(file.path, folder).replace(os.sep, '/')),

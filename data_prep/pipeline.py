@@ -80,7 +80,7 @@ def prepare(
       shard_range: write only these shards; None = write all that are missing and finish the
         dataset.
       overwrite: whether a finished dataset may be replaced by another one.
-      left_out: `[id, path, reason]` of files that are no clips, for `skipped.csv`.
+      left_out: `[id, path, reason]` of files that are not clips, for `skipped.csv`.
 
     Returns:
       The summary of a finished dataset; None if `shard_range` is given.
@@ -251,7 +251,7 @@ def _write_skipped(
     copies: Mapping[str, str],
     left_out: Sequence[Sequence[str]],
 ) -> list[list[str]]:
-    """Writes `skipped.csv`: clips that failed, duplicates, and files that are no clips.
+    """Writes `skipped.csv`: clips that failed, duplicates, and files that are not clips.
 
     Returns:
       The rows of those that failed.

@@ -1,4 +1,4 @@
-"""A pool of processes that write shards, and go on when a clip kills one of them.
+"""A pool of processes that write shards, and continue when a clip kills one of them.
 
 A worker is killed if the system runs out of memory. What it was reading is tried again at the end,
 with no other worker beside it; a clip that kills its worker then too is skipped and named. Workers
@@ -26,7 +26,7 @@ _PATIENCE = 5  # seconds in which a worker ends by itself
 
 
 class Killed(NamedTuple):
-    """What came of a job whose worker was killed: the id of the clip that it was reading."""
+    """The outcome of a job whose worker was killed: the id of the clip that it was reading."""
 
     clip: str | None
 
@@ -102,7 +102,7 @@ def start_method() -> str:
 def _all_at_once(
     jobs: Sequence[ShardJob], num_workers: int, lost: Collection[str] = ()
 ) -> Iterator[tuple[int, Shard | Killed]]:
-    """(number of a job, what came of it), in the order in which they end."""
+    """(job number, outcome), in the order in which jobs finish."""
     context = multiprocessing.get_context(start_method())
     if start_method() == 'forkserver':
         context.set_forkserver_preload(['data_prep.pool'])
@@ -168,7 +168,7 @@ def _end(worker: _Worker, at_once: bool = False) -> None:
 
 
 def _work(pipe: Any) -> None:
-    """A worker: receives jobs, and sends what it reads and what came of them."""
+    """A worker: receives jobs, and sends what it is reading and the outcomes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()

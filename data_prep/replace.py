@@ -119,7 +119,7 @@ def own_columns(out: str) -> dict[str, dict[str, str]]:
 
 
 def swap(out: str, names: Sequence[str]) -> None:
-    """Puts the finished successor in the place of a dataset; `resume_swap` ends it after a kill.
+    """Puts the finished successor in the place of a dataset; `resume_swap` completes it after a kill.
 
     Args:
       out: the folder of the dataset.
@@ -132,7 +132,7 @@ def swap(out: str, names: Sequence[str]) -> None:
 
 
 def resume_swap(out: str) -> None:
-    """Ends a swap that was begun; does nothing if none was."""
+    """Completes an interrupted swap; does nothing if there is none."""
     path = os.path.join(beside(out), _BUILT)
     if not storage.exists(path):
         return

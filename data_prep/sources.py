@@ -54,7 +54,7 @@ def folder_clips(
       folder: where to look.
       sides_from_folders: the files are in `folder/SIDE/LABEL/`, SIDE being train, validation or
         test; the sides become the split `official`.
-      left_out: called with every file that is no clip.
+      left_out: called with every file that is not a clip.
 
     Raises:
       UserError: the folder was not found, has no sub-folders, or has no audio files in them.
@@ -127,7 +127,7 @@ def gtzan_clips(
 
     Args:
       folder: holds the genre folders, or a folder `genres` or `genres_original` with them.
-      left_out: called with every file below the genre folders that is no clip.
+      left_out: called with every file below the genre folders that is not a clip.
 
     Raises:
       UserError: one of the ten genre folders was not found.

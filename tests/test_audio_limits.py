@@ -22,7 +22,7 @@ NOISE = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE)
 
 
 def peak_megabytes(path: Path) -> tuple[str, float]:
-    """What becomes of a file in a process of its own, and the most memory that takes."""
+    """The outcome for a file in a process of its own, and the most memory that takes."""
     code = (
         'import sys; from glr_jax.data.mel import FrontEnd, mel_of_file\n'
         'from glr_jax.errors import ClipError\n'
@@ -138,7 +138,7 @@ def test_a_streamed_spectrogram_equals_one_of_the_whole(
     np.testing.assert_array_equal(streamed, mel.encode(log_mel(samples, front_end), front_end))
 
 
-# ---------------------------------------------------------------- what is no file
+# ---------------------------------------------------------------- pipes and devices
 def test_a_pipe_or_a_device_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / 'x.wav')
     (tmp_path / 'y.mp3').symlink_to('/dev/zero')

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from data_prep.__main__ import Preparation
+from data_prep.clips import Clip
 from data_prep.pipeline import prepare
 from data_prep.runners import on_pool
-from data_prep.clips import Clip
 from glr_jax.data.mel import FrontEnd
 from glr_jax.errors import UsageError, UserError
 from tests.conftest import run

@@ -1,4 +1,4 @@
-"""How long an audio file really is, where its header does not say so or is wrong.
+"""The real length of audio files whose header is silent or wrong about it.
 
 libsndfile reads as many samples as the header of a file states. Programs that write to a pipe do
 not know the number, an mp3 without a Xing header states none, and files that were appended to one
