@@ -119,7 +119,7 @@ def own_columns(out: str) -> dict[str, dict[str, str]]:
 
 
 def swap(out: str, names: Sequence[str]) -> None:
-    """Puts the finished successor in the place of a dataset; `resume_swap` completes it after a kill.
+    """Replaces a dataset by its finished successor; `resume_swap` completes it after a kill.
 
     Args:
       out: the folder of the dataset.
