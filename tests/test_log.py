@@ -1,14 +1,19 @@
 """The log and the trace of a run."""
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
+from tensorboardX.event_file_writer import EventsWriter
 
-from glr_jax.log import Log
+from glr_jax.errors import UserError
+from glr_jax.log import Log, validation_losses
 from glr_jax.trace import Trace
 from glr_jax.train_step import Totals
 
@@ -52,6 +57,60 @@ def test_rows_of_steps_that_were_not_saved_are_removed_on_resuming(tmp_path: Pat
         file.write('{"epoch": 3, "st')  # cut off by a power failure
     with Log(str(tmp_path), batch_size=1, steps=8, done=4):
         assert [row['step'] for row in rows(tmp_path)] == [4]
+
+
+@pytest.mark.parametrize(
+    ('damage', 'kept', 'said'),
+    [
+        (lambda text: text + '\0' * 50, [4, 8], 1),
+        (lambda text: text + '\0' * 50 + '\n', [4, 8], 1),
+        (lambda text: '\0' * 50 + text, [4, 8], 0),  # a row was written behind them
+        (lambda text: text + '{"epoch": 3, "st', [4, 8], 1),
+        (lambda text: text[:20] + '\n' + text[text.index('\n') + 1 :], [8], 1),
+        (lambda text: '[]\n' + text + '{"epoch": 3, "step": "x"}\n', [4, 8], 2),
+        (lambda text: '\n' + text, [4, 8], 0),
+        (lambda text: '', [], 0),
+    ],
+)
+def test_damaged_lines_are_left_out_and_named(
+    damage: Callable[[str], str],
+    kept: list[int],
+    said: int,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with Log(str(tmp_path), batch_size=1, steps=8, done=0) as log:
+        epoch(log, 1)
+        epoch(log, 2)
+    whole = [json.dumps(row) for row in rows(tmp_path)]
+    path = tmp_path / 'metrics.jsonl'
+    path.write_text(damage(path.read_text()))
+    capfd.readouterr()
+    assert validation_losses(str(tmp_path), 8) == [0.5] * len(kept)
+    with Log(str(tmp_path), batch_size=1, steps=8, done=8):
+        assert [row['step'] for row in rows(tmp_path)] == kept
+    assert path.read_text().splitlines() == [
+        row for row in whole if json.loads(row)['step'] in kept
+    ]
+    error = capfd.readouterr().err
+    assert (f'{said} damaged line' in error) == bool(said)
+
+
+def test_a_full_disk_is_one_line_for_the_log_and_no_reason_to_stop_for_tensorboard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Log(str(tmp_path), batch_size=1, steps=12, done=0) as log:
+        monkeypatch.setattr(EventsWriter, 'write_event', full)
+        epoch(log, 1)
+        epoch(log, 2)
+        assert [row['step'] for row in rows(tmp_path)] == [4, 8]
+        assert capfd.readouterr().err.count('continues without TensorBoard') == 1
+        monkeypatch.setattr(os, 'fsync', full)
+        with pytest.raises(UserError, match=r'metrics\.jsonl: No space left on device; once'):
+            epoch(log, 3)
 
 
 def test_seconds_count_from_the_first_start(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -76,6 +77,19 @@ def test_files_are_written_and_read_back(tmp_path: Path) -> None:
     assert report.read(str(tmp_path)) == json.loads(json.dumps(scores()))
     assert (folder / 'index.html').read_text().count('<svg') == 2
     assert sorted(path.name for path in folder.iterdir()) == ['index.html', 'metrics.json']
+
+
+def test_the_mark_of_a_finished_run_is_written_last_and_each_file_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced: list[str] = []
+    monkeypatch.setattr(os, 'replace', lambda _, path: replaced.append(Path(path).name))
+    dataset, config = make_dataset(LABELS, TARGETS.tolist()), Config(workdir=str(tmp_path))
+    folder = str(tmp_path / 'report')
+    report.write_predictions(folder, dataset, np.array([5, 1]), np.eye(3)[[0, 1]])
+    report.write(folder, scores(), config)
+    assert replaced == ['predictions.csv', 'index.html', 'metrics.json']
+    assert os.listdir(folder) == []
 
 
 def test_an_unfinished_run_has_no_scores(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from glr_jax.devices import compile_cache
+
 ROOT = Path(__file__).parents[1]
 SAY = 'import os, sys; print(os.environ.get("GLIBC_TUNABLES"), os.getpid(), *sys.argv[1:])'
 COMMAND = f"""
@@ -157,6 +159,45 @@ def test_a_second_start_compiles_no_program(tmp_path: Path) -> None:
 def test_by_default_programs_go_to_the_cache_folder_of_the_user(tmp_path: Path) -> None:
     assert start(tmp_path, '-c', SMALL, XDG_CACHE_HOME=str(tmp_path)) == '4.0'
     assert programs_in(tmp_path / 'glr_jax')
+
+
+@linux
+def test_damaged_entries_are_replaced_without_a_word(tmp_path: Path) -> None:
+    cache = {'JAX_COMPILATION_CACHE_DIR': str(tmp_path)}
+    start(tmp_path, '-c', SMALL, **cache)
+    entries = sorted(path for path in tmp_path.iterdir() if path.name.endswith('-cache'))
+    whole = {path: path.read_bytes() for path in entries}
+    assert whole
+    for damage in (
+        lambda data: b'',
+        lambda data: data[: len(data) // 2],
+        lambda data: bytes([data[0] ^ 1]) + data[1:],
+    ):
+        for path, data in whole.items():
+            path.write_bytes(damage(data))
+        assert start(tmp_path, '-c', SMALL, **cache) == '4.0'
+        assert all(len(path.read_bytes()) > 100 for path in entries)
+        before = {path: path.stat().st_mtime_ns for path in entries}
+        assert start(tmp_path, '-c', SMALL, **cache) == '4.0'
+        assert before == {path: path.stat().st_mtime_ns for path in entries}
+
+
+def test_an_entry_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, 'No space left on device')
+
+    cache = compile_cache.WholeCache(str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'replace', full)
+        cache.put('key', b'value')
+    assert list(tmp_path.iterdir()) == []
+    assert cache.get('key') is None
+    cache.put('key', b'value')
+    assert cache.get('key') == b'value'
+    cache.put('key', b'other')
+    assert cache.get('key') == b'value'
 
 
 def test_a_read_only_cache_folder_is_no_reason_to_stop(tmp_path: Path) -> None:

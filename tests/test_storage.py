@@ -1,5 +1,6 @@
 """Datasets at an address: in fsspec's memory file system, and on a local S3 server."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -204,3 +205,31 @@ def test_a_dataset_at_an_address_is_replaced_only_if_told_to(memory: str, tmp_pa
     assert open_dataset(out).front_end.htk
     fresh = run(f'{memory}/music', tmp_path / 'fresh', '--htk', '--clips_per_shard=12')
     assert hashes(fetch(out, tmp_path / 'fetched')) == hashes(fresh)
+
+
+def test_a_full_disk_is_reported_with_the_name_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / 'file'
+    path.write_text('old')
+    monkeypatch.setattr(os, 'fsync', full)
+    with (
+        pytest.raises(OSError, match='No space left') as failure,
+        storage.to_write(str(path)) as new,
+    ):
+        Path(new).write_text('new')
+    assert failure.value.filename == str(path)
+    assert path.read_text() == 'old'
+    assert os.listdir(tmp_path) == ['file']
+
+
+def test_leftovers_of_killed_commands_are_removed_but_not_files_in_use(tmp_path: Path) -> None:
+    for name in ('old.partial-12', 'new.partial-34', 'x.partial', 'partial-56.csv'):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / 'old.partial-12', (0, 0))
+    storage.remove_partial(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == ['new.partial-34', 'partial-56.csv', 'x.partial']
+    storage.remove_partial(str(tmp_path / 'no such folder'))

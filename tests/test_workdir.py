@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from glr_jax import cli, fields, train, workdir
 from glr_jax.config import Config
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UserError
-from tests.conftest import PAPER, model_config
+from tests.conftest import PAPER, SMALL_RUN, model_config
 
 
 def parse(*arguments: str) -> Config:
@@ -101,6 +102,50 @@ def test_a_folder_that_is_not_a_workdir_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / 'thesis.tex').write_text('precious')
     with pytest.raises(UserError, match='not empty'):
         workdir.claim(parse(f'--workdir={tmp_path}', '--data.dir=d'))
+
+
+@pytest.mark.parametrize('leftover', ['config.json.partial-123', '.lock'])
+def test_leftovers_of_a_killed_start_are_no_reason_to_refuse(leftover: str, tmp_path: Path) -> None:
+    (tmp_path / leftover).write_text('{"seed"')
+    run = parse(f'--workdir={tmp_path}', '--data.dir=d')
+    workdir.claim(run)
+    assert workdir.read_config(str(tmp_path)) == run
+
+
+def test_a_lost_config_is_written_again_if_the_checkpoints_have_the_same(
+    tones_run: Path, tones_dataset: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / 'run'
+    shutil.copytree(tones_run, copy)
+    before = (copy / 'config.json').read_text()
+    (copy / 'config.json').unlink()
+    flags = [f'--workdir={copy}', f'--data.dir={tones_dataset}', *SMALL_RUN]
+    with pytest.raises(UserError, match=r'--seed=0 \(not 1\)'):
+        workdir.claim(parse(*flags, '--seed=1'))
+    workdir.claim(parse(*flags))
+    assert json.loads((copy / 'config.json').read_text())['model'] == json.loads(before)['model']
+
+
+def test_checkpoints_of_another_program_are_not_ours(tmp_path: Path) -> None:
+    (tmp_path / 'checkpoints' / '7').mkdir(parents=True)
+    (tmp_path / 'checkpoints' / '7' / 'weights.pt').write_text('precious')
+    with pytest.raises(UserError, match='not empty'):
+        workdir.claim(parse(f'--workdir={tmp_path}', '--data.dir=d'))
+
+
+@pytest.mark.parametrize('spelling', ['{0}/d/', '{0}/./d', '{0}/x/../d', 'd', './d/', '{0}/link'])
+def test_a_data_folder_may_be_spelled_in_any_way(
+    spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'd').mkdir()
+    (tmp_path / 'x').mkdir()
+    (tmp_path / 'link').symlink_to('d')
+    monkeypatch.chdir(tmp_path)
+    flags = [f'--workdir={tmp_path / "run"}']
+    workdir.claim(parse(*flags, f'--data.dir={tmp_path}/d'))
+    workdir.claim(parse(*flags, f'--data.dir={spelling.format(tmp_path)}'))
+    with pytest.raises(UserError, match=r'--data\.dir='):
+        workdir.claim(parse(*flags, f'--data.dir={tmp_path}/x'))
 
 
 @pytest.mark.parametrize('content', ['', '{', '[]', '{"seed": "x"}', '{"model": {"hidden": -1}}'])
