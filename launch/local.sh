@@ -20,7 +20,7 @@ python=${PYTHON:-$(command -v python || command -v python3)} || {
 port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
 
 pids=()
-trap 'kill -TERM "${pids[@]}" 2>/dev/null' TERM INT
+trap 'kill -TERM "${pids[@]}" 2>/dev/null' TERM INT HUP USR1
 for ((id = 0; id < count; id++)); do
   "$python" -m glr_jax.train "$@" --parallel.coordinator="127.0.0.1:$port" \
     --parallel.num_processes="$count" --parallel.process_id="$id" &

@@ -176,7 +176,7 @@ def test_a_sigterm_to_one_stops_all_and_others_may_resume(
     run = Run(tmp_path / 'run', prepared, *before)
     run.terminate_one()
     codes, _, errors = run.finish()
-    assert codes == [1] * before[0], errors
+    assert codes == [75] * before[0], errors
     assert all('run the same command again to resume' in error for error in errors)
     steps = [int(name) for name in os.listdir(tmp_path / 'run' / 'checkpoints') if name.isdigit()]
     assert 0 < max(steps) < STEPS
