@@ -102,6 +102,7 @@ def test_a_spectrogram_that_would_be_too_large_is_refused(
         mel_of_file(str(tmp_path / 'x.wav'), FrontEnd(hop_length=1))
 
 
+@pytest.mark.slow
 def test_an_hour_of_stereo_stays_below_500_mb(tmp_path: Path) -> None:
     minute = 0.1 * np.random.default_rng(0).standard_normal((60 * 11025, 2)).astype(np.float32)
     with soundfile.SoundFile(tmp_path / 'x.wav', 'w', 11025, 2) as file:

@@ -94,6 +94,7 @@ def test_broken_clips_are_skipped_with_a_reason_and_the_others_are_kept(
     assert 'mpg123' not in printed.err
 
 
+@pytest.mark.slow
 def test_an_hour_needs_little_memory(tmp_path: Path) -> None:
     hour = np.random.default_rng(0).integers(-9999, 9999, 3600 * 8000, np.int16)
     soundfile.write(tmp_path / 'hour.wav', hour, 8000)

@@ -97,6 +97,7 @@ def test_numbers_have_32_bits_whatever_the_environment_says() -> None:
     assert command('-c', code, JAX_ENABLE_X64='1').stdout == 'float32 int32\n'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('encoding', ['utf-8:strict', 'ascii:strict'])
 def test_a_name_that_cannot_be_printed_loses_no_other_file(
     tmp_path: Path, tones: Path, tones_run: Path, encoding: str

@@ -86,6 +86,7 @@ def test_clips_that_do_not_fit_are_refused_and_the_estimate_suffices(
     assert input_pipeline.fits(config, dataset, clips)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_another_pipeline_and_is_traced(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:

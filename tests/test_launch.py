@@ -133,6 +133,7 @@ def test_local_stops_a_real_run_when_one_process_is_killed(
     assert subprocess.run(['pgrep', '-f', f'workdir={tmp_path}']).returncode == 1  # none is left
 
 
+@pytest.mark.slow
 def test_local_kills_processes_that_wait_for_a_failed_one(start: Start, tmp_path: Path) -> None:
     # Process 1 fails; process 0 waits for it for ever and takes no notice of SIGTERM.
     python = script(

@@ -37,6 +37,7 @@ def test_a_clip_that_kills_its_worker_is_skipped_and_the_rest_is_finished(
     assert 'a worker was killed while it read hum/3.wav' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_clip_that_was_only_beside_a_killer_is_kept(music: Path, tmp_path: Path) -> None:
     once = functools.partial(kill_once, str(tmp_path / 'mark'), str(music / 'hum/3.wav'))
     out = tmp_path / 'out'
@@ -44,6 +45,7 @@ def test_a_clip_that_was_only_beside_a_killer_is_kept(music: Path, tmp_path: Pat
     assert open_dataset(str(out)).ids == IDS
 
 
+@pytest.mark.slow
 def test_a_process_that_was_killed_does_not_die_the_same_way_again(
     music: Path, tmp_path: Path
 ) -> None:

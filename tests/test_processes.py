@@ -163,11 +163,12 @@ def test_one_process_with_four_devices(alone: Path, prepared: Path, tmp_path: Pa
     assert_same_run(tmp_path / 'run', alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('before', 'after'),
     [
         ((2, 2, TWO_STEPS), (1, 1, STREAMED)),
-        pytest.param((1, 4), (2, 1, TWO_STEPS), marks=pytest.mark.slow),
+        ((1, 4), (2, 1, TWO_STEPS)),
     ],
 )
 def test_a_sigterm_to_one_stops_all_and_others_may_resume(

@@ -11,6 +11,7 @@ from glr_jax.nn import fused_rnn
 SMALL = ['recurrence', '--batches=2', '--steps=2', '--hidden=8', '--repeats=1']
 
 
+@pytest.mark.slow
 def test_it_checks_and_then_prints_a_row_for_each_type_and_pass(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

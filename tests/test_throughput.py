@@ -97,7 +97,7 @@ def test_the_peer_has_as_many_parameters(conv: str) -> None:
         ('--2d.frames=9', '--2d.frames=9 is too short'),
         ('--n_mels=8', '--model.pool reduces the mel bands 16-fold'),
         ('--model.kind=cnn', '--model.kind'),
-        ('--model.front=statistics', '--model.front must be conv'),
+        ('--model.front=both', '--model.front must be conv'),
         ('--model.conv=2d', '--1d.batch_size=0'),
     ],
 )

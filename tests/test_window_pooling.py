@@ -158,7 +158,8 @@ def test_logits_of_a_clip_do_not_depend_on_its_batch_mates(norm: str) -> None:
     assert (difference[0].max() < 1e-5) == (norm != 'batch')
 
 
-@pytest.mark.parametrize('norm', ['glr_step', pytest.param('glr_layer', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('norm', ['glr_step', 'glr_layer'])
 def test_devices_and_micro_batches_change_nothing(norm: str) -> None:
     config = dataclasses.replace(
         SMALL, norm=norm, pass_level=True, readout='covariance', kernels=(8,), front_dropout=0.2
