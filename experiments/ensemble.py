@@ -13,14 +13,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from experiments import common, tables
-from glr_jax import baselines, checkpoint, cli, evaluate, inference, json_files, metrics, report
+from glr_jax import baselines, cli, evaluate, inference, json_files, metrics, report
 from glr_jax.cli import status
 from glr_jax.clip_statistics import GroupsOf, all_groups, groups_of
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import startup
 from glr_jax.errors import UserError
 from glr_jax.fields import check_fields, option
-from glr_jax.workdir import find_runs, read_config
+from glr_jax.run import checkpoint
+from glr_jax.run.workdir import find_runs, read_config
 
 USAGE = """
 usage: python -m experiments.ensemble --runs=FOLDER[,FOLDER...] [--baselines] [--out=FILE.json]

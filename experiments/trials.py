@@ -13,7 +13,7 @@ from glr_jax.config import GLR_NORMS, Config, ModelConfig, NormName
 from glr_jax.data.dataset import Dataset
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
-from glr_jax.workdir import read_log
+from glr_jax.run.workdir import read_log
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,15 +53,16 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from glr_jax import checkpoint, inference, metrics, report, training_data
-from glr_jax.checkpoint import Best
+from glr_jax import inference, metrics, report
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UsageError, UserError
+from glr_jax.run import checkpoint, training_data
+from glr_jax.run.checkpoint import Best
+from glr_jax.run.workdir import find_runs
 from glr_jax.storage import same_folder
-from glr_jax.workdir import find_runs
 
 
 def main(argv: list[str]) -> None:

@@ -17,9 +17,9 @@ from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.errors import UserError
+from glr_jax.run.workdir import read_log
 from glr_jax.storage import same_folder
 from glr_jax.text import cell, columns
-from glr_jax.workdir import read_log
 
 _REMEDY = 'remove it, and it is written again'
 LONGEST = 60  # columns of a label in the table

@@ -30,25 +30,17 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from glr_jax import (
-    checkpoint,
-    evaluate,
-    inference,
-    report,
-    signals,
-    start,
-    train_step,
-    workdir,
-)
+from glr_jax import evaluate, inference, report, signals, train_step
 from glr_jax.data import batches, input_pipeline
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import StoppedError, UserError
-from glr_jax.log import Log, validation_losses
 from glr_jax.nn import cost
 from glr_jax.nn.model import make_classifier
-from glr_jax.trace import Trace
+from glr_jax.run import checkpoint, start, workdir
+from glr_jax.run.log import Log, validation_losses
+from glr_jax.run.trace import Trace
 
 
 class DivergedError(UserError):

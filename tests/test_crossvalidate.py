@@ -14,7 +14,7 @@ from experiments.crossvalidate import compare, report
 from experiments.tables import BASELINES
 from glr_jax import cli
 from glr_jax.errors import UsageError, UserError
-from glr_jax.workdir import find_runs, read_config
+from glr_jax.run.workdir import find_runs, read_config
 from tests.conftest import PAPER, RANDOM
 
 SMALL = [

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glr_jax import json_files, metrics, report, workdir
+from glr_jax import json_files, metrics, report
 from glr_jax.config import Config
 from glr_jax.errors import UserError
 from glr_jax.fields import to_dict
 from glr_jax.html_report import page
+from glr_jax.run import workdir
 from tests.test_metadata_files import damaged
 from tests.test_report import EPOCHS, scores
 

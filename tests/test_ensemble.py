@@ -14,11 +14,12 @@ import pytest
 from data_prep import __main__ as data_prep
 from experiments import ensemble
 from experiments.ensemble import Predicted
-from glr_jax import baselines, checkpoint, evaluate, metrics, predict, train
+from glr_jax import baselines, evaluate, metrics, predict, train
 from glr_jax.clip_statistics import all_groups, groups_of
 from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UsageError, UserError
+from glr_jax.run import checkpoint
 from tests.conftest import PAPER, make_dataset
 
 # Another architecture, other segments, and too few steps for a sure decision.

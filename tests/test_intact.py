@@ -12,12 +12,13 @@ import jax
 import numpy as np
 import pytest
 
-from glr_jax import checkpoint, evaluate, intact, train, train_step
+from glr_jax import evaluate, train, train_step
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
 from glr_jax.nn.model import make_classifier
+from glr_jax.run import checkpoint, intact
+from glr_jax.run.workdir import read_config
 from glr_jax.train_step import TrainState
-from glr_jax.workdir import read_config
 from tests.conftest import PAPER
 
 SMALL = [

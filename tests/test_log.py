@@ -13,8 +13,8 @@ import pytest
 from tensorboardX.event_file_writer import EventsWriter
 
 from glr_jax.errors import UserError
-from glr_jax.log import Log, validation_losses
-from glr_jax.trace import Trace
+from glr_jax.run.log import Log, validation_losses
+from glr_jax.run.trace import Trace
 from glr_jax.train_step import Totals
 
 VALIDATION = {'loss': 0.5, 'accuracy': 0.75, 'macro_f1': 0.7}

@@ -15,11 +15,12 @@ import numpy as np
 import optax
 import pytest
 
-from glr_jax import checkpoint, train, train_step
+from glr_jax import train, train_step
 from glr_jax.data import batches
 from glr_jax.devices import parallel, processes
 from glr_jax.nn.model import make_classifier
-from glr_jax.workdir import read_config
+from glr_jax.run import checkpoint
+from glr_jax.run.workdir import read_config
 from tests.conftest import PAPER
 
 SMALL = [

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from glr_jax import checkpoint, evaluate, report, start, train, workdir
+from glr_jax import evaluate, report, train
 from glr_jax.data.dataset import open_dataset
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
 from glr_jax.nn.model import make_classifier, partition
-from glr_jax.workdir import read_config
+from glr_jax.run import checkpoint, start, workdir
+from glr_jax.run.workdir import read_config
 from tests.conftest import PAPER, run, write_music
 
 ROOT = Path(__file__).parents[1]
@@ -148,7 +149,7 @@ def test_a_source_with_another_network_is_refused(source: Path, prepared: Path) 
 
 
 # ---------------------------------------------------------------- one command per workdir
-HOLD = 'import sys, time; from glr_jax import workdir\n'
+HOLD = 'import sys, time; from glr_jax.run import workdir\n'
 HOLD += 'with workdir.lock(sys.argv[1]): print("held", flush=True); time.sleep(60)'
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from glr_jax import evaluate, train, training_data
+from glr_jax import evaluate, train
 from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UserError
+from glr_jax.run import training_data
 from tests.conftest import PAPER, run, write_music
 
 SMALL = [

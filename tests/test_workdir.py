@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from glr_jax import cli, fields, train, workdir
+from glr_jax import cli, fields, train
 from glr_jax.config import Config
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UserError
+from glr_jax.run import workdir
 from tests.conftest import PAPER, SMALL_RUN, model_config
 
 

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from glr_jax import intact, json_files, signals
+from glr_jax import json_files, signals
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.mel import FrontEnd
@@ -24,6 +24,7 @@ from glr_jax.devices.processes import announce
 from glr_jax.errors import UserError
 from glr_jax.fields import from_dict, to_dict
 from glr_jax.nn.model import Classifier, make_classifier, partition
+from glr_jax.run import intact
 from glr_jax.train_step import TrainState
 
 
@@ -42,7 +43,7 @@ class Meta:
       from_audio: of the dataset.
       n_mels: mel bands.
       seconds: training time until then.
-      data: digest of the training data (`fingerprint.py`); '' in older checkpoints.
+      data: digest of the training data (`training_data.py`); '' in older checkpoints.
     """
 
     config: Config

@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh
 
-from glr_jax import checkpoint, train_step, training_data
+from glr_jax import train_step
 from glr_jax.config import Config, ModelConfig
 from glr_jax.data.dataset import Dataset
 from glr_jax.devices import parallel, processes
@@ -18,6 +18,7 @@ from glr_jax.errors import UserError
 from glr_jax.fields import to_dict
 from glr_jax.input_statistics import fit_input_statistics
 from glr_jax.nn.model import Classifier, make_classifier, partition
+from glr_jax.run import checkpoint, training_data
 from glr_jax.train_step import TrainState
 
 # They change neither the parameters nor what the trained network computes.

@@ -18,8 +18,8 @@ from glr_jax import storage
 from glr_jax.devices import processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UserError
+from glr_jax.run.workdir import read_log
 from glr_jax.train_step import Totals
-from glr_jax.workdir import read_log
 
 
 class Log:

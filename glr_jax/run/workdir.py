@@ -11,10 +11,11 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from glr_jax import intact, json_files, storage
+from glr_jax import json_files, storage
 from glr_jax.config import Config, differences
 from glr_jax.errors import UserError
 from glr_jax.fields import from_dict, to_dict
+from glr_jax.run import intact
 from glr_jax.text import printable
 
 try:

@@ -1,0 +1,1 @@
+"""One run in its workdir: config, data, checkpoints, log."""
