@@ -14,10 +14,10 @@ from experiments.tables import markdown
 from experiments.tpu_compile import N_MELS, TpuCompile, compile_step
 from glr_jax import cli
 from glr_jax.cli import status
-from glr_jax.config import DType, ModelConfig, Recurrence
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
 from glr_jax.fields import check_fields, option, section
+from glr_jax.nn.config import DType, ModelConfig, Recurrence
 
 USAGE = """
 usage: python -m experiments.gpu_compile [--flag=value ...]

@@ -9,7 +9,8 @@ neither.
 from collections.abc import Sequence
 from typing import Any
 
-from glr_jax.config import AugmentConfig, DataConfig, ModelConfig, TrainConfig
+from glr_jax.config import AugmentConfig, DataConfig, TrainConfig
+from glr_jax.nn.config import ModelConfig
 
 DATA = DataConfig(frames=640, test_crops=1)
 MODEL = ModelConfig(

@@ -17,10 +17,10 @@ from experiments.tables import markdown
 from experiments.timing import Workload, time_in_turns
 from glr_jax import cli
 from glr_jax.cli import status
-from glr_jax.config import MAX_FUSED_HIDDEN
 from glr_jax.errors import UserError
 from glr_jax.fields import option
 from glr_jax.nn import fused_rnn, rnn
+from glr_jax.nn.config import MAX_FUSED_HIDDEN
 from glr_jax.nn.glr import glr
 
 USAGE = """

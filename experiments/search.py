@@ -21,7 +21,6 @@ from glr_jax.config import (
     Config,
     DataConfig,
     LocalConfig,
-    ModelConfig,
     ParallelConfig,
     TrainConfig,
 )
@@ -29,6 +28,7 @@ from glr_jax.data.dataset import Dataset
 from glr_jax.errors import UsageError
 from glr_jax.fields import option, section
 from glr_jax.nn import cost
+from glr_jax.nn.config import ModelConfig
 
 USAGE = """
 usage: python -m experiments.search --data.dir=FOLDER --out=DIR [--flag=value ...]

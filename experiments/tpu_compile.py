@@ -18,11 +18,11 @@ from experiments import hlo, paper
 from experiments.tables import markdown
 from glr_jax import cli, train_step
 from glr_jax.cli import status
-from glr_jax.config import ModelConfig, NormName
 from glr_jax.data.batches import Batch
 from glr_jax.devices import parallel
 from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import check_fields, option, section
+from glr_jax.nn.config import ModelConfig, NormName
 from glr_jax.nn.model import make_classifier
 
 USAGE = """

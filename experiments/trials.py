@@ -9,10 +9,11 @@ from jax.sharding import Mesh
 
 from glr_jax import report, train
 from glr_jax.cli import status
-from glr_jax.config import GLR_NORMS, Config, ModelConfig, NormName
+from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
+from glr_jax.nn.config import GLR_NORMS, ModelConfig, NormName
 from glr_jax.run.workdir import read_log
 
 

@@ -20,7 +20,7 @@ _MODULES = {
     'make_norm': 'glr_jax.nn.norms',
     'Classifier': 'glr_jax.nn.model',
     'make_classifier': 'glr_jax.nn.model',
-    'ModelConfig': 'glr_jax.config',
+    'ModelConfig': 'glr_jax.nn.config',
     'Config': 'glr_jax.config',
     'open_dataset': 'glr_jax.data.dataset',
     'train_and_evaluate': 'glr_jax.train',

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from glr_jax.config import WINDOW
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.mel import decode
 from glr_jax.data.segments import chunks
+from glr_jax.nn.config import WINDOW
 from glr_jax.nn.statistics import statistics
 
 MAX_FRAMES = 1292  # per clip for `statistics`: 30 s at the default front end

@@ -31,9 +31,10 @@ import soundfile
 from data_prep.__main__ import main as prepare
 from experiments import paper
 from glr_jax import flagfiles, train
-from glr_jax.config import ModelConfig, TrainConfig
+from glr_jax.config import TrainConfig
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.mel import FrontEnd
+from glr_jax.nn.config import ModelConfig
 
 jax.config.update('jax_num_cpu_devices', 8)
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from glr_jax.config import BBNN_POOLED, Config, DataConfig
+from glr_jax.config import Config, DataConfig
 from glr_jax.errors import UsageError
 from glr_jax.nn import bbnn, cost
+from glr_jax.nn.config import BBNN_POOLED
 from glr_jax.nn.conv import max_of_neighbours as max_of
 from glr_jax.nn.conv import mean_pool
 from glr_jax.nn.model import Classifier, make_classifier

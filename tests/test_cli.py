@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from glr_jax import cli, fields
-from glr_jax.config import Config, ModelConfig
+from glr_jax.config import Config
 from glr_jax.errors import UsageError
+from glr_jax.nn.config import ModelConfig
 
 
 def parse(*arguments: str) -> Config:

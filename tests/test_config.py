@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from glr_jax import cli, config
-from glr_jax.config import Config, DataConfig, ModelConfig, ParallelConfig
+from glr_jax.config import Config, DataConfig, ParallelConfig
 from glr_jax.errors import UsageError
+from glr_jax.nn.config import GLR_NORMS, ModelConfig
 from tests.conftest import model_config, train_config
 
 ROOT = Path(__file__).parents[1]
@@ -93,7 +94,7 @@ def test_pooling_must_leave_mel_bands() -> None:
     assert model_config(kind='rnn', conv='2d').pooled() == (1, 1)
 
 
-@pytest.mark.parametrize('norm', config.GLR_NORMS)
+@pytest.mark.parametrize('norm', GLR_NORMS)
 def test_only_glr_that_passes_no_level_on_can_be_fused(norm: Any) -> None:
     assert model_config(norm=norm).fusible()
     assert not model_config(norm=norm, pass_level=True).fusible()

@@ -14,11 +14,11 @@ from flax import nnx
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
 from glr_jax import train_step
-from glr_jax.config import CellName
 from glr_jax.data.batches import Batch
 from glr_jax.devices import parallel
 from glr_jax.errors import UsageError
 from glr_jax.nn import fused_rnn, rnn
+from glr_jax.nn.config import CellName
 from glr_jax.nn.glr import glr
 from glr_jax.nn.model import make_classifier
 from glr_jax.nn.norms import NormFunction, group_norm

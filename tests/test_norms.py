@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from glr_jax.config import NormName
+from glr_jax.nn.config import NormName
 from glr_jax.nn.norms import (
     NormFunction,
     add_bias,

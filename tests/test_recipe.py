@@ -17,12 +17,13 @@ import pytest
 from flax import nnx
 
 from glr_jax import evaluate, inference, train, train_step
-from glr_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
+from glr_jax.config import AugmentConfig, Config, DataConfig, TrainConfig
 from glr_jax.data.batches import Batch
 from glr_jax.data.dataset import Dataset
 from glr_jax.devices import parallel
 from glr_jax.fields import to_dict
 from glr_jax.nn.augment import augment
+from glr_jax.nn.config import ModelConfig
 from glr_jax.nn.model import Classifier, make_classifier, partition
 from glr_jax.run import checkpoint
 from tests import reference

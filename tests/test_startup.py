@@ -47,7 +47,7 @@ TRAIN_STEP = """
 import numpy as np
 import optax
 from glr_jax import train_step
-from glr_jax.config import ModelConfig
+from glr_jax.nn.config import ModelConfig
 from glr_jax.data.batches import Batch
 from glr_jax.devices import parallel, startup
 from glr_jax.nn.model import make_classifier

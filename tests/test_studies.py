@@ -14,9 +14,9 @@ from experiments.tables import markdown, spread
 from experiments.throughput import __main__ as throughput
 from experiments.timing import time_in_turns
 from glr_jax import cli
-from glr_jax.config import NormName
 from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import option, section
+from glr_jax.nn.config import NormName
 
 
 def test_workloads_take_turns() -> None:

@@ -18,17 +18,11 @@ from experiments.tables import counted
 from experiments.trials import Trial, split_of
 from glr_jax import baselines, cli, fields, json_files, storage
 from glr_jax.cli import status
-from glr_jax.config import (
-    AugmentConfig,
-    Config,
-    DataConfig,
-    ModelConfig,
-    NormName,
-    TrainConfig,
-)
+from glr_jax.config import AugmentConfig, Config, DataConfig, TrainConfig
 from glr_jax.data.dataset import Dataset
 from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import check_fields, option, section
+from glr_jax.nn.config import ModelConfig, NormName
 
 USAGE = """
 usage: python -m experiments.batch_size --data.dir=FOLDER --out=DIR [--flag=value ...]

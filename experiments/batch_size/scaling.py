@@ -16,12 +16,13 @@ from experiments.tables import counted
 from experiments.timing import Workload, time_in_turns
 from glr_jax import train_step
 from glr_jax.cli import status
-from glr_jax.config import Config, NormName
+from glr_jax.config import Config
 from glr_jax.data import batches
 from glr_jax.data.batches import Batch
 from glr_jax.data.dataset import Dataset
 from glr_jax.devices import parallel
 from glr_jax.input_statistics import fit_input_statistics
+from glr_jax.nn.config import NormName
 from glr_jax.nn.model import make_classifier
 from glr_jax.nn.statistics_front import InputStatistic
 from glr_jax.train_step import TrainState

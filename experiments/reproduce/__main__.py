@@ -18,16 +18,14 @@ from glr_jax.config import (
     AugmentConfig,
     Config,
     DataConfig,
-    Kind,
     LocalConfig,
-    ModelConfig,
-    NormName,
     ParallelConfig,
     TrainConfig,
 )
 from glr_jax.data.dataset import Dataset
 from glr_jax.errors import FieldError
 from glr_jax.fields import check_fields, option, section
+from glr_jax.nn.config import Kind, ModelConfig, NormName
 
 USAGE = """
 usage: python -m experiments.reproduce --data.dir=FOLDER --out=DIR [--flag=value ...]

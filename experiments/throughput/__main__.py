@@ -14,12 +14,13 @@ from experiments.throughput.workloads import COPIED, LABELS, MATMUL, gflops, lim
 from experiments.timing import Workload, time_in_turns
 from glr_jax import cli, json_files
 from glr_jax.cli import status
-from glr_jax.config import DataConfig, ModelConfig
+from glr_jax.config import DataConfig
 from glr_jax.data import batches, input_pipeline
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel
 from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import check_fields, option, section
+from glr_jax.nn.config import ModelConfig
 
 USAGE = """
 usage: python -m experiments.throughput [--peer=torch] [--data.dir=FOLDER] [--out=FILE]

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from experiments.throughput.workloads import inner_shapes
 from experiments.timing import Workload
-from glr_jax.config import ModelConfig
+from glr_jax.nn.config import ModelConfig
 
 # torch.compile unrolls the recurrence: for 16 steps it takes two minutes, for 160 more than nine. A
 # longer recurrence stays eager, between parts that are compiled.

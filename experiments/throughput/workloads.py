@@ -14,10 +14,10 @@ from jaxtyping import Array, Float
 
 from experiments.timing import Workload
 from glr_jax import inference, train_step
-from glr_jax.config import ModelConfig
 from glr_jax.data import batches
 from glr_jax.devices import parallel
 from glr_jax.nn import cost
+from glr_jax.nn.config import ModelConfig
 from glr_jax.nn.conv import conv
 from glr_jax.nn.model import Recurrent, make_classifier
 from glr_jax.nn.norms import make_norm

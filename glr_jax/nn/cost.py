@@ -5,8 +5,8 @@ import math
 import jax
 from flax import nnx
 
-from glr_jax.config import ModelConfig
 from glr_jax.nn import bbnn, readout, window_pooling
+from glr_jax.nn.config import ModelConfig
 from glr_jax.nn.model import make_classifier, partition
 from glr_jax.nn.rnn import GATES
 from glr_jax.nn.statistics import GROUPS

@@ -23,8 +23,8 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Key, Num
 
-from glr_jax.config import CellName, ModelConfig, Recurrence
 from glr_jax.nn import bbnn, readout
+from glr_jax.nn.config import CellName, ModelConfig, Recurrence
 from glr_jax.nn.conv import conv, max_pool, mean_pool
 from glr_jax.nn.dropout import Keys, dropout, fold
 from glr_jax.nn.norms import Norm, make_norm

@@ -20,7 +20,7 @@ from flax import nnx
 from jax import Array, lax
 from jaxtyping import Float
 
-from glr_jax.config import GROUPS, NormName
+from glr_jax.nn.config import GROUPS, NormName
 from glr_jax.nn.glr import glr, glr_with_level
 
 Summed = Float[Array, 'batch *positions features']

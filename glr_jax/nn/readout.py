@@ -18,7 +18,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from glr_jax.config import Readout as ReadoutName
+from glr_jax.nn.config import Readout as ReadoutName
 from glr_jax.nn.statistics import covariance
 
 SCORED = 32  # hidden units of the attention's score

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from glr_jax.config import MAX_FUSED_HIDDEN, CellName, Recurrence
 from glr_jax.nn import fused_rnn
+from glr_jax.nn.config import MAX_FUSED_HIDDEN, CellName, Recurrence
 from glr_jax.nn.glr import glr
 
 GATES: dict[CellName, int] = {'simple': 1, 'gru': 3, 'lstm': 4}

@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from glr_jax.config import WINDOW
+from glr_jax.nn.config import WINDOW
 
 GROUPS = ('levels', 'cepstra', 'delta', 'modulation', 'texture', 'contrast')
 _BANDS, _CEPSTRA = 32, 24

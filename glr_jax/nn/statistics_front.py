@@ -6,7 +6,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from glr_jax.config import WINDOW
+from glr_jax.nn.config import WINDOW
 from glr_jax.nn.dropout import Keys, dropout, fold
 from glr_jax.nn.norms import Norm
 from glr_jax.nn.statistics import GROUPS, statistics, windows

@@ -10,13 +10,14 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from glr_jax import train_step
-from glr_jax.config import Config, ModelConfig
+from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.devices import parallel, processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UserError
 from glr_jax.fields import to_dict
 from glr_jax.input_statistics import fit_input_statistics
+from glr_jax.nn.config import ModelConfig
 from glr_jax.nn.model import Classifier, make_classifier, partition
 from glr_jax.run import checkpoint, training_data
 from glr_jax.train_step import TrainState
