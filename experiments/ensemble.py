@@ -20,7 +20,7 @@ from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import startup
 from glr_jax.errors import UserError
 from glr_jax.fields import check_fields, option
-from glr_jax.run import checkpoint
+from glr_jax.run import provenance
 from glr_jax.run.workdir import find_runs, read_config
 
 USAGE = """
@@ -256,7 +256,7 @@ def _probabilities(
 ) -> list[Float[np.ndarray, '_ labels']]:
     """A run's probabilities for several sets of clips, as `evaluate` computes them."""
     (best,) = evaluate.restore(run)
-    checkpoint.check_dataset(dataset, best.meta, run)
+    provenance.check_dataset(dataset, best.meta, run)
     predictor = evaluate.predictor(best)
     return [inference.decide_clips(predictor, dataset, some)[0] for some in clips]
 

@@ -59,7 +59,7 @@ from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UsageError, UserError
-from glr_jax.run import checkpoint, training_data
+from glr_jax.run import checkpoint, provenance, training_data
 from glr_jax.run.checkpoint import Best
 from glr_jax.run.workdir import find_runs
 from glr_jax.storage import same_folder
@@ -114,7 +114,7 @@ def restore(workdir: str) -> list[Best]:
     for best in runs:
         if not report.read(best.workdir):
             announce(f'{best.workdir} is not finished; its best checkpoint so far is used')
-    checkpoint.check_alike(runs)
+    provenance.check_alike([(run.workdir, run.meta) for run in runs])
     return runs
 
 
@@ -167,7 +167,7 @@ def report_best(
     """
     runs = runs or restore(workdir)
     for run in runs:
-        checkpoint.check_dataset(dataset, run.meta, run.workdir)
+        provenance.check_dataset(dataset, run.meta, run.workdir)
     configs = [dataclasses.replace(config or r.meta.config, workdir=r.workdir) for r in runs]
     changed = _changed(dataset, split, runs, configs, allow_changed_data)
     side = dataset.held_out(split)

@@ -19,7 +19,7 @@ from glr_jax.clip_statistics import all_groups, groups_of
 from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UsageError, UserError
-from glr_jax.run import checkpoint
+from glr_jax.run import provenance
 from tests.conftest import PAPER, make_dataset
 
 # Another architecture, other segments, and too few steps for a sure decision.
@@ -133,10 +133,10 @@ def test_runs_with_other_labels_or_front_ends_are_not_averaged(
     for main in (evaluate.main, predict.main):
         with pytest.raises(UserError, match=words):
             main(['x', f'--workdir={folder}', *([str(tones)] if main is predict.main else [])])
-    one, two = evaluate.restore(str(tones_run)) * 2
-    meta = dataclasses.replace(two.meta, labels=('high', 'low', 'mean'))
+    (one,) = evaluate.restore(str(tones_run))
+    meta = dataclasses.replace(one.meta, labels=('high', 'low', 'mean'))
     with pytest.raises(UserError, match=r'their labels differ$'):
-        checkpoint.check_alike([one, two._replace(meta=meta)])
+        provenance.check_alike([('one', one.meta), ('two', meta)])
 
 
 def test_a_folder_whose_runs_have_no_checkpoint_is_refused(folder: Path) -> None:

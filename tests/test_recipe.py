@@ -25,7 +25,7 @@ from glr_jax.fields import to_dict
 from glr_jax.nn.augment import augment
 from glr_jax.nn.config import ModelConfig
 from glr_jax.nn.model import Classifier, make_classifier, partition
-from glr_jax.run import checkpoint
+from glr_jax.run import checkpoint, provenance
 from tests import reference
 from tests.conftest import make_dataset, model_config, train_config
 
@@ -282,9 +282,9 @@ def a_state(averaged: bool, devices: int) -> train_step.TrainState:
     return parallel.replicate(jax.tree.map(noisy, state), mesh)
 
 
-def meta_of(train_config: TrainConfig = RECIPE) -> checkpoint.Meta:
+def meta_of(train_config: TrainConfig = RECIPE) -> provenance.Meta:
     config = Config(model=MODEL, train=train_config)
-    return checkpoint.Meta(config, LABELS, made_dataset().front_end, True, N_MELS)
+    return provenance.Meta(config, LABELS, made_dataset().front_end, True, N_MELS)
 
 
 def made_dataset() -> Dataset:

@@ -5,7 +5,6 @@ and `meta` (config, labels, front end, checksums), so that prediction needs noth
 checkpoint is named and the next one is used.
 """
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,43 +15,18 @@ from jax.sharding import Mesh
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from glr_jax import json_files, signals
-from glr_jax.config import Config
-from glr_jax.data.dataset import Dataset
-from glr_jax.data.mel import FrontEnd
 from glr_jax.devices import parallel, processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UserError
 from glr_jax.fields import from_dict, to_dict
 from glr_jax.nn.model import Classifier, make_classifier, partition
 from glr_jax.run import intact
+from glr_jax.run.provenance import Meta
 from glr_jax.train_step import TrainState
 
 
 class NoCheckpointError(UserError):
     """A workdir has no finished checkpoint."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Meta:
-    """What a checkpoint records about its run.
-
-    Attributes:
-      config: of the run.
-      labels: the class names, in order.
-      front_end: of the dataset.
-      from_audio: of the dataset.
-      n_mels: mel bands.
-      seconds: training time until then.
-      data: digest of the training data (`training_data.py`); '' in older checkpoints.
-    """
-
-    config: Config
-    labels: tuple[str, ...]
-    front_end: FrontEnd
-    from_audio: bool
-    n_mels: int
-    seconds: float = 0.0
-    data: str = ''
 
 
 class Best(NamedTuple):
@@ -71,60 +45,6 @@ class Best(NamedTuple):
     meta: Meta
     step: int
     workdir: str
-
-
-def make_meta(config: Config, dataset: Dataset, data: str = '') -> Meta:
-    """What the checkpoints of a run on a dataset record; `data` is the digest of its data."""
-    labels, bands = dataset.labels, dataset.n_mels
-    return Meta(config, labels, dataset.front_end, dataset.from_audio, bands, data=data)
-
-
-def check_dataset(dataset: Dataset, meta: Meta, workdir: str) -> None:
-    """Raises `UserError` if a dataset's labels or front end differ from those trained on."""
-    if dataset.labels != meta.labels or dataset.n_mels != meta.n_mels:
-        raise UserError(
-            f'{dataset.folder} has other labels or mel bands than {workdir} was trained on'
-        )
-    check_front_end(dataset, meta, workdir)
-
-
-def check_front_end(dataset: Dataset, meta: Meta, workdir: str) -> None:
-    """Raises `UserError` if a dataset's front end differs from the one trained on."""
-    if dataset.n_mels != meta.n_mels:
-        raise UserError(
-            f'{dataset.folder} has {dataset.n_mels} mel bands, but {workdir} was trained on '
-            f'{meta.n_mels}'
-        )
-    now, then = _different_flags(dataset.front_end, meta.front_end)
-    if now != then:
-        raise UserError(
-            f'{dataset.folder} was prepared with {now}, but {workdir} was trained on '
-            f'{then}; prepare it again with the latter'
-        )
-
-
-def check_alike(runs: Sequence[Best]) -> None:
-    """Raises `UserError` if the labels or the front ends of some runs differ."""
-    for run in runs:
-        first, other = runs[0].meta, run.meta
-        pair = f'{runs[0].workdir} and {run.workdir} cannot be averaged'
-        if first.labels != other.labels:
-            raise UserError(f'{pair}: their labels differ')
-        if first.from_audio != other.from_audio:
-            raise UserError(f'{pair}: only one of them was trained on ready-made spectrograms')
-        if first.n_mels != other.n_mels:
-            raise UserError(f'{pair}: they have {first.n_mels} and {other.n_mels} mel bands')
-        one, two = _different_flags(first.front_end, other.front_end)
-        if one != two:
-            raise UserError(f'{pair}: their datasets were prepared with {one} and {two}')
-
-
-def _different_flags(one: FrontEnd, other: FrontEnd) -> tuple[str, str]:
-    """The flags of two front ends where they differ; two empty texts if they are equal."""
-    a, b = to_dict(one), to_dict(other)
-    changed = [name for name in b if a[name] != b[name]]
-    flags = lambda values: ' '.join(f'--{name}={values[name]}' for name in changed)
-    return flags(a), flags(b)
 
 
 def open_manager(workdir: str, read_only: bool = False) -> ocp.CheckpointManager:

@@ -19,7 +19,7 @@ from glr_jax.fields import to_dict
 from glr_jax.input_statistics import fit_input_statistics
 from glr_jax.nn.config import ModelConfig
 from glr_jax.nn.model import Classifier, make_classifier, partition
-from glr_jax.run import checkpoint, training_data
+from glr_jax.run import checkpoint, provenance, training_data
 from glr_jax.train_step import TrainState
 
 # They change neither the parameters nor what the trained network computes.
@@ -36,7 +36,7 @@ class Start(NamedTuple):
     """
 
     state: TrainState
-    meta: checkpoint.Meta
+    meta: provenance.Meta
     spent: float
 
 
@@ -65,7 +65,7 @@ def begin(
     latest, saved = manager.latest_step(), None
     if latest is not None:
         saved = checkpoint.read_meta(manager, latest)
-        checkpoint.check_dataset(dataset, saved, config.workdir)
+        provenance.check_dataset(dataset, saved, config.workdir)
     elif config.init_from:
         load(classifier, config.model, dataset, config.init_from)
     else:
@@ -89,7 +89,7 @@ def begin(
     state = checkpoint.restore_latest(manager, parallel.replicate(state, mesh), mesh)
     done = int(state.step)
     spent = checkpoint.read_meta(manager, done).seconds if done else 0.0
-    return Start(state, checkpoint.make_meta(config, dataset, data.digest), spent)
+    return Start(state, provenance.make_meta(config, dataset, data.digest), spent)
 
 
 def load(classifier: Classifier, config: ModelConfig, dataset: Dataset, workdir: str) -> None:
@@ -108,7 +108,7 @@ def load(classifier: Classifier, config: ModelConfig, dataset: Dataset, workdir:
     """
     local = parallel.make_mesh(jax.local_devices())
     best = checkpoint.restore_best(workdir, local)
-    checkpoint.check_front_end(dataset, best.meta, workdir)
+    provenance.check_front_end(dataset, best.meta, workdir)
     ours, theirs = to_dict(config), to_dict(best.meta.config.model)
     changed = [
         f'--model.{name}={theirs[name]} (not {ours[name]})'

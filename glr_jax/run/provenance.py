@@ -1,0 +1,91 @@
+"""What a checkpoint records about its run, and which datasets and runs go with it."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from glr_jax.config import Config
+from glr_jax.data.dataset import Dataset
+from glr_jax.data.mel import FrontEnd
+from glr_jax.errors import UserError
+from glr_jax.fields import to_dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What a checkpoint records about its run.
+
+    Attributes:
+      config: of the run.
+      labels: the class names, in order.
+      front_end: of the dataset.
+      from_audio: of the dataset.
+      n_mels: mel bands.
+      seconds: training time until then.
+      data: digest of the training data (`training_data.py`); '' in older checkpoints.
+    """
+
+    config: Config
+    labels: tuple[str, ...]
+    front_end: FrontEnd
+    from_audio: bool
+    n_mels: int
+    seconds: float = 0.0
+    data: str = ''
+
+
+def make_meta(config: Config, dataset: Dataset, data: str = '') -> Meta:
+    """What the checkpoints of a run on a dataset record; `data` is the digest of its data."""
+    labels, bands = dataset.labels, dataset.n_mels
+    return Meta(config, labels, dataset.front_end, dataset.from_audio, bands, data=data)
+
+
+def check_dataset(dataset: Dataset, meta: Meta, workdir: str) -> None:
+    """Raises `UserError` if a dataset's labels or front end differ from those trained on."""
+    if dataset.labels != meta.labels or dataset.n_mels != meta.n_mels:
+        raise UserError(
+            f'{dataset.folder} has other labels or mel bands than {workdir} was trained on'
+        )
+    check_front_end(dataset, meta, workdir)
+
+
+def check_front_end(dataset: Dataset, meta: Meta, workdir: str) -> None:
+    """Raises `UserError` if a dataset's front end differs from the one trained on."""
+    if dataset.n_mels != meta.n_mels:
+        raise UserError(
+            f'{dataset.folder} has {dataset.n_mels} mel bands, but {workdir} was trained on '
+            f'{meta.n_mels}'
+        )
+    now, then = _different_flags(dataset.front_end, meta.front_end)
+    if now != then:
+        raise UserError(
+            f'{dataset.folder} was prepared with {now}, but {workdir} was trained on '
+            f'{then}; prepare it again with the latter'
+        )
+
+
+def check_alike(runs: Sequence[tuple[str, Meta]]) -> None:
+    """Raises `UserError` if the labels or the front ends of some runs differ.
+
+    Args:
+      runs: workdir and meta of each.
+    """
+    (first_workdir, first), *others = runs
+    for workdir, other in others:
+        pair = f'{first_workdir} and {workdir} cannot be averaged'
+        if first.labels != other.labels:
+            raise UserError(f'{pair}: their labels differ')
+        if first.from_audio != other.from_audio:
+            raise UserError(f'{pair}: only one of them was trained on ready-made spectrograms')
+        if first.n_mels != other.n_mels:
+            raise UserError(f'{pair}: they have {first.n_mels} and {other.n_mels} mel bands')
+        one, two = _different_flags(first.front_end, other.front_end)
+        if one != two:
+            raise UserError(f'{pair}: their datasets were prepared with {one} and {two}')
+
+
+def _different_flags(one: FrontEnd, other: FrontEnd) -> tuple[str, str]:
+    """The flags of two front ends where they differ; two empty texts if they are equal."""
+    a, b = to_dict(one), to_dict(other)
+    changed = [name for name in b if a[name] != b[name]]
+    flags = lambda values: ' '.join(f'--{name}={values[name]}' for name in changed)
+    return flags(a), flags(b)
