@@ -10,8 +10,9 @@ USAGE = """
 usage: python -m glr_jax.evaluate --workdir=DIR [--data.split=SPLIT] [--data.dir=FOLDER]
 
 Scores the best checkpoint on the test clips, each of them exactly once. Prints a table and writes
-report/metrics.json, predictions.csv and index.html into the workdir; with data other than the
-run's own, into report/SPLIT/. If DIR is a folder of runs, their probabilities are averaged.
+report/metrics.json, predictions.csv and index.html into the workdir; for another split, dataset or
+number of crops, into a folder below report/ that is named after them. If DIR is a folder of runs,
+their probabilities are averaged.
 A damaged checkpoint is named and the next best one is used.
 """
 
@@ -207,17 +208,22 @@ def report_best(
         for name, accuracy in zip(names, accuracies, strict=True):
             announce(f'{name}: accuracy {accuracy:.3f}')
     if processes.is_first():
-        own = all(
-            same_folder(dataset.folder, each.data.dir)
-            and split == each.data.split
-            and test_crops in (0, each.data.test_crops)
-            for each in configs
-        )
-        folder = os.path.join(workdir, 'report', '' if own else split)
+        folder = os.path.join(workdir, 'report', _subfolder(dataset, split, test_crops, configs))
         report.write_predictions(folder, dataset, clips, probabilities)
         report.write(folder, scores, shown)  # marks the run as finished, so it is last
         announce(f'report: {os.path.join(folder, "index.html")}')
     return scores
+
+
+def _subfolder(dataset: Dataset, split: str, test_crops: int, configs: Sequence[Config]) -> str:
+    """Where below `report/` the scores go; '' for those of the runs' own test clips."""
+    other_dataset = not all(same_folder(dataset.folder, each.data.dir) for each in configs)
+    other_crops = not all(test_crops in (0, each.data.test_crops) for each in configs)
+    if not other_dataset and not other_crops and all(split == each.data.split for each in configs):
+        return ''
+    name = os.path.basename(os.path.realpath(dataset.folder))
+    parts = [name] * other_dataset + [split] + [f'{test_crops}-crops'] * other_crops
+    return '-'.join(parts)
 
 
 def _announce_optimism(

@@ -155,7 +155,7 @@ def test_other_test_crops_have_their_own_report_and_change_predictions(
     before = scores_of(other_run)
     evaluate.main(['evaluate', f'--workdir={other_run}', '--data.test_crops=4'])
     assert scores_of(other_run) == before
-    found = scores_of(other_run, 'random-1')
+    found = scores_of(other_run, 'random-1-4-crops')
     assert found['test_crops'] == 4
     assert found['loss'] != before['loss']
     evaluate.main(['evaluate', f'--workdir={other_run}', '--data.test_crops=2'])  # as trained
