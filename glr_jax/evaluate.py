@@ -176,7 +176,7 @@ def report_best(
     if not len(clips):
         raise UserError(f'--data.split={split} has no test and no validation clips')
     leaked = trained_on(dataset, clips, configs)
-    _announce_optimism(split, side, leaked, len(clips), configs)
+    _announce_optimism(split, side, leaked, dataset, clips, configs)
     decided = [
         inference.decide_clips(predictor(run, test_crops=test_crops), dataset, clips)
         for run in runs
@@ -227,7 +227,12 @@ def _subfolder(dataset: Dataset, split: str, test_crops: int, configs: Sequence[
 
 
 def _announce_optimism(
-    split: str, side: str, leaked: int, count: int, configs: Sequence[Config]
+    split: str,
+    side: str,
+    leaked: int,
+    dataset: Dataset,
+    clips: Int[np.ndarray, ' clips'],
+    configs: Sequence[Config],
 ) -> None:
     if side != 'test':
         announce(
@@ -235,9 +240,10 @@ def _announce_optimism(
             'so the scores are optimistic'
         )
     if leaked:
-        names = ', '.join(dict.fromkeys(config.data.split for config in configs))
+        leaking = [config for config in configs if trained_on(dataset, clips, [config])]
+        names = ', '.join(dict.fromkeys(config.data.split for config in leaking))
         announce(
-            f'{leaked} of these {count} clips were trained on under {names}: '
+            f'{leaked} of these {len(clips)} clips were trained on under {names}: '
             'the scores are optimistic'
         )
 

@@ -159,3 +159,11 @@ def test_a_damaged_config_is_named(content: str, tmp_path: Path) -> None:
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='holds no run'):
         workdir.read_config(str(tmp_path))
+
+
+def test_a_file_is_no_workdir(tmp_path: Path) -> None:
+    path = tmp_path / 'notes.txt'
+    path.write_text('mine')
+    with pytest.raises(UserError, match='is a file; choose a folder'), workdir.lock(str(path)):
+        pass
+    assert path.read_text() == 'mine'

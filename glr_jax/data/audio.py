@@ -206,7 +206,10 @@ def _check_channels(channels: int) -> None:
 
 
 def _too_long() -> str:
-    return f'is longer than {MAX_SECONDS // 3600} hours; split it'
+    return (
+        f'is longer than {MAX_SECONDS // 3600} hours if its header is right; '
+        'split it, or repair the sample rate in its header'
+    )
 
 
 def _checked(audio: Audio) -> Iterator[Mono]:

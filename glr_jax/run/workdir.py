@@ -35,11 +35,13 @@ def lock(folder: str) -> Iterator[None]:
     The operating system releases the lock when the process ends, however it ends.
 
     Raises:
-      UserError: another command has it; the message says which.
+      UserError: another command has it; the message says which. Or the folder is a file.
     """
     if fcntl is None or not _is_free_or_ours(folder):  # `claim` refuses the latter
         yield
         return
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise UserError(f'--workdir={folder} is a file; choose a folder')
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, LOCK)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
