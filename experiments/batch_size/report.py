@@ -28,15 +28,6 @@ NAMES = {
     'none': 'no norm',
 }
 
-# Names at the ends of the lines in the figure, if shorter than those above.
-SHORT = {
-    'glr_layer': 'GLR, whole layer',
-    'glr_step': 'GLR, each step',
-    'batch': 'per-device batch',
-    'batch_sync': 'synchronised batch',
-    'group': 'group',
-}
-
 
 def document(results: dict[str, Any], figure_file: str) -> str:
     """The whole report."""
@@ -172,7 +163,7 @@ def figure(results: dict[str, Any]) -> Figure:
         )
         if have.any():
             last = np.flatnonzero(have)[np.argmax(at[have])]
-            ends.append((float(mean[last]), SHORT.get(norm, NAMES[norm]), color))
+            ends.append((float(mean[last]), NAMES[norm], color))
     for name, style in BASELINE_LINES.items():
         level = 100 * float(np.mean([s['accuracy'] for s in results['baselines'][name]]))
         axes.axhline(level, color='#222', linestyle=style, linewidth=1)
