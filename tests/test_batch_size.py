@@ -214,11 +214,11 @@ def test_every_line_of_the_figure_is_labelled_at_its_end() -> None:
     results['settings']['train'] = {'batch_size': 32}
     (axes,) = report.figure(results).axes
     labels = {text.get_text(): text.xy for text in axes.texts}
-    assert set(labels) == {'GLR', 'per-device batch', 'SVM on statistics', 'SVM on levels'}
+    assert set(labels) == {'GLR', 'per-device batch norm', 'SVM on statistics', 'SVM on levels'}
     np.testing.assert_allclose([y for _, y in labels.values()], [72, 75 + 1 / 3, 83, 75])
     assert axes.get_legend() is None
     colors = {text.get_text(): text.get_color() for text in axes.texts}
-    assert colors['GLR'] != colors['per-device batch']
+    assert colors['GLR'] != colors['per-device batch norm']
 
 
 def test_labels_keep_apart_and_in_order() -> None:
