@@ -112,9 +112,10 @@ def noted() -> Iterator[Callable[[], bool]]:
     try:
         yield stops_here
     finally:
-        _state.stop = None
+        # The handlers first: the thread must not take a signal of this block for one after it.
         for number, handler in before.items():
             signal.signal(number, handler)
+        _state.stop = None
         if stop.is_set() and not told:  # it came after the last step: pass it on
             signal.raise_signal(_state.first)
 
