@@ -13,17 +13,31 @@ from glr_jax.data.dataset import Dataset
 from glr_jax.data.segments import chunks, segments
 from glr_jax.devices import parallel, processes
 from glr_jax.nn.model import Classifier, partition
+from glr_jax.nn.outputs import combined
 
 ModelState = tuple[nnx.State, nnx.State]  # params, stats
-# [segments, frames, mels] -> [segments, labels]; any number of segments
-Apply = Callable[[Num[np.ndarray, 'segments frames mels']], Float[np.ndarray, 'segments labels']]
+
+
+class Output(NamedTuple):
+    """What a network says about segments.
+
+    Attributes:
+      probabilities: of each label.
+      embeddings: what the output layers read.
+    """
+
+    probabilities: Float[Array | np.ndarray, 'segments labels']
+    embeddings: Float[Array | np.ndarray, 'segments units']
+
+
+Apply = Callable[[Num[np.ndarray, 'segments frames mels']], Output]  # any number of segments
 
 
 class Predictor(NamedTuple):
     """A trained network and how it cuts clips.
 
     Attributes:
-      apply: segments to probabilities.
+      apply: segments to probabilities and embeddings.
       frames: per segment.
       batch_size: segments per batch, rounded up to a multiple of the local devices.
       test_crops: how many times as many segments to cut; see `segments`.
@@ -42,22 +56,26 @@ class Decisions(NamedTuple):
       clips: mean over each clip's segments.
       segments: of each segment.
       owner: the clip of each segment.
+      embeddings: mean over each clip's segments.
     """
 
     clips: Float[np.ndarray, 'clips labels']
     segments: Float[np.ndarray, 'segments labels']
     owner: Int[np.ndarray, ' segments']
+    embeddings: Float[np.ndarray, 'clips units']
 
 
 def make_predict_step(
     classifier: Classifier,
-) -> Callable[[Any, Num[Array, 'batch frames mels']], Float[Array, 'batch labels']]:
-    """The per-device program: (params, stats) and segments to probabilities."""
+) -> Callable[[Any, Num[Array, 'batch frames mels']], Output]:
+    """The per-device program: (params, stats) and segments to their probabilities."""
     classifier.eval()
     graph, *_ = partition(classifier)
 
-    def predict(state: Any, mel: Array) -> Array:
-        return jax.nn.softmax(nnx.merge(graph, *state)(mel))
+    def predict(state: Any, mel: Array) -> Output:
+        network = nnx.merge(graph, *state)
+        read = network.read(mel)
+        return Output(jax.nn.softmax(combined(network.outputs_of(read))), read.embedding())
 
     return predict
 
@@ -69,7 +87,7 @@ def on_local_devices(classifier: Classifier) -> Callable[[ModelState], Apply]:
     """
     mesh = parallel.make_mesh(jax.local_devices())
     program = parallel.on_every_device(make_predict_step(classifier), mesh, result='sharded')
-    return lambda state: lambda mel: np.asarray(program(state, parallel.shard_batch(mel, mesh)))
+    return lambda state: lambda mel: jax.device_get(program(state, parallel.shard_batch(mel, mesh)))
 
 
 def decide(predictor: Predictor, mels: Iterable[Num[np.ndarray, '_ mels']]) -> Decisions:
@@ -87,17 +105,25 @@ def decide(predictor: Predictor, mels: Iterable[Num[np.ndarray, '_ mels']]) -> D
         (i, segment) for i, mel in enumerate(mels) for segment in segments(mel, frames, test_crops)
     )
     owners: list[int] = []
-    outputs: list[np.ndarray] = []
+    outputs: list[Output] = []
     for chunk in chunks(pairs, batch_size):
         numbers, parts = zip(*chunk, strict=True)
         batch = np.zeros((batch_size, *parts[0].shape), parts[0].dtype)
         batch[: len(parts)] = parts
-        outputs.append(np.asarray(apply(batch))[: len(parts)])
+        outputs.append(Output(*(np.asarray(values)[: len(parts)] for values in apply(batch))))
         owners.extend(numbers)
-    owner, probabilities = np.asarray(owners), np.concatenate(outputs)
-    sums = np.zeros((owner[-1] + 1, probabilities.shape[1]))
-    np.add.at(sums, owner, probabilities)
-    return Decisions(sums / np.bincount(owner)[:, None], probabilities, owner)
+    owner = np.asarray(owners)
+    probabilities, embeddings = map(np.concatenate, zip(*outputs, strict=True))
+    return Decisions(_means(probabilities, owner), probabilities, owner, _means(embeddings, owner))
+
+
+def _means(
+    values: Float[np.ndarray, 'segments _'], owner: Int[np.ndarray, ' segments']
+) -> Float[np.ndarray, 'clips _']:
+    """The mean over the segments of each clip."""
+    sums = np.zeros((owner[-1] + 1, values.shape[1]))
+    np.add.at(sums, owner, values)
+    return sums / np.bincount(owner)[:, None]
 
 
 def decide_clips(

@@ -15,7 +15,8 @@ from glr_jax.config import AugmentConfig
 from glr_jax.data.batches import Batch
 from glr_jax.devices.parallel import AXIS, mean_over_devices
 from glr_jax.nn.augment import augment
-from glr_jax.nn.model import Classifier, combined, partition
+from glr_jax.nn.model import Classifier, partition
+from glr_jax.nn.outputs import combined
 
 TrainStep = Callable[['TrainState', Batch], 'TrainState']
 AUGMENT = 0x617567  # folded into a case's key; the model folds in small numbers for dropout

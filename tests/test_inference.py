@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glr_jax import inference
-from glr_jax.inference import Predictor
+from glr_jax.inference import Output, Predictor
 from tests.conftest import make_dataset
 
 FRAMES = 8
@@ -16,16 +16,16 @@ FRAMES = 8
 MELS = [np.full((length, 2), k % 3, np.uint8) for k, length in enumerate((3, 8, 9, 20, 33, 8, 70))]
 
 
-def apply(mel: np.ndarray) -> np.ndarray:
+def apply(mel: np.ndarray) -> Output:
     """A classifier that reads the label off the segment, with probability 0.8."""
-    return 0.1 + 0.7 * np.eye(3)[mel[:, 0, 0].astype(int)]
+    return Output(0.1 + 0.7 * np.eye(3)[mel[:, 0, 0].astype(int)], mel[:, :1, 0].astype(float))
 
 
 @pytest.mark.parametrize('batch_size', [1, 3, 8, 100])
 def test_every_clip_counts_once_whatever_the_batch(batch_size: int) -> None:
     seen = []
 
-    def counting(mel: np.ndarray) -> np.ndarray:
+    def counting(mel: np.ndarray) -> Output:
         seen.append(len(mel))
         return apply(mel)
 
@@ -40,10 +40,11 @@ def test_every_clip_counts_once_whatever_the_batch(batch_size: int) -> None:
 
 def test_a_clip_is_the_mean_of_its_segments() -> None:
     values = itertools.count()
-    rising = lambda mel: np.asarray([[next(values), 1.0] for _ in mel])
+    rising = lambda mel: Output(*[np.asarray([[next(values), 1.0] for _ in mel])] * 2)
     found = inference.decide(Predictor(rising, FRAMES, 8), [np.zeros((32, 2), np.uint8)])
     np.testing.assert_array_equal(found.segments[:, 0], [0, 1, 2, 3])
     np.testing.assert_array_equal(found.clips, [[1.5, 1.0]])
+    np.testing.assert_array_equal(found.embeddings, found.clips)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from glr_jax.nn.config import CellName, ModelConfig, Recurrence
 from glr_jax.nn.conv import conv, max_pool, mean_pool
 from glr_jax.nn.dropout import Keys, dropout, fold
 from glr_jax.nn.norms import Norm, make_norm
+from glr_jax.nn.outputs import Read, combined, mean_output
 from glr_jax.nn.rnn import GATES, recur
 from glr_jax.nn.statistics import GROUPS
 from glr_jax.nn.statistics_front import InputStatistic, StatisticsFront, count_windows
@@ -201,17 +202,25 @@ class Classifier(nnx.Module):
         self, mel: Num[Array, 'batch time mels'], keys: Key[Array, ' batch'] | None = None
     ) -> Float[Array, 'batch outputs labels']:
         """The logits of each output; outputs are trained side by side. Arguments as `__call__`."""
-        mel = mel.astype(jnp.float32)
-        outputs = [self._sequence_output(mel, keys)]
-        if self.segment_front is not None and self.segment_output is not None:
-            features = self.segment_front(mel, self.spread(), fold(keys, 2))[:, 0]
-            outputs.append(self.segment_output(dropout(features, self.dropout, fold(keys, 3))))
+        return self.outputs_of(self.read(mel, keys), keys)
+
+    def outputs_of(
+        self, read: Read, keys: Key[Array, ' batch'] | None = None
+    ) -> Float[Array, 'batch outputs labels']:
+        """The logits of each output, from what they read."""
+        logits = self.output(dropout(read.sequence, self.dropout, keys))
+        if logits.ndim == 3:
+            logits = mean_output(logits)  # Eq. 6: O_t = softmax(V h_t), then the mean over time
+        outputs = [logits]
+        if read.segment is not None and self.segment_output is not None:
+            outputs.append(self.segment_output(dropout(read.segment, self.dropout, fold(keys, 3))))
         return jnp.stack(outputs, 1)
 
-    def _sequence_output(
-        self, mel: Float[Array, 'batch time mels'], keys: Keys
-    ) -> Float[Array, 'batch labels']:
-        """Front end, recurrence, readout and output layer."""
+    def read(
+        self, mel: Num[Array, 'batch time mels'], keys: Key[Array, ' batch'] | None = None
+    ) -> Read:
+        """What the outputs read. Arguments as `__call__`."""
+        mel = mel.astype(jnp.float32)
         features = self.features(mel, keys)
         features = dropout(features, self.front_dropout, fold(keys, 1))
         states = None
@@ -220,11 +229,10 @@ class Classifier(nnx.Module):
             if self.backward is not None:
                 backward = self.backward(features[:, ::-1])[:, ::-1]
                 states = jnp.concatenate([states, backward], -1)
-        read = self.readout(states, features)
-        logits = self.output(dropout(read, self.dropout, keys))
-        if logits.ndim == 2:
-            return logits
-        return mean_output(logits)  # Eq. 6: O_t = softmax(V h_t), then the mean over time
+        segment = None
+        if self.segment_front is not None:
+            segment = self.segment_front(mel, self.spread(), fold(keys, 2))[:, 0]
+        return Read(self.readout(states, features), segment)
 
     def features(
         self, mel: Float[Array, 'batch time mels'], keys: Keys = None
@@ -249,19 +257,6 @@ class Classifier(nnx.Module):
         windows = count_windows(mel.shape[1], self.pooling.window, self.pooling.hop)
         parts = [*statistics, self.pooling(x, windows)]
         return jnp.concatenate(parts, -1).astype(self.dtype)
-
-
-def combined(outputs: Float[Array, 'batch outputs labels']) -> Float[Array, 'batch labels']:
-    """The logits of a single output, or the logarithms of the mean probabilities of several."""
-    return outputs[:, 0] if outputs.shape[1] == 1 else mean_output(outputs)
-
-
-def mean_output(
-    logits: Float[Array, 'batch outputs labels'],
-) -> Float[Array, 'batch labels']:
-    """The logarithms of the mean probabilities of several outputs."""
-    each = jax.nn.log_softmax(logits)
-    return jax.nn.logsumexp(each, axis=1) - jnp.log(each.shape[1])
 
 
 def partition(classifier: Classifier) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
