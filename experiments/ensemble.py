@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from experiments import common, tables
-from glr_jax import baselines, cli, evaluate, inference, json_files, metrics, report
+from glr_jax import baselines, cli, inference, json_files, metrics, report, trained
 from glr_jax.cli import status
 from glr_jax.clip_statistics import GroupsOf, all_groups, groups_of
 from glr_jax.data.dataset import Dataset, open_dataset
@@ -22,6 +22,7 @@ from glr_jax.errors import UserError
 from glr_jax.fields import check_fields, option
 from glr_jax.run import provenance
 from glr_jax.run.workdir import find_runs, read_config
+from glr_jax.uncertainty import spread
 
 USAGE = """
 usage: python -m experiments.ensemble --runs=FOLDER[,FOLDER...] [--baselines] [--out=FILE.json]
@@ -214,7 +215,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         columns |= {'SVM': 'svm', 'ensemble + SVM': 'ensemble_and_svm'}
         chosen = {"SVM's share": 'share', 'temperature': 'temperature'}
     accuracy = lambda row, name: row[columns[name]]['accuracy']
-    line = lambda some: [tables.spread(accuracy(row, name) for row in some) for name in columns]
+    line = lambda some: [spread(accuracy(row, name) for row in some) for name in columns]
     cells = [
         [
             row['split'],
@@ -229,7 +230,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     pairs = [('ensemble', 'single run'), ('ensemble', 'SVM'), ('ensemble + SVM', 'SVM')]
     differences = [
         f'{one} − {other}: '
-        + tables.spread((accuracy(row, one) - accuracy(row, other) for row in rows), '+')
+        + spread((accuracy(row, one) - accuracy(row, other) for row in rows), '+')
         for one, other in pairs
         if other in columns
     ]
@@ -255,9 +256,9 @@ def _probabilities(
     run: str, dataset: Dataset, clips: Sequence[Int[np.ndarray, ' _']]
 ) -> list[Float[np.ndarray, '_ labels']]:
     """A run's probabilities for several sets of clips, as `evaluate` computes them."""
-    (best,) = evaluate.restore(run)
+    (best,) = trained.restore(run)
     provenance.check_dataset(dataset, best.meta, run)
-    predictor = evaluate.predictor(best)
+    predictor = trained.predictor(best)
     return [inference.decide_clips(predictor, dataset, some)[0] for some in clips]
 
 

@@ -15,6 +15,9 @@ if sys.orig_argv[1:2] == ['-m'] and sys.orig_argv[2].split('.')[0] in _COMMANDS:
     signals.leave_at_once(sys.orig_argv[2])  # Ctrl-C during the imports is one line
 
 _MODULES = {
+    'load': 'glr_jax.tagger',
+    'Tagger': 'glr_jax.tagger',
+    'Prediction': 'glr_jax.tagger',
     'glr': 'glr_jax.nn.glr',
     'Norm': 'glr_jax.nn.norms',
     'make_norm': 'glr_jax.nn.norms',

@@ -50,20 +50,19 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 
 from glr_jax import inference, metrics, report
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset, open_dataset
-from glr_jax.devices import parallel, processes
+from glr_jax.devices import processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UsageError, UserError
-from glr_jax.run import checkpoint, provenance, training_data
+from glr_jax.run import provenance, training_data
 from glr_jax.run.checkpoint import Best
-from glr_jax.run.workdir import find_runs
 from glr_jax.storage import same_folder
+from glr_jax.trained import predictor, restore
 
 
 def main(argv: list[str]) -> None:
@@ -92,48 +91,6 @@ def main(argv: list[str]) -> None:
     floor = report.read_floor(choice.workdir, scores)
     if floor:
         print(report.compared(floor))
-
-
-def restore(workdir: str) -> list[Best]:
-    """The best checkpoint of a workdir, or of each run below it, on this process's devices.
-
-    Raises:
-      UserError: there is no checkpoint, or the runs have other labels or front ends.
-    """
-    mesh = parallel.make_mesh(jax.local_devices())
-    workdirs = find_runs(workdir)
-    if workdirs in ([], [workdir]):
-        return [checkpoint.restore_best(workdir, mesh)]
-    runs = []
-    for run in workdirs:
-        try:
-            runs.append(checkpoint.restore_best(run, mesh))
-        except checkpoint.NoCheckpointError:
-            announce(f'{run} has no finished checkpoint and is left out')
-    if not runs:
-        raise UserError(f'no run below {workdir} has a finished checkpoint yet')
-    for best in runs:
-        if not report.read(best.workdir):
-            announce(f'{best.workdir} is not finished; its best checkpoint so far is used')
-    provenance.check_alike([(run.workdir, run.meta) for run in runs])
-    return runs
-
-
-def predictor(run: Best, batch_size: int = 0, test_crops: int = 0) -> inference.Predictor:
-    """A run's network, ready to use on this process's devices.
-
-    Args:
-      run: its best checkpoint.
-      batch_size: segments per batch; 0: as many as clips per training step.
-      test_crops: as `--data.test_crops`; 0: the run's own.
-    """
-    config = run.meta.config
-    return inference.Predictor(
-        inference.on_local_devices(run.classifier)(run.state),
-        config.data.frames,
-        batch_size or config.train.batch_size,
-        test_crops or config.data.test_crops,
-    )
 
 
 def report_best(

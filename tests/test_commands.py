@@ -19,7 +19,7 @@ import pytest
 import soundfile
 
 from data_prep import __main__ as data_prep
-from glr_jax import cli, evaluate, predict, train
+from glr_jax import cli, evaluate, predict, train, trained
 from glr_jax.errors import UserError
 from tests.conftest import SMALL_RUN, write_tone
 
@@ -155,7 +155,7 @@ def test_evaluation_restores_the_checkpoint_once(
     tones_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restored = []
-    restore: Callable[[str], Any] = evaluate.restore
+    restore: Callable[[str], Any] = trained.restore
     monkeypatch.setattr(evaluate, 'restore', lambda w: restored.append(w) or restore(w))
     evaluate.main(['evaluate', f'--workdir={tones_run}'])
     assert restored == [str(tones_run)]

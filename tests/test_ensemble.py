@@ -14,7 +14,7 @@ import pytest
 from data_prep import __main__ as data_prep
 from experiments import ensemble
 from experiments.ensemble import Predicted
-from glr_jax import baselines, evaluate, metrics, predict, train
+from glr_jax import baselines, evaluate, metrics, predict, train, trained
 from glr_jax.clip_statistics import all_groups, groups_of
 from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import open_dataset
@@ -133,7 +133,7 @@ def test_runs_with_other_labels_or_front_ends_are_not_averaged(
     for main in (evaluate.main, predict.main):
         with pytest.raises(UserError, match=words):
             main(['x', f'--workdir={folder}', *([str(tones)] if main is predict.main else [])])
-    (one,) = evaluate.restore(str(tones_run))
+    (one,) = trained.restore(str(tones_run))
     meta = dataclasses.replace(one.meta, labels=('high', 'low', 'mean'))
     with pytest.raises(UserError, match=r'their labels differ$'):
         provenance.check_alike([('one', one.meta), ('two', meta)])

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from glr_jax import evaluate, train, train_step
+from glr_jax import train, train_step, trained
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
 from glr_jax.nn.model import make_classifier
@@ -139,7 +139,7 @@ def test_evaluation_uses_the_next_best_checkpoint_and_changes_nothing(
     best = checkpoint.restore_best(str(workdir), mesh).step
     damage(workdir / 'checkpoints' / str(best))
     before = steps(workdir)
-    (run,) = evaluate.restore(str(workdir))
+    (run,) = trained.restore(str(workdir))
     assert run.step != best
     said = capfd.readouterr().err
     assert f'{best} is damaged: ' in said
@@ -156,7 +156,7 @@ def test_without_an_intact_checkpoint_one_line_says_what_to_do_and_nothing_is_mo
     before = steps(workdir)
     for run in (
         lambda: train.main(command(workdir, prepared)),
-        lambda: evaluate.restore(str(workdir)),
+        lambda: trained.restore(str(workdir)),
     ):
         with pytest.raises(UserError, match=r'no intact checkpoint .* from a backup') as failure:
             run()
@@ -171,9 +171,9 @@ def test_a_damaged_run_in_a_folder_of_runs_falls_back_alike(
     folder.mkdir()
     (folder / 'one').symlink_to(small_run)
     shutil.move(workdir, folder / 'two')
-    best = evaluate.restore(str(small_run))[0].step
+    best = trained.restore(str(small_run))[0].step
     flip_arrays(folder / 'two' / 'checkpoints' / str(best))
-    runs = evaluate.restore(str(folder))
+    runs = trained.restore(str(folder))
     assert (runs[0].step == best, runs[1].step == best) == (True, False)
     assert 'is damaged: ' in capfd.readouterr().err
 

@@ -5,16 +5,15 @@ import math
 import os
 import stat
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
-import soxr
-from jaxtyping import Float
 
 from glr_jax import storage
 from glr_jax.data import ffmpeg, lengths
-from glr_jax.data.limits import MAX_BLOCK, MAX_CHANNELS, MAX_RATIO, MAX_SECONDS
+from glr_jax.data.limits import MAX_BLOCK, MAX_SECONDS
+from glr_jax.data.waveform import Audio, Mono, average, check_channels, resample, too_long
 from glr_jax.errors import ClipError, UnreadableError
 
 # 'raw' is left out: libsndfile would read any file as raw audio. The others have several suffixes.
@@ -22,22 +21,6 @@ AUDIO_SUFFIXES = {f'.{name.lower()}' for name in soundfile.available_formats()} 
     *('.aif', '.aifc', '.oga', '.opus')
 }
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile's number for a length that is not stated is larger
-
-Mono = Float[np.ndarray, ' samples']
-
-
-class Audio(NamedTuple):
-    """An open audio file.
-
-    Attributes:
-      rate: its sample rate in Hz.
-      stated_seconds: its length according to its header; NaN if it states none.
-      blocks: the means of its channels, float32, one block after the other.
-    """
-
-    rate: int
-    stated_seconds: float
-    blocks: Iterator[Mono]
 
 
 def load_audio(path: str, sample_rate: int) -> Mono:
@@ -63,12 +46,7 @@ def stream_audio(path: str, sample_rate: int) -> Iterator[Iterator[Mono]]:
         limit; some of that is found only as the blocks are read.
     """
     with open_audio(path) as audio:
-        if not sample_rate / MAX_RATIO <= audio.rate <= sample_rate * MAX_RATIO:
-            raise ClipError(
-                f'has a sample rate of {audio.rate} Hz; that of a clip must be between 1/'
-                f'{MAX_RATIO} of --sample_rate={sample_rate} and {MAX_RATIO} times as much'
-            )
-        yield _resampled(_checked(audio), audio.rate, sample_rate)
+        yield resample(audio, sample_rate)
 
 
 def stated_seconds(path: str) -> float:
@@ -133,7 +111,7 @@ def _open_sound(path: str, file: BinaryIO, only_header: bool) -> Iterator[Audio]
         # Only an mp3 needs its path, since tags and junk may precede the first frame.
         source: Any = os.fsencode(path) if path.lower().endswith('.mp3') else file
         sound = stack.enter_context(_Sound(source))
-        _check_channels(sound.channels)
+        check_channels(sound.channels)
         rate, frames, sounds = sound.samplerate, sound.frames, [sound]
         seconds = frames / rate if 0 < frames < _UNKNOWN_FRAMES else math.nan
         beside = stack.enter_context(open(path, 'rb'))  # libsndfile keeps its place in the other
@@ -158,7 +136,7 @@ def _open_sound(path: str, file: BinaryIO, only_header: bool) -> Iterator[Audio]
         if any((s.samplerate, s.channels) != (rate, sound.channels) for s in sounds):
             raise ClipError('changes its sample rate or its channels')
         if sound.format != 'MP3' and seconds > MAX_SECONDS:  # an mp3 may state anything
-            raise ClipError(_too_long())
+            raise ClipError(too_long())
         yield Audio(rate, seconds, (block for each in sounds for block in _read_mono(each)))
 
 
@@ -184,69 +162,20 @@ def _open_with_ffmpeg(path: str) -> Iterator[Audio]:
     if program is None:
         raise UnreadableError(f'cannot be decoded without ffmpeg; {ffmpeg.INSTALL}')
     with ffmpeg.decode(program, path) as decoded:
-        _check_channels(decoded.channels)
+        check_channels(decoded.channels)
         yield Audio(decoded.rate, math.nan, _read_pcm(decoded))
 
 
 def _read_pcm(decoded: ffmpeg.Decoded) -> Iterator[Mono]:
-    average, size = _average(decoded.channels), 4 * decoded.channels
+    weights, size = average(decoded.channels), 4 * decoded.channels
     while len(data := decoded.samples.read(size * _block_frames(decoded.channels))) >= size:
         values = np.frombuffer(data[: len(data) // size * size], '>f4').astype(np.float32)
-        yield values.reshape(-1, decoded.channels) @ average
+        yield values.reshape(-1, decoded.channels) @ weights
     decoded.finish()
 
 
 def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
-
-
-def _check_channels(channels: int) -> None:
-    if not 0 < channels <= MAX_CHANNELS:
-        raise ClipError(f'has {channels} channels; at most {MAX_CHANNELS} are read')
-
-
-def _too_long() -> str:
-    return (
-        f'is longer than {MAX_SECONDS // 3600} hours if its header is right; '
-        'split it, or repair the sample rate in its header'
-    )
-
-
-def _checked(audio: Audio) -> Iterator[Mono]:
-    """The blocks as they are.
-
-    Raises:
-      ClipError: there are no samples, too many, or some that are not finite.
-    """
-    count = 0
-    for block in audio.blocks:
-        count += len(block)
-        if count > MAX_SECONDS * audio.rate:
-            raise ClipError(_too_long())
-        if not np.isfinite(block).all():
-            raise ClipError('has NaN or infinite samples')
-        yield block
-    if not count:
-        raise ClipError('has no samples')
-
-
-def _resampled(blocks: Iterator[Mono], rate: int, new_rate: int) -> Iterator[Mono]:
-    """The blocks at another rate, the same samples as from `librosa.resample` of the whole."""
-    if rate == new_rate:
-        yield from blocks
-        return
-    resampler = soxr.ResampleStream(rate, new_rate, 1, dtype='float32', quality='HQ')
-    size = min(1 << 20, MAX_BLOCK * rate // (4 * new_rate))  # a block grows with the rate
-    taken = given = 0
-    for block in blocks:
-        taken += len(block)
-        for start in range(0, len(block), size):
-            out = resampler.resample_chunk(block[start : start + size])
-            given += len(out)
-            yield out
-    rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-    missing = max(0, math.ceil(taken * (new_rate / rate)) - given)
-    yield np.pad(rest[:missing], (0, max(0, missing - len(rest))))
 
 
 @contextlib.contextmanager
@@ -267,7 +196,7 @@ def _read_mono(sound: soundfile.SoundFile) -> Iterator[Mono]:
 
     Uses a matrix product, since NumPy's mean over so short an axis takes as long as decoding.
     """
-    average, frames = _average(sound.channels), _block_frames(sound.channels)
+    weights, frames = average(sound.channels), _block_frames(sound.channels)
     while True:
         try:
             block = sound.read(frames, dtype='float32', always_2d=True)
@@ -275,11 +204,7 @@ def _read_mono(sound: soundfile.SoundFile) -> Iterator[Mono]:
             raise ClipError('cannot be decoded as audio') from None
         if not len(block):
             return
-        yield block @ average
-
-
-def _average(channels: int) -> Float[np.ndarray, ' channels']:
-    return np.full(channels, 1 / channels, np.float32)
+        yield block @ weights
 
 
 def _block_frames(channels: int) -> int:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Num, UInt8
 
 from glr_jax.data.audio import stream_audio
 from glr_jax.data.limits import MAX_VALUES
+from glr_jax.data.waveform import resample, waveform
 from glr_jax.errors import ClipError, UsageError
 from glr_jax.fields import check_fields, option
 
@@ -207,3 +208,19 @@ def mel_of_file(path: str, front_end: FrontEnd) -> Num[np.ndarray, 'frames mels'
     """
     with stream_audio(path, front_end.sample_rate) as blocks:
         return _mel_of_blocks(blocks, front_end)
+
+
+def mel_of_waveform(
+    samples: np.ndarray, rate: int, front_end: FrontEnd
+) -> Num[np.ndarray, 'frames mels']:
+    """Samples at any rate to a mel spectrogram as it is stored, as if they were read from a file.
+
+    Args:
+      samples: as in `waveform`.
+      rate: in Hz.
+      front_end: how samples become a spectrogram.
+
+    Raises:
+      ClipError: as in `waveform`, `stream_audio` and `log_mel`.
+    """
+    return _mel_of_blocks(resample(waveform(samples, rate), front_end.sample_rate), front_end)

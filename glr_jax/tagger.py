@@ -1,0 +1,252 @@
+"""Tags audio from Python: `glr_jax.load('runs/demo')('song.mp3').top(3)`.
+
+    tagger = glr_jax.load('runs/demo')
+    prediction = tagger('song.mp3')  # or a list, or (samples, sample_rate)
+    prediction.label  # 'rock'
+    prediction.top(3)  # [('rock', 0.81), ('metal', 0.12), ('blues', 0.03)]
+    prediction.over_time()  # the same per segment, with its start and end in seconds
+    prediction.embedding  # a vector for similarity search and other classifiers
+
+A folder of runs works too: the probabilities of its runs are averaged. The first call compiles for
+the first batch, later ones take as long as decoding and the network.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+from glr_jax import inference
+from glr_jax.data.mel import FrontEnd, mel_of_file, mel_of_waveform
+from glr_jax.data.segments import segment_starts
+from glr_jax.devices import startup
+from glr_jax.errors import ClipError, UserError
+from glr_jax.run.checkpoint import Best
+from glr_jax.trained import predictor, restore
+
+Mel = Num[np.ndarray, 'frames mels']
+Audio = str | os.PathLike[str] | tuple[Any, int]  # a file, or (samples, sample_rate)
+
+
+class Moment(NamedTuple):
+    """What a network says about one segment of a clip.
+
+    Attributes:
+      start: of the segment, in seconds.
+      end: of the segment, in seconds.
+      label: the most probable one.
+      probabilities: {label: probability}.
+    """
+
+    start: float
+    end: float
+    label: str
+    probabilities: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a network, or the mean of several, says about a clip.
+
+    Attributes:
+      path: of the file; '' for samples.
+      labels: the class names, in the order of the probabilities.
+      clip: the probability of each label: the mean over the segments.
+      segments: the same per segment.
+      times: start and end of each segment, in seconds.
+      embedding: what the output layers read, mean over the segments; of several networks, one
+        after the other.
+    """
+
+    path: str
+    labels: tuple[str, ...]
+    clip: Float[np.ndarray, ' labels']
+    segments: Float[np.ndarray, 'segments labels']
+    times: Float[np.ndarray, 'segments 2']
+    embedding: Float[np.ndarray, ' units']
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return self.labels[int(self.clip.argmax())]
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """The probability of each label, in their order."""
+        return dict(zip(self.labels, map(float, self.clip), strict=True))
+
+    def top(self, count: int = 3) -> list[tuple[str, float]]:
+        """The most probable labels with their probabilities, the highest first."""
+        best = np.argsort(-self.clip, kind='stable')[:count]
+        return [(self.labels[k], float(self.clip[k])) for k in best]
+
+    def over_time(self) -> list[Moment]:
+        """The prediction per segment; more of them with `load(..., test_crops=4)`."""
+        return [
+            Moment(
+                float(start),
+                float(end),
+                self.labels[int(row.argmax())],
+                dict(zip(self.labels, map(float, row), strict=True)),
+            )
+            for (start, end), row in zip(self.times, self.segments, strict=True)
+        ]
+
+
+class Failure(NamedTuple):
+    """Audio that could not be read, and why, as the end of a sentence."""
+
+    path: str
+    reason: str
+
+
+class Tagger:
+    """Trained networks that tag audio; made by `load`.
+
+    Args:
+      runs: the best checkpoints, with the same labels and front end.
+      batch_size: segments per batch.
+      test_crops: as `--data.test_crops`; 0: each run's own.
+
+    Attributes:
+      labels: the class names.
+      front_end: how audio becomes a spectrogram.
+    """
+
+    def __init__(self, runs: Sequence[Best], batch_size: int = 16, test_crops: int = 0):
+        meta = runs[0].meta  # its labels and front end are those of every run
+        self.labels: tuple[str, ...] = meta.labels
+        self.front_end: FrontEnd = meta.front_end
+        self._from_audio, self._workdir = meta.from_audio, runs[0].workdir
+        self._predictors = [predictor(run, batch_size, test_crops) for run in runs]
+
+    @overload  # a str is a sequence too, but of no audio
+    def __call__(self, audio: Audio) -> Prediction: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def __call__(self, audio: Sequence[Audio]) -> list[Prediction]: ...
+
+    def __call__(self, audio: Audio | Sequence[Audio]) -> Prediction | list[Prediction]:
+        """Tags one clip, or several in batches.
+
+        Args:
+          audio: a file; or samples with their rate in Hz: mono, or with their channels on the
+            shorter axis, as floats in -1..1 or as integers; or a list of these.
+
+        Raises:
+          ClipError: audio cannot be read; the message names the file.
+          UserError: the networks were trained on ready-made spectrograms.
+        """
+        one = isinstance(audio, str | os.PathLike | tuple)
+        found = []
+        for tagged in self.tag([audio] if one else audio):  # type: ignore[list-item, arg-type]
+            if isinstance(tagged, Failure):
+                raise ClipError(f'{tagged.path or "the samples"}: {tagged.reason}')
+            found.append(tagged)
+        return found[0] if one else found
+
+    def tag(self, audio: Iterable[Audio]) -> Iterator[Prediction | Failure]:
+        """Tags any number of clips in batches, in order; reads only as far as it must.
+
+        Args:
+          audio: as for a call.
+
+        Raises:
+          UserError: the networks were trained on ready-made spectrograms.
+        """
+        self.check_audio()
+        return self.tag_mels(map(self._read, audio))
+
+    def check_audio(self) -> None:
+        """Raises `UserError` if the networks were trained on ready-made spectrograms."""
+        if not self._from_audio:
+            raise UserError(
+                f'{self._workdir} was trained on ready-made spectrograms, so it cannot tag audio; '
+                'train on a dataset made from audio files'
+            )
+
+    def tag_mels(self, mels: Iterable[tuple[str, Mel] | Failure]) -> Iterator[Prediction | Failure]:
+        """Tags spectrograms as `data_prep` stores them, a full batch of segments at a time.
+
+        Args:
+          mels: each with its name; failures are passed on in their place.
+        """
+        waiting: list[tuple[str, Mel] | Failure] = []
+        segments = np.zeros(len(self._predictors), int)
+        for each in mels:
+            waiting.append(each)
+            if not isinstance(each, Failure):
+                length = len(each[1])
+                segments += [
+                    len(segment_starts(length, p.frames, p.test_crops)) for p in self._predictors
+                ]
+            sizes = [p.batch_size for p in self._predictors]
+            if (segments >= sizes).all() or not segments.any():
+                yield from self._decide(waiting)
+                waiting, segments = [], np.zeros(len(self._predictors), int)
+        yield from self._decide(waiting)
+
+    def _read(self, audio: Audio) -> tuple[str, Mel] | Failure:
+        path = '' if isinstance(audio, tuple) else os.fspath(audio)
+        try:
+            if isinstance(audio, tuple):
+                return path, mel_of_waveform(np.asarray(audio[0]), audio[1], self.front_end)
+            return path, mel_of_file(path, self.front_end)
+        except (ClipError, MemoryError) as error:
+            return Failure(path, str(error) or 'does not fit into memory')
+
+    def _decide(
+        self, waiting: Sequence[tuple[str, Mel] | Failure]
+    ) -> Iterator[Prediction | Failure]:
+        mels = [each[1] for each in waiting if not isinstance(each, Failure)]
+        decided = iter(self._predictions(mels) if mels else [])
+        for each in waiting:
+            if isinstance(each, Failure):
+                yield each
+            else:
+                yield dataclasses.replace(next(decided), path=each[0])
+
+    def _predictions(self, mels: Sequence[Mel]) -> Iterator[Prediction]:
+        seconds = self.front_end.hop_length / self.front_end.sample_rate
+        decisions = [inference.decide(each, mels) for each in self._predictors]
+        clips = np.mean([each.clips for each in decisions], 0)
+        embeddings = np.concatenate([each.embeddings for each in decisions], 1)
+        for clip, mel in enumerate(mels):
+            spans = [_spans(len(mel), each) for each in self._predictors]
+            rows = [each.segments[each.owner == clip] for each in decisions]
+            segments = np.mean([_at(spans[0], *pair) for pair in zip(spans, rows, strict=True)], 0)
+            times = spans[0] * seconds
+            yield Prediction('', self.labels, clips[clip], segments, times, embeddings[clip])
+
+
+def _spans(length: int, network: inference.Predictor) -> Int[np.ndarray, 'segments 2']:
+    """The first frame of each segment of a clip, and the one after its last."""
+    starts = segment_starts(length, network.frames, network.test_crops)
+    return np.stack([starts, np.minimum(starts + network.frames, length)], 1)
+
+
+def _at(
+    wanted: Int[np.ndarray, 'segments 2'],
+    spans: Int[np.ndarray, 'own_segments 2'],
+    rows: Float[np.ndarray, 'own_segments labels'],
+) -> Float[np.ndarray, 'segments labels']:
+    """The rows of the segments nearest to others: networks may cut clips differently."""
+    return rows[np.abs(wanted.sum(1)[:, None] - spans.sum(1)).argmin(1)]
+
+
+def load(workdir: str | os.PathLike[str], batch_size: int = 16, test_crops: int = 0) -> Tagger:
+    """The best checkpoint of a run, or of every run in a folder, ready to tag audio.
+
+    Args:
+      workdir: of the run, or a folder of runs, whose probabilities are averaged.
+      batch_size: segments per batch.
+      test_crops: cut this many times as many segments from each clip; 0: the run's own setting.
+
+    Raises:
+      UserError: there is no checkpoint, or the runs have other labels or front ends.
+    """
+    startup.enable_compilation_cache()
+    return Tagger(restore(os.fspath(workdir)), batch_size, test_crops)

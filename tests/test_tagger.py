@@ -1,0 +1,151 @@
+"""Tagging from Python: files, lists and samples, whatever they are given as."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import glr_jax
+from glr_jax import evaluate
+from glr_jax.data.audio import load_audio
+from glr_jax.errors import ClipError, UserError
+from glr_jax.tagger import Failure, Tagger
+from tests.test_commands import remake
+
+
+@pytest.fixture(scope='module')
+def tagger(tones_run: Path) -> Tagger:
+    return glr_jax.load(tones_run)
+
+
+def test_a_file_a_list_and_samples_give_the_same_prediction(tagger: Tagger, tones: Path) -> None:
+    path = tones / 'low' / '3.wav'
+    samples, rate = soundfile.read(path, dtype='float32')
+    one = tagger(path)
+    many = tagger([str(path), (samples, rate), str(tones / 'high' / '1.wav')])
+    assert one.path == str(path)
+    assert [each.label for each in many] == ['low', 'low', 'high']
+    for each in many[:2]:
+        np.testing.assert_allclose(each.clip, one.clip, atol=1e-6)
+    assert one.labels == tagger.labels == ('high', 'low', 'middle')
+    assert one.top(2) == sorted(one.probabilities.items(), key=lambda pair: -pair[1])[:2]
+    assert sum(one.probabilities.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda x: (x * 32767).astype(np.int16),
+        lambda x: ((x + 1) * 127.5).astype(np.uint8),
+        lambda x: np.stack([x, x]),
+        lambda x: np.stack([x, x, x], 1),
+        lambda x: x.astype(np.float64).tolist(),
+    ],
+    ids=['int16', 'uint8', 'channels first', 'channels last', 'a list'],
+)
+def test_samples_of_any_kind(tagger: Tagger, tones: Path, change: Any) -> None:
+    samples, rate = soundfile.read(tones / 'low' / '3.wav', dtype='float32')
+    found = tagger((change(samples), rate))
+    assert found.label == 'low'
+    np.testing.assert_allclose(found.clip, tagger((samples, rate)).clip, atol=0.2)
+
+
+def test_samples_at_another_rate_are_resampled_as_a_file_is(
+    tagger: Tagger, tones: Path, tmp_path: Path
+) -> None:
+    path = remake(tones / 'low' / '3.wav', tmp_path / 'x.wav', 2.0, rate=44100)
+    samples, rate = soundfile.read(path, dtype='float32')
+    assert rate == 44100
+    np.testing.assert_allclose(tagger((samples, rate)).clip, tagger(path).clip, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('audio', 'words'),
+    [
+        ('missing.wav', 'missing.wav: cannot be read: No such file'),
+        ((np.zeros(44100), 22050), 'the samples: is silent'),
+        ((np.zeros((2, 2, 2)), 22050), 'the samples: samples must be numbers on one axis'),
+        ((np.full(44100, np.nan), 22050), 'NaN'),
+        ((np.ones(44100), 0), 'sample rate must be a whole number of Hz, not 0'),
+        ((np.ones(44100), 1), 'has a sample rate of 1 Hz'),
+        ((np.ones((100, 100)), 22050), 'has 100 channels'),
+        ((np.array(['a']), 22050), 'samples must be numbers'),
+    ],
+)
+def test_what_cannot_be_tagged_is_said(tagger: Tagger, audio: Any, words: str) -> None:
+    with pytest.raises(ClipError, match=words):
+        tagger(audio)
+
+
+def test_the_files_beside_a_bad_one_are_tagged_and_the_order_is_kept(
+    tagger: Tagger, tones: Path
+) -> None:
+    good = [str(tones / 'low' / f'{k}.wav') for k in range(3)]
+    found = list(tagger.tag([good[0], 'no.wav', *good[1:], 'no 2.wav']))
+    assert [each.path for each in found] == [good[0], 'no.wav', *good[1:], 'no 2.wav']
+    assert [isinstance(each, Failure) for each in found] == [False, True, False, False, True]
+    assert list(tagger.tag([])) == []
+
+
+def test_files_are_read_only_as_far_as_the_next_batch_needs(tagger: Tagger, tones: Path) -> None:
+    path, read = str(tones / 'low' / '3.wav'), []
+    endless = iter(lambda: read.append(path) or path, None)
+    next(tagger.tag(endless))
+    assert 1 <= len(read) <= 16
+
+
+def test_over_time_has_the_segments_in_seconds(
+    tagger: Tagger, tones_run: Path, tones: Path
+) -> None:
+    samples = np.concatenate(
+        [load_audio(str(tones / name / '3.wav'), 22050)[:22050] for name in ('low', 'high')] * 4
+    )
+    found = tagger((samples, 22050))
+    moments = found.over_time()
+    assert len(moments) == len(found.segments) > 1
+    assert moments[0].start == 0
+    assert moments[-1].end == pytest.approx(8, abs=0.05)
+    assert all(one.end > one.start for one in moments)
+    assert all(one.label == max(one.probabilities, key=one.probabilities.get) for one in moments)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found.segments.mean(0), found.clip)
+    finer = glr_jax.load(tones_run, test_crops=3)((samples, 22050))
+    assert len(finer.segments) == 3 * len(moments)
+
+
+def test_the_embedding_of_a_clip_is_its_own(tagger: Tagger, tones: Path) -> None:
+    low, again, high = (
+        tagger(tones / name).embedding for name in ('low/3.wav', 'low/3.wav', 'high/3.wav')
+    )
+    np.testing.assert_array_equal(low, again)
+    assert low.ndim == 1
+    assert np.abs(low - high).max() > 0.01
+
+
+def test_predictions_equal_those_of_the_report(
+    tagger: Tagger, tones_run: Path, tones: Path
+) -> None:
+    evaluate.main(['evaluate', f'--workdir={tones_run}'])
+    with open(tones_run / 'report' / 'predictions.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        found = tagger(tones / row['id'])
+        assert found.label == row['decision']
+        for label, probability in found.probabilities.items():
+            assert float(row[label]) == pytest.approx(probability, abs=1e-4)
+
+
+def test_several_networks_are_averaged(tagger: Tagger, tones: Path) -> None:
+    path = tones / 'middle' / '2.wav'
+    both = Tagger.__new__(Tagger)
+    vars(both).update(vars(tagger), _predictors=tagger._predictors * 2)
+    np.testing.assert_allclose(both(path).clip, tagger(path).clip)
+    assert len(both(path).embedding) == 2 * len(tagger(path).embedding)
+
+
+def test_a_workdir_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=str(tmp_path)):
+        glr_jax.load(tmp_path)
