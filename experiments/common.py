@@ -7,12 +7,12 @@ from typing import Any
 
 import jax
 
-from experiments.tables import counted
 from glr_jax import cli, storage
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, startup
 from glr_jax.errors import FieldError, UsageError, UserError
 from glr_jax.fields import option, text_of
+from glr_jax.text import counted
 
 
 def ignored(default: Any) -> Any:

@@ -1,11 +1,10 @@
-"""Markdown tables, and means with their spread, for the reports of the studies."""
+"""Markdown tables for the reports of the studies."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from glr_jax.text import columns, printable
+from glr_jax.uncertainty import spread
 
 # What a network has to beat: keys of `glr_jax.baselines.scores_on`, and names in tables.
 BASELINES = {
@@ -27,22 +26,6 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
     first, *others = map(line, lines)
     return '\n'.join([first, line(['-' * w for w in widths]), *others])
-
-
-def spread(values: Iterable[float], sign: str = '') -> str:
-    """Mean ± sample standard deviation, in per cent; a single value stands alone.
-
-    Args:
-      values: fractions, at least one.
-      sign: '+' shows the sign of a positive mean as well.
-    """
-    x = 100 * np.asarray(list(values))
-    return f'{x.mean():{sign}.1f} ± {x.std(ddof=1):.1f}' if len(x) > 1 else f'{x[0]:{sign}.1f}'
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun: `1 device`, `2 devices`."""
-    return f'{count} {noun}{"" if count == 1 else "s"}'
 
 
 def baseline_table(scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

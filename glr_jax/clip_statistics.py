@@ -3,7 +3,6 @@
 import concurrent.futures
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int, Num
 
@@ -11,7 +10,6 @@ from glr_jax.data.dataset import Dataset
 from glr_jax.data.mel import decode
 from glr_jax.data.segments import chunks
 from glr_jax.nn.config import WINDOW
-from glr_jax.nn.statistics import statistics
 
 MAX_FRAMES = 1292  # per clip for `statistics`: 30 s at the default front end
 MAX_LENGTHS = 10_000  # clips that are read to find the median length
@@ -47,7 +45,12 @@ def groups_of(groups: Groups) -> GroupsOf:
 
 def groups_on_demand(dataset: Dataset) -> GroupsOf:
     """A function that computes the groups of some clips whenever it is called."""
-    frames, compute = clip_frames(dataset), jax.jit(statistics)
+    import jax  # so that whoever only reads scores does not wait for it
+
+    from glr_jax.nn.statistics import statistics
+
+    frames, program = clip_frames(dataset), jax.jit(statistics)
+    compute = lambda mels: jax.device_get(program(mels))
     return lambda clips: _compute(compute, dataset, clips, frames)
 
 
@@ -60,7 +63,7 @@ def _compute(
             # Repeating the last clip fills the last batch, so that one program is compiled.
             filled = some + some[-1:] * (CLIPS_AT_A_TIME - len(some))
             mels = pool.map(lambda clip: of_length(decibels(dataset, clip), frames), filled)
-            parts.append(jax.device_get(compute(np.stack(list(mels)))))
+            parts.append(compute(np.stack(list(mels))))
     return {name: np.concatenate([part[name] for part in parts])[: len(clips)] for name in parts[0]}
 
 

@@ -59,3 +59,8 @@ def cell(text: str, width: int, at_most: int = 0) -> str:
     """
     shown = shorten(printable(text), at_most or width)
     return shown + ' ' * (width - columns(shown))
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: `1 device`, `2 devices`."""
+    return f'{count} {noun}{"" if count == 1 else "s"}'

@@ -12,7 +12,7 @@ import pytest
 from experiments.crossvalidate import __main__ as crossvalidate
 from experiments.crossvalidate import compare, report
 from experiments.tables import BASELINES
-from glr_jax import cli
+from glr_jax import cli, uncertainty
 from glr_jax.errors import UsageError, UserError
 from glr_jax.run.workdir import find_runs, read_config
 from tests.conftest import PAPER, RANDOM
@@ -173,15 +173,15 @@ def test_runs_that_cannot_be_paired_are_named(tmp_path: Path) -> None:
 def test_the_bootstrap_is_wider_for_clips_that_are_tested_together() -> None:
     rng = np.random.default_rng(0)
     gains = rng.integers(-1, 2, 300)
-    low, high = compare.bootstrap(gains, np.ones(300, int))
+    low, high = uncertainty.bootstrap(gains, np.ones(300, int))
     deviation = gains.std() / np.sqrt(300)
     assert high - low == pytest.approx(2 * 1.96 * deviation, rel=0.05)
-    repeated = compare.bootstrap(4 * gains, np.full(300, 4))
+    repeated = uncertainty.bootstrap(4 * gains, np.full(300, 4))
     np.testing.assert_allclose(repeated, (low, high), atol=1e-12)
 
 
 def test_the_interval_is_students() -> None:
-    low, high = report.t_interval([0.01, 0.03, 0.05])
+    low, high = uncertainty.t_interval([0.01, 0.03, 0.05])
     assert (low, high) == pytest.approx((0.03 - 0.04968, 0.03 + 0.04968), abs=1e-4)
 
 

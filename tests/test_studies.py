@@ -10,13 +10,14 @@ from experiments import baselines, common, gaps, preparation, search
 from experiments.batch_size import __main__ as batch_size
 from experiments.crossvalidate import __main__ as crossvalidate
 from experiments.reproduce import __main__ as reproduce
-from experiments.tables import markdown, spread
+from experiments.tables import markdown
 from experiments.throughput import __main__ as throughput
 from experiments.timing import time_in_turns
 from glr_jax import cli
 from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import option, section
 from glr_jax.nn.config import NormName
+from glr_jax.uncertainty import spread
 
 
 def test_workloads_take_turns() -> None:

@@ -14,7 +14,6 @@ import jax
 from experiments import common, trials
 from experiments.batch_size import report, scaling
 from experiments.batch_size.scaling import Step
-from experiments.tables import counted
 from experiments.trials import Trial, split_of
 from glr_jax import baselines, cli, fields, json_files, storage
 from glr_jax.cli import status
@@ -23,6 +22,7 @@ from glr_jax.data.dataset import Dataset
 from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import check_fields, option, section
 from glr_jax.nn.config import ModelConfig, NormName
+from glr_jax.text import counted
 
 USAGE = """
 usage: python -m experiments.batch_size --data.dir=FOLDER --out=DIR [--flag=value ...]

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.tables import BASELINE_LINES, BASELINES, baseline_table, counted, markdown, spread
+from experiments.tables import BASELINE_LINES, BASELINES, baseline_table, markdown
+from glr_jax.text import counted
+from glr_jax.uncertainty import spread
 
 REFERENCE = 'glr'
 LOOKS = {  # Okabe and Ito's colours, which colour-blind people can tell apart; markers for print

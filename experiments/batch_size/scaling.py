@@ -12,7 +12,6 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from experiments import hlo
-from experiments.tables import counted
 from experiments.timing import Workload, time_in_turns
 from glr_jax import train_step
 from glr_jax.cli import status
@@ -25,6 +24,7 @@ from glr_jax.input_statistics import fit_input_statistics
 from glr_jax.nn.config import NormName
 from glr_jax.nn.model import make_classifier
 from glr_jax.nn.statistics_front import InputStatistic
+from glr_jax.text import counted
 from glr_jax.train_step import TrainState
 
 

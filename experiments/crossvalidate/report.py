@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.tables import BASELINES, counted, markdown, spread
+from experiments.tables import BASELINES, markdown
+from glr_jax.text import counted
+from glr_jax.uncertainty import spread, t_interval
 
 STRONG = next(iter(BASELINES))
 
@@ -129,15 +131,6 @@ def against(found: Mapping[str, Any]) -> str:
         f'{counted(found["only_there_right"], "time")}.\n\n'
         + markdown(['split', 'seed', 'points'], rows)
     )
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean of at least two values, by Student's t."""
-    from scipy import stats
-
-    x = np.asarray(values)
-    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
-    return float(x.mean() - half), float(x.mean() + half)
 
 
 def _of_split(results: Mapping[str, Any], split: str, key: str) -> list[float]:

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from experiments import paper
-from experiments.tables import BASELINES, counted, markdown, spread
+from experiments.tables import BASELINES, markdown
+from glr_jax.text import counted
+from glr_jax.uncertainty import spread
 
 STRONG, WEAK, _ = BASELINES  # in the place of a model's name
 

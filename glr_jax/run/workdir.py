@@ -15,7 +15,6 @@ from glr_jax import json_files, storage
 from glr_jax.config import Config, differences
 from glr_jax.errors import UserError
 from glr_jax.fields import from_dict, to_dict
-from glr_jax.run import intact
 from glr_jax.text import printable
 
 try:
@@ -117,7 +116,7 @@ def claim(config: Config, devices: int | None = None) -> None:
         if devices is None or not _is_longer(before, config):
             return
         _keep_report(config.workdir, before.train.epochs)
-        clips = clips or _normalised(config.workdir)
+        clips = clips or normalised_together(config.workdir)
     with storage.to_write(path) as partial, open(partial, 'w') as file:
         json.dump(to_dict(config) | {'normalised_together': clips}, file, indent=2)
         file.write('\n')
@@ -139,6 +138,8 @@ def stored_config(workdir: str) -> Config | None:
     """
     if os.path.exists(os.path.join(workdir, 'config.json')):
         return read_config(workdir)
+    from glr_jax.run import intact  # imports JAX, which reading a finished run does not need
+
     folder = os.path.join(workdir, 'checkpoints')
     for step in intact.steps(folder):
         with contextlib.suppress(UserError, TypeError, KeyError, AttributeError):
@@ -174,7 +175,7 @@ def _check_same_run(before: Config, config: Config) -> None:
 
 
 def _check_normalised(config: Config, clips: int | None) -> None:
-    before = _normalised(config.workdir)
+    before = normalised_together(config.workdir)
     if clips and before and clips != before:
         product = config.train.batch_size // before
         per_device = config.model.norm == 'batch'
@@ -186,8 +187,8 @@ def _check_normalised(config: Config, clips: int | None) -> None:
         )
 
 
-def _normalised(workdir: str) -> int | None:
-    """How many clips the run normalises together; None if it is an older one, or has no such norm.
+def normalised_together(workdir: str) -> int | None:
+    """How many clips a run normalises together; None if it is an older one, or has no such norm.
 
     Raises:
       UserError: `config.json` is damaged.
