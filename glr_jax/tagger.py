@@ -27,7 +27,7 @@ from glr_jax.errors import ClipError, UserError
 from glr_jax.run.checkpoint import Best
 from glr_jax.trained import predictor, restore
 
-Mel = Num[np.ndarray, 'frames mels']
+Mel = Num[np.ndarray, '_ mels']
 Audio = str | os.PathLike[str] | tuple[Any, int]  # a file, or (samples, sample_rate)
 
 
