@@ -13,6 +13,11 @@ Scores the best checkpoint on the test clips, each of them exactly once. Prints 
 report/metrics.json, predictions.csv and index.html into the workdir; for another split, dataset or
 number of crops, into a folder below report/ that is named after them. If DIR is a folder of runs,
 their probabilities are averaged.
+
+--data.dir may be another dataset, or a folder of audio with one sub-folder per label. If the run
+was trained on none of its clips, all of them are scored. Labels are matched by name; clips with
+other labels are counted and left out.
+
 A damaged checkpoint is named and the next best one is used.
 """
 
@@ -21,8 +26,8 @@ A damaged checkpoint is named and the next best one is used.
 class DataChoice:
     """Data other than the run's own."""
 
-    dir: str = option('', "dataset folder, if not the run's own", is_path=True)
-    split: str = option('', "split, if not the run's own")
+    dir: str = option('', "dataset or folder of audio, if not the run's own", is_path=True)
+    split: str = option('', "split, if not the run's own; all = every clip of other data")
     test_crops: int = option(
         0,
         "cut this many times as many segments from each clip; 0 = the run's own setting",
@@ -47,15 +52,16 @@ if __name__ == '__main__':  # before JAX is imported, which takes seconds
     cli.check_command_line(Evaluation, USAGE)
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from glr_jax import inference, metrics, report
+from glr_jax import inference, metrics, report, storage
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset, open_dataset
+from glr_jax.data.other_data import ALL, OtherData, read_folder, with_labels
 from glr_jax.devices import processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UsageError, UserError
@@ -76,8 +82,16 @@ def main(argv: list[str]) -> None:
     finished = not single or bool(report.read(choice.workdir))
     own = [run.meta.config.data for run in runs]
     folder = choice.data.dir or _common('dir', [data.dir for data in own], choice.workdir)
-    split = choice.data.split or _common('split', [data.split for data in own], choice.workdir)
-    dataset = open_dataset(folder)
+    configs = [dataclasses.replace(r.meta.config, workdir=r.workdir) for r in runs]
+    dataset, others = _open(folder, runs)
+    split = choice.data.split
+    if (
+        not split
+        and others
+        and not training_data.trained_on(dataset, dataset.members(ALL, 'test'), configs)
+    ):
+        split = ALL
+    split = split or _common('split', [data.split for data in own], choice.workdir)
     scores = report_best(
         choice.workdir,
         dataset,
@@ -91,6 +105,38 @@ def main(argv: list[str]) -> None:
     floor = report.read_floor(choice.workdir, scores)
     if floor:
         print(report.compared(floor))
+
+
+def _open(folder: str, runs: Sequence[Best]) -> tuple[Dataset, bool]:
+    """A dataset or a folder of audio, and whether it is another one than the runs' own.
+
+    Another one need not have all labels of the runs. Clips with labels that the runs do not have
+    are counted and left out.
+
+    Raises:
+      UserError: it cannot be read, no clip has a label of the runs, or they have another front end.
+    """
+    meta = runs[0].meta  # its labels and front end are those of every run
+    own = all(same_folder(folder, run.meta.config.data.dir) for run in runs)
+    if own or not storage.is_folder(folder) or storage.exists(f'{folder}/splits.csv'):
+        dataset = open_dataset(folder)
+        if own:
+            return dataset, False
+        for run in runs:
+            provenance.check_front_end(dataset, run.meta, run.workdir)
+        other = with_labels(dataset, meta.labels)
+    elif meta.from_audio:
+        other = read_folder(folder, meta.labels, meta.front_end)
+    else:
+        raise UserError(
+            f'{folder} is no dataset; {runs[0].workdir} was trained on ready-made spectrograms, so '
+            'it cannot be scored on audio'
+        )
+    for path, reason in other.skipped.items():
+        announce(f'{path}: {reason}')
+    for label, count in other.unknown.items():
+        announce(f'{count} clips left out: the run does not know their label {label!r}')
+    return other, True
 
 
 def report_best(
@@ -132,7 +178,7 @@ def report_best(
     clips = dataset.members(split, side)
     if not len(clips):
         raise UserError(f'--data.split={split} has no test and no validation clips')
-    leaked = trained_on(dataset, clips, configs)
+    leaked = training_data.trained_on(dataset, clips, configs)
     _announce_optimism(split, side, leaked, dataset, clips, configs)
     decided = [
         inference.decide_clips(predictor(run, test_crops=test_crops), dataset, clips)
@@ -151,6 +197,8 @@ def report_best(
         scores['test_crops'] = test_crops
     if changed:
         scores['changed_data'] = changed
+    if isinstance(dataset, OtherData) and dataset.unknown:
+        scores['unknown_labels'] = dataset.unknown
     if not finished:
         scores['finished'] = False
     shown = dataclasses.replace(configs[0], workdir=workdir)
@@ -197,7 +245,9 @@ def _announce_optimism(
             'so the scores are optimistic'
         )
     if leaked:
-        leaking = [config for config in configs if trained_on(dataset, clips, [config])]
+        leaking = [
+            config for config in configs if training_data.trained_on(dataset, clips, [config])
+        ]
         names = ', '.join(dict.fromkeys(config.data.split for config in leaking))
         announce(
             f'{leaked} of these {len(clips)} clips were trained on under {names}: '
@@ -229,25 +279,6 @@ def _changed(
         announce(message)
         found.append(what)
     return list(dict.fromkeys(found))
-
-
-def trained_on(
-    dataset: Dataset, clips: Int[np.ndarray, ' clips'], configs: Iterable[Config]
-) -> int:
-    """How many of these clips any run was trained on.
-
-    Clips are compared by id and content, whatever folder they are in. Runs of older versions did
-    not note their clips: theirs are known only in the dataset folder that they name.
-    """
-    seen = np.zeros(len(clips), bool)
-    for config in configs:
-        own = same_folder(dataset.folder, config.data.dir)
-        known = training_data.read(config.workdir) if config.workdir else None
-        if known is not None:
-            seen |= training_data.seen(dataset, clips, known.trained(), own)
-        elif own and config.data.split in dataset.splits:
-            seen |= np.isin(clips, dataset.members(config.data.split, 'train'))
-    return int(seen.sum())
 
 
 def score(

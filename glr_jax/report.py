@@ -45,9 +45,11 @@ def headline(scores: dict[str, Any]) -> str:
     """The main scores in one sentence."""
     low, high = scores['accuracy_interval']
     changed = scores.get('changed_data', [])
+    clips = f'{scores["num_clips"]} {scores["side"]} clips of {scores["split"]}'
+    if scores['split'] == 'all':
+        clips = f'all {scores["num_clips"]} clips of {scores["dataset"]}'
     return (
-        f'accuracy {scores["accuracy"]:.3f} (95 % interval {low:.3f} to {high:.3f}) on '
-        f'{scores["num_clips"]} {scores["side"]} clips of {scores["split"]}; '
+        f'accuracy {scores["accuracy"]:.3f} (95 % interval {low:.3f} to {high:.3f}) on {clips}; '
         f'single segments {scores["segment_accuracy"]:.3f}'
         + ('' if scores.get('finished', True) else '; the run is not finished')
         + (f'; its data changed: {"; ".join(changed)}' if changed else '')

@@ -19,7 +19,7 @@ from glr_jax.clip_statistics import all_groups, groups_of
 from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UsageError, UserError
-from glr_jax.run import provenance
+from glr_jax.run import provenance, training_data
 from tests.conftest import PAPER, make_dataset
 
 # Another architecture, other segments, and too few steps for a sure decision.
@@ -117,9 +117,9 @@ def test_clips_that_any_run_was_trained_on_are_counted_once() -> None:
         for d, s in zip(('made', 'made', 'made', 'elsewhere'), 'xyxx', strict=True)
     ]
     clips = np.array([0, 1, 2, 5])
-    assert evaluate.trained_on(made, clips, configs) == 3
-    assert evaluate.trained_on(made, clips, configs[:1]) == 2
-    assert evaluate.trained_on(made, clips, configs[3:]) == 0
+    assert training_data.trained_on(made, clips, configs) == 3
+    assert training_data.trained_on(made, clips, configs[:1]) == 2
+    assert training_data.trained_on(made, clips, configs[3:]) == 0
 
 
 def test_runs_with_other_labels_or_front_ends_are_not_averaged(

@@ -157,8 +157,8 @@ def test_clips_are_recognised_in_another_folder(folder: Path) -> None:
     config = Config(workdir=str(folder / 'run'), data=DataConfig(dir=str(folder / 'data')))
     train_clips = dataset.members('random-1', 'train')
     test_clips = dataset.members('random-1', 'test')
-    assert evaluate.trained_on(dataset, train_clips, [config]) == len(train_clips)
-    assert evaluate.trained_on(dataset, test_clips, [config]) == 0
+    assert training_data.trained_on(dataset, train_clips, [config]) == len(train_clips)
+    assert training_data.trained_on(dataset, test_clips, [config]) == 0
 
 
 def test_changes_are_counted_by_kind() -> None:

@@ -8,15 +8,17 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from glr_jax import json_files, storage
+from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.errors import UserError
+from glr_jax.storage import same_folder
 
 FILE = 'data.json'
 
@@ -168,6 +170,25 @@ def seen(
         ids = {id for id, _ in trained}
         found |= np.asarray([dataset.ids[clip] in ids for clip in clips], bool)
     return found
+
+
+def trained_on(
+    dataset: Dataset, clips: Int[np.ndarray, ' clips'], configs: Iterable[Config]
+) -> int:
+    """How many of these clips any run was trained on.
+
+    Clips are compared by id and content, whatever folder they are in. Runs of older versions did
+    not note their clips: theirs are known only in the dataset folder that they name.
+    """
+    found = np.zeros(len(clips), bool)
+    for config in configs:
+        own = same_folder(dataset.folder, config.data.dir)
+        known = read(config.workdir) if config.workdir else None
+        if known is not None:
+            found |= seen(dataset, clips, known.trained(), own)
+        elif own and config.data.split in dataset.splits:
+            found |= np.isin(clips, dataset.members(config.data.split, 'train'))
+    return int(found.sum())
 
 
 def _write(workdir: str, record: Record) -> None:

@@ -1,0 +1,132 @@
+"""Data that a run was not trained on, with the run's labels: a dataset, or a folder of audio."""
+
+import dataclasses
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Num
+from tqdm import tqdm
+
+from glr_jax import storage
+from glr_jax.data.dataset import Dataset
+from glr_jax.data.files import audio_files
+from glr_jax.data.mel import FrontEnd, mel_of_file
+from glr_jax.data.records import SIDES
+from glr_jax.errors import ClipError, UserError
+
+ALL = 'all'  # the split whose test clips are all clips that have a label of the run
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherData(Dataset):
+    """Clips with the labels of a run; a clip whose label the run does not have is on no side.
+
+    Attributes:
+      unknown: {label that the run does not have: number of clips}.
+      skipped: {file that cannot be read: why}.
+    """
+
+    unknown: dict[str, int]
+    skipped: dict[str, str]
+    _mel: Callable[[int], Num[np.ndarray, 'frames mels']]
+
+    def mel(self, clip: int | np.integer) -> Num[np.ndarray, 'frames mels']:
+        """As `Dataset.mel`."""
+        return self._mel(int(clip))
+
+
+def with_labels(dataset: Dataset, labels: tuple[str, ...]) -> OtherData:
+    """A dataset with the labels of a run, matched by name, and a split of all its clips.
+
+    Raises:
+      UserError: no clip has one of the labels.
+    """
+    names = [dataset.labels[target] for target in dataset.targets]
+    values = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(Dataset)}
+    return _with_labels(values, names, labels, dataset.mel, {})
+
+
+def read_folder(folder: str, labels: tuple[str, ...], front_end: FrontEnd) -> OtherData:
+    """A folder of audio with one sub-folder per label, read into memory.
+
+    Args:
+      folder: where the audio is.
+      labels: of the run; sub-folders are matched to them by name, in upper or lower case.
+      front_end: of the run.
+
+    Raises:
+      UserError: no audio can be read, or none of it has one of the labels.
+    """
+    files = [(path, _id(path, folder)) for path in audio_files(folder)]
+    files = [(path, id) for path, id in files if '/' in id]
+    if not files:
+        raise UserError(
+            f'{folder} is no dataset and has no audio in sub-folders; it needs one sub-folder per '
+            'label'
+        )
+    names = {label.casefold(): label for label in labels}
+    ids, clip_labels, mels, skipped = [], [], [], {}
+    bar = tqdm(files, 'decoding', unit='clip', leave=False, disable=not sys.stderr.isatty())
+    for path, id in bar:
+        try:
+            mels.append(mel_of_file(path, front_end))
+        except (ClipError, MemoryError) as error:
+            skipped[path] = str(error) or 'does not fit into memory'
+            continue
+        label = id.split('/')[0]
+        ids.append(id)
+        clip_labels.append(names.get(label.casefold(), label))
+    if not ids:
+        raise UserError(f'{folder}: none of its {len(files)} audio files can be read')
+    values = {
+        'folder': folder,
+        'ids': ids,
+        'splits': {},
+        'front_end': front_end,
+        'from_audio': True,
+        'n_mels': front_end.n_mels,
+        'mel_dtype': np.dtype(front_end.mel_dtype),
+        '_files': [],
+        '_starts': np.zeros(1, np.int64),
+    }
+    return _with_labels(values, clip_labels, labels, mels.__getitem__, skipped)
+
+
+def _id(path: str, folder: str) -> str:
+    path = path[len(folder) :] if storage.is_remote(path) else os.path.relpath(path, folder)
+    return path.replace(os.sep, '/').lstrip('/')
+
+
+def _with_labels(
+    values: dict[str, Any],
+    names: Sequence[str],
+    labels: tuple[str, ...],
+    mel: Callable,
+    skipped: dict[str, str],
+) -> OtherData:
+    numbers = {label: k for k, label in enumerate(labels)}
+    unknown = Counter(name for name in names if name not in numbers)
+    if unknown.total() == len(names):
+        raise UserError(
+            f'no clip in {values["folder"]} has a label that the run knows: it has '
+            f'{_some(unknown)}, the run {_some(labels)}'
+        )
+    targets = np.asarray([numbers.get(name, 0) for name in names], np.int32)
+    sides = [SIDES[2] if name in numbers else '' for name in names]
+    splits = {
+        split: [side if name in numbers else '' for side, name in zip(column, names, strict=True)]
+        for split, column in values['splits'].items()
+    }
+    changed = {'labels': labels, 'targets': targets, 'splits': splits | {ALL: sides}}
+    return OtherData(**values | changed, unknown=dict(unknown), skipped=skipped, _mel=mel)
+
+
+def _some(labels: Sequence[str] | Counter, at_most: int = 8) -> str:
+    shown = list(labels)[:at_most]
+    return ', '.join(shown) + (
+        f' and {len(labels) - at_most} more' if len(labels) > at_most else ''
+    )

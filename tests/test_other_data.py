@@ -1,0 +1,92 @@
+"""Scoring a run on data that it has not seen: all of it, with the labels that both have."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import data_prep.__main__ as data_prep
+from glr_jax import evaluate
+from glr_jax.errors import UserError
+from tests.conftest import PITCHES, write_tone
+
+
+@pytest.fixture
+def run_folder(tones_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tones_run, tmp_path / 'run'))
+
+
+def write_other(folder: Path, labels: dict[str, str], clips: int = 3) -> Path:
+    """Tones that the run has not heard: {name of the sub-folder: label of the run}."""
+    for name, label in labels.items():
+        (folder / name).mkdir(parents=True)
+        for k in range(clips):
+            write_tone(folder / name / f'{k}.wav', PITCHES[label] * (1.01 + 0.02 * k), 0.8)
+    return folder
+
+
+def scored(run: Path, data: Path, *flags: str) -> dict:
+    evaluate.main(['evaluate', f'--workdir={run}', f'--data.dir={data}', *flags])
+    found = next(p for p in (run / 'report').iterdir() if p.is_dir())
+    return json.loads((found / 'metrics.json').read_text())
+
+
+def test_all_clips_of_a_folder_of_audio_are_scored(
+    run_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = write_other(tmp_path / 'other', {'low': 'low', 'HIGH': 'high'})
+    (other / 'low' / 'bad.wav').write_text('no audio')
+    before = (run_folder / 'report' / 'metrics.json').read_text()
+    scores = scored(run_folder, other)
+    out, err = capfd.readouterr()
+    assert scores['num_clips'] == 6
+    assert scores['accuracy'] == 1
+    assert scores['per_class']['middle']['support'] == 0
+    assert f'on all 6 clips of {other}' in out
+    assert 'bad.wav: cannot be decoded as audio' in err
+    assert (run_folder / 'report' / 'metrics.json').read_text() == before
+
+
+def test_a_dataset_with_some_other_labels(
+    run_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = write_other(tmp_path / 'x', {'low': 'low', 'a drone': 'middle', 'high': 'high'}, 10)
+    data = tmp_path / 'data'
+    data_prep.main(['data_prep', f'--input={other}', f'--out={data}', '--num_workers=1'])
+    scores = scored(run_folder, data)
+    assert scores['num_clips'] == 20
+    assert scores['unknown_labels'] == {'a drone': 10}
+    assert scores['labels'] == ['high', 'low', 'middle']
+    assert scores['accuracy'] == 1
+    assert "10 clips left out: the run does not know their label 'a drone'" in (
+        capfd.readouterr().err
+    )
+    assert np.sum(scores['confusion']) == 20
+    shutil.rmtree(next(p for p in (run_folder / 'report').iterdir() if p.is_dir()))
+    assert scored(run_folder, data, '--data.split=random-1')['num_clips'] == 2
+
+
+def test_a_copy_of_the_runs_own_dataset_is_scored_on_its_test_clips(
+    run_folder: Path, tones_dataset: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(tones_dataset, tmp_path / 'copy'))
+    scores = scored(run_folder, copy)
+    assert (scores['split'], scores['num_clips'], scores['trained_on']) == ('random-1', 3, 0)
+
+
+@pytest.mark.parametrize(
+    ('labels', 'words'),
+    [
+        ({}, 'has no audio in sub-folders'),
+        ({'a': 'low', 'b': 'high'}, 'no clip in .* has a label that the run knows: it has a, b'),
+    ],
+)
+def test_data_that_cannot_be_scored_is_refused(
+    labels: dict[str, str], words: str, run_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / 'other').mkdir()
+    other = write_other(tmp_path / 'other', labels)
+    with pytest.raises(UserError, match=words):
+        scored(run_folder, other)
