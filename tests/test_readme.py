@@ -208,7 +208,7 @@ def check_packages(words: list[str]) -> None:
     """Checks the arguments of `pip install`: this project with its extras, or a viewer."""
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
     extras = {f'.[{name}]' for name in project['optional-dependencies']}
-    assert set(words) <= extras | {'-q', '-e', '.', 'xprof'}
+    assert set(words) <= extras | {'-q', '-e', '.', '-c', 'tests/constraints.txt', 'xprof'}
 
 
 def check_sbatch(words: list[str]) -> None:

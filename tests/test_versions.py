@@ -47,10 +47,10 @@ def test_constraints_of_several_versions_are_merged() -> None:
     }
     assert versions.merged(pins) == [
         "four==4; python_version >= '3.13' and python_version < '3.14'",
-        "one==1; python_version < '3.14'",
-        "three==1; python_version < '3.12'",
+        "one==1; python_version >= '3.11' and python_version < '3.14'",
+        "three==1; python_version >= '3.11' and python_version < '3.12'",
         "three==1; python_version >= '3.13' and python_version < '3.14'",
-        "two==1; python_version < '3.12'",
+        "two==1; python_version >= '3.11' and python_version < '3.12'",
         "two==2; python_version >= '3.12' and python_version < '3.14'",
     ]
 

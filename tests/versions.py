@@ -72,9 +72,9 @@ def merged(pins: Mapping[str, Pins]) -> list[str]:
             if pin is None:
                 continue
             major, minor = under[-1].split('.')
-            marker = f"python_version < '{major}.{int(minor) + 1}'"
-            if under[0] != versions[0]:
-                marker = f"python_version >= '{under[0]}' and {marker}"
+            # Without a lower limit, pip under an older Python would not say that this is why.
+            newer = f'{major}.{int(minor) + 1}'
+            marker = f"python_version >= '{under[0]}' and python_version < '{newer}'"
             lines.append(f'{name}=={pin}; {marker}')
     return lines
 
