@@ -6,8 +6,7 @@ import shlex
 from typing import Literal
 
 from glr_jax import cli, storage
-from glr_jax.data import mel
-from glr_jax.data.mel import FrontEnd
+from glr_jax.data.front_end import FrontEnd
 from glr_jax.devices import startup
 from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import check_fields, option, section
@@ -53,6 +52,24 @@ class Preparation:
     sides_from_folders: bool = option(
         False, 'with --source=folder: the files are in SIDE/LABEL/, SIDE being train, test, ...'
     )
+    labels_from: Literal['folders', 'tags'] = option(
+        'folders',
+        'with --source=folder: labels are the names of sub-folders or in a table; or they are the '
+        "genres in the files' tags, with artists as groups (needs mutagen)",
+    )
+    metadata: str = option(
+        '',
+        'with --source=folder: CSV table that lists the files, with labels, groups and sides; by '
+        'default metadata.csv in --input, if there is one',
+        is_path=True,
+    )
+    path_column: str = option('', 'its column with the paths below --input; by default path')
+    label_column: str = option('', 'its column with the labels; by default label')
+    group_column: str = option('', 'its column with the groups; by default group or artist')
+    split_column: str = option('', 'its column with train, validation or test; by default split')
+    min_clips_per_label: int = option(
+        0, 'leave out labels with fewer clips than this; 0 = fail if a label has fewer than 3'
+    )
     overwrite: bool = option(
         False, 'replace another dataset in --out, once the new one is finished'
     )
@@ -74,11 +91,32 @@ class Preparation:
             raise UsageError('--source=demo reads nothing; leave out --input, or give --source')
         if self.sides_from_folders and self.source != 'folder':
             raise UsageError(f'--sides_from_folders needs --source=folder, not {self.source}')
+        self.check_labelling()
         if self.beam_options and self.runner != 'beam':
             raise UsageError('--beam_options needs --runner=beam')
         if self.num_workers and self.runner == 'beam':
             raise UsageError(
                 '--num_workers is for --runner=pool; give the workers of Beam in --beam_options'
+            )
+
+    def check_labelling(self) -> None:
+        """Raises `UsageError` if the flags that say where labels are do not go together."""
+        tables = ('metadata', 'path_column', 'label_column', 'group_column', 'split_column')
+        given = [f'--{name}={value}' for name in tables if (value := getattr(self, name))]
+        if self.labels_from == 'tags':
+            if self.sides_from_folders:
+                given.append('--sides_from_folders')
+            if given:
+                raise UsageError(f'{given[0]} does not go with --labels_from=tags; leave out one')
+            given = ['--labels_from=tags']
+        if given and self.source != 'folder':
+            raise UsageError(f'{given[0]} needs --source=folder, not {self.source}')
+        if given and self.sides_from_folders:
+            raise UsageError(f'{given[0]} does not go with --sides_from_folders; leave out one')
+        if self.min_clips_per_label and self.min_clips_per_label < 3:
+            raise UsageError(
+                f'--min_clips_per_label={self.min_clips_per_label} must be 0 or at least 3: one '
+                'clip each for train, validation and test'
             )
 
     def shards(self) -> range | None:
@@ -103,17 +141,16 @@ if __name__ == '__main__':  # before the imports that take seconds
     startup.restart_with_huge_pages()
     cli.check_command_line(Preparation, USAGE)
 
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
-from data_prep import download, sources
-from data_prep.clips import Clip, readable
+from data_prep import download, listed, sources, summary, tags
+from data_prep.clips import Clip
 from data_prep.fma import fma_clips
-from data_prep.pipeline import Summary, prepare
+from data_prep.pipeline import prepare
 from data_prep.runners import Runner, on_beam, on_pool, serially, usable_cores
-from glr_jax.data.files import EMPTY, HIDDEN, LeftOut, describe
-from glr_jax.text import cell
+from glr_jax.data import mel
+from glr_jax.data.files import LeftOut
 
 
 def main(argv: list[str]) -> None:
@@ -133,7 +170,7 @@ def main(argv: list[str]) -> None:
     clips = _find_clips(prep, left_out.append)
     if not clips:
         raise UserError(f'{prep.input} has no clips')
-    summary = prepare(
+    prepared = prepare(
         clips,
         prep.out,
         prep.front_end,
@@ -143,57 +180,25 @@ def main(argv: list[str]) -> None:
         keep_copies=prep.keep_copies,
         shard_range=prep.shards(),
         overwrite=prep.overwrite,
-        left_out=_rows(left_out, prep.input),
+        min_clips_per_label=prep.min_clips_per_label,
+        left_out=summary.rows(left_out, prep.input),
     )
-    if summary is None:
+    if prepared is None:
         print(
             f'shards {prep.shard_range} are in {prep.out}; once all shards are, run the command '
             'without --shard_range to finish the dataset'
         )
         return
-    for line in _label_lines(summary, left_out):
+    if prep.source == 'demo':
+        sources.write_demo_audio(prep.out)
+    seconds = time.monotonic() - start
+    for note in summary.notes(prepared):
+        cli.status(note)
+    few = prep.min_clips_per_label
+    for line in summary.lines(
+        prepared, left_out, out=prep.out, min_clips_per_label=few, seconds=seconds
+    ):
         print(line)
-    duplicates = (
-        f', {summary.copies} duplicates left out of random and group splits, which have '
-        f'{summary.originals.total()} clips'
-    )
-    files = f'{len(left_out)} other file{"s" * (len(left_out) > 1)}'
-    others = f', {files} left out ({describe(left_out)})'
-    print(
-        f'{summary.written.total()} clips in {prep.out}, {summary.skipped} skipped'
-        f'{duplicates if summary.copies else ""}{others if left_out else ""}, '
-        f'{time.monotonic() - start:.0f} s'
-    )
-
-
-def _label_lines(summary: Summary, left_out: Sequence[LeftOut]) -> Iterator[str]:
-    """The number of clips of each label, with those that were skipped or are duplicates."""
-    lines = {}
-    for label, found in summary.found.items():
-        count, originals = summary.written[label], summary.originals[label]
-        notes = [f'{found - count} skipped'] if found > count else []
-        copies = count - originals
-        notes += [f'{copies} duplicate{"s" * (copies > 1)}'] if copies else []
-        of_all = f'  (of {found}: {", ".join(notes)})' if notes else ''
-        lines[label] = f'{cell(label, 24)} {count:7}{of_all}'
-    for file in left_out:
-        if file.kind == EMPTY:
-            label = os.path.basename(readable(file.path))
-            lines.setdefault(label, f'{cell(label, 24)} {0:7}  (no audio files)')
-    yield from (lines[label] for label in sorted(lines))
-
-
-def _rows(left_out: Sequence[LeftOut], folder: str) -> list[list[str]]:
-    """Rows of skipped.csv for files that are not clips; hidden ones are only counted."""
-    return [
-        [
-            readable(os.path.relpath(file.path, folder).replace(os.sep, '/')),
-            readable(file.path),
-            file.reason,
-        ]
-        for file in left_out
-        if file.kind != HIDDEN
-    ]
 
 
 def _find_clips(prep: Preparation, left_out: Callable[[LeftOut], None]) -> list[Clip]:
@@ -201,8 +206,17 @@ def _find_clips(prep: Preparation, left_out: Callable[[LeftOut], None]) -> list[
         case 'demo':
             return sources.demo_clips()
         case 'folder':
+            if prep.labels_from == 'tags':
+                return tags.tagged_clips(prep.input, left_out)
+            columns = listed.Columns(
+                prep.path_column, prep.label_column, prep.group_column, prep.split_column
+            )
             return sources.folder_clips(
-                prep.input, sides_from_folders=prep.sides_from_folders, left_out=left_out
+                prep.input,
+                sides_from_folders=prep.sides_from_folders,
+                table=prep.metadata,
+                columns=columns,
+                left_out=left_out,
             )
         case 'gtzan':
             return sources.gtzan_clips(prep.input, left_out=left_out)

@@ -35,6 +35,7 @@ class Clip:
       n_mels: mel bands of a ready-made spectrogram; 0 = the clip is audio.
       splits: {split: side} for splits that the source defines.
       stated: the length in seconds that the file states; NaN if it states none.
+      file: the audio file; '' if the clip is none.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Clip:
     n_mels: int = 0
     splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
     stated: Callable[[], float] = _unstated
+    file: str = ''
 
 
 def audio_clip(id: str, label: str, path: str, *, group: str = '', side: str = '') -> Clip:
@@ -70,6 +72,7 @@ def audio_clip(id: str, label: str, path: str, *, group: str = '', side: str = '
         stamp=storage.stamp(path),
         splits=official_split(side, path),
         stated=functools.partial(stated_seconds, path),
+        file=path,
     )
 
 

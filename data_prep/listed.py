@@ -1,63 +1,114 @@
-"""`metadata.csv` in a folder of music: which files are clips, with labels, groups and sides."""
+"""A table of clips: which files of a folder are clips, with labels, groups and sides.
+
+It is the `metadata.csv` of the folder, or a table from elsewhere whose columns have other names.
+"""
 
 import dataclasses
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 from data_prep.clips import Clip, audio_clip, official_split, readable
 from glr_jax.cli import status
-from glr_jax.data.files import UNLISTED, LeftOut, audio_files
-from glr_jax.data.tables import read_table
+from glr_jax.data.files import UNLABELLED, LeftOut, audio_files
+from glr_jax.data.tables import Table, read_table
 from glr_jax.errors import UserError
 
 NAME = 'metadata.csv'
 COLUMNS = ('path', 'label', 'group', 'artist', 'split')
 
 
-def listed_clips(folder: str, left_out: Callable[[LeftOut], None]) -> list[Clip]:
-    """The clips that the `metadata.csv` of a folder lists.
+class Columns(NamedTuple):
+    """The columns to read; '' = `path` or `file_name`, `label`, `group` or `artist`, `split`."""
 
-    It has a column `path` (or `file_name`) and, optionally, `label`, `group` (or `artist`) and
-    `split`; without a label, the first folder of the path is the label.
+    path: str = ''
+    label: str = ''
+    group: str = ''
+    split: str = ''
+
+
+def listed_clips(
+    folder: str,
+    left_out: Callable[[LeftOut], None],
+    *,
+    path: str = '',
+    columns: Columns = Columns(),  # noqa: B008 (it cannot be changed)
+) -> list[Clip]:
+    """The clips that a table lists.
+
+    Without a column `label`, or if its cell is empty, the first folder of the path is the label.
+    If `columns` names the column of the labels, rows with an empty cell are left out instead.
 
     Args:
-      folder: the paths are relative to it.
-      left_out: called with each audio file that is not listed.
+      folder: the paths in the table are relative to it.
+      left_out: called with each audio file that is not listed, or has no label.
+      path: of the table; '' = the `metadata.csv` in the folder.
+      columns: the names of its columns.
 
     Raises:
-      UserError: the table cannot be read, has no rows, or a path or side in it cannot be used.
+      UserError: the table cannot be read, has no rows, or lacks a column that `columns` names; or
+        a path or side in it cannot be used.
     """
-    names = {name: name for name in COLUMNS} | {'file_name': 'path'}
-    table = read_table(os.path.join(folder, NAME), required=('path',), aliases=names)
+    path = path or os.path.join(folder, NAME)
+    table = _read(path, columns)
+    label_column, side_column = columns.label or 'label', columns.split or 'split'
+    group_columns = (columns.group,) if columns.group else ('group', 'artist')
+    clips, listed = [], set()
+    for row, line in zip(table.rows, table.lines, strict=True):
+        place, name = f'{table.path}, line {line}', row[columns.path or 'path']
+        parts = os.path.normpath(name).split(os.sep)
+        if os.path.isabs(name) or parts[0] in ('..', '.'):
+            raise UserError(f'{place}: path {name!r} is not below {folder}')
+        file = os.path.join(folder, *parts)
+        listed.add(readable(file))
+        label = row.get(label_column, '')
+        if not label and columns.label:
+            left_out(LeftOut(file, UNLABELLED, f'has an empty cell in column {columns.label!r}'))
+            continue
+        label = label or (parts[0] if len(parts) > 1 else '')
+        if not label:
+            raise UserError(
+                f'{place}: {name!r} has no label; give one in the column label, or put the '
+                'file in a folder with the name of its label'
+            )
+        groups = (row.get(column, '') for column in group_columns)
+        clip = audio_clip('/'.join(parts), label, file, group=next(filter(None, groups), ''))
+        side = official_split(row.get(side_column, ''), place)
+        clips.append(dataclasses.replace(clip, splits=side))
+    table_name = os.path.basename(path)
+    for found in audio_files(folder):
+        if readable(found) not in listed:
+            words = f'not in {table_name}', f'is not listed in {table_name}'
+            left_out(LeftOut(found, *words))
+    return clips
+
+
+def _read(path: str, columns: Columns) -> Table:
+    """Reads the table, and makes sure that it has rows and the columns that were asked for."""
+    aliases = {name: name for name in COLUMNS}
+    if not columns.path:
+        aliases['file_name'] = 'path'
+    aliases |= {name.lower(): name for name in columns if name}
+    try:
+        table = read_table(path, aliases=aliases)
+    except FileNotFoundError:
+        raise UserError(f'--metadata={path} was not found') from None
+    if not table.columns:
+        raise UserError(f'{path} is empty; it needs the column {columns.path or "path"}')
+    if not columns.path and 'path' not in table.columns:
+        raise UserError(
+            f'{path} has no column path (or file_name); its header has: '
+            f'{", ".join(map(repr, table.columns))}; --path_column names the one with the paths'
+        )
+    for kind, name in columns._asdict().items():
+        if name:
+            table.check_column(name, f'--{kind}_column')
     if not table.rows:
         raise UserError(f'{table.path} has no rows below its header')
     unknown = table.unknown(COLUMNS)
-    if unknown:
+    if unknown and not any(columns):
         status(
             f'{table.path}: ignored columns: {", ".join(unknown)}; those with a meaning are '
             f'{", ".join(COLUMNS)}'
         )
-    clips = []
-    for row, line in zip(table.rows, table.lines, strict=True):
-        place, name = f'{table.path}, line {line}', os.path.normpath(row['path'])
-        parts = name.split(os.sep)
-        if os.path.isabs(name) or parts[0] in ('..', '.'):
-            raise UserError(f'{place}: path {row["path"]!r} is not below {folder}')
-        label = row.get('label') or (parts[0] if len(parts) > 1 else '')
-        if not label:
-            raise UserError(
-                f'{place}: {row["path"]!r} has no label; give one in the column label, or put the '
-                'file in a folder with the name of its label'
-            )
-        clip = audio_clip(
-            '/'.join(parts),
-            label,
-            os.path.join(folder, name),
-            group=row.get('group') or row.get('artist') or '',
-        )
-        clips.append(dataclasses.replace(clip, splits=official_split(row.get('split', ''), place)))
-    listed = {clip.path for clip in clips}
-    for path in audio_files(folder):
-        if readable(path) not in listed:
-            left_out(LeftOut(path, UNLISTED))
-    return clips
+    return table

@@ -1,23 +1,22 @@
 """Clips to a dataset folder: first the missing shards, then tables and metadata."""
 
+import dataclasses
 import itertools
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from tqdm import tqdm
-
-from data_prep import replace, splits
+from data_prep import outcome, replace, reuse, splits
 from data_prep.clips import Clip
+from data_prep.outcome import Summary
+from data_prep.progress import Progress
 from data_prep.runners import Runner, serially
-from data_prep.shards import Shard, ShardJob
+from data_prep.shards import Shard, ShardJob, finished_shards, set_aside
 from glr_jax import storage
 from glr_jax.data import records
 from glr_jax.data.mel import FrontEnd
 from glr_jax.errors import UserError
 
-LENGTHS = 'lengths.csv'
 _METADATA = (
     'label.labels.txt',
     'features.json',
@@ -25,30 +24,6 @@ _METADATA = (
     'splits.csv',
     'front_end.json',
 )
-
-
-class Summary(NamedTuple):
-    """What was prepared, each as the number of clips per label.
-
-    Attributes:
-      found: what the source has.
-      written: what could be used.
-      originals: what is in random and group splits: no duplicates, unless these are kept.
-    """
-
-    found: Counter[str]
-    written: Counter[str]
-    originals: Counter[str]
-
-    @property
-    def skipped(self) -> int:
-        """Number of clips that could not be used."""
-        return self.found.total() - self.written.total()
-
-    @property
-    def copies(self) -> int:
-        """How many of the written clips are left out of splits as exact duplicates."""
-        return self.written.total() - self.originals.total()
 
 
 def prepare(
@@ -62,6 +37,7 @@ def prepare(
     keep_copies: bool = False,
     shard_range: range | None = None,
     overwrite: bool = False,
+    min_clips_per_label: int = 0,
     left_out: Sequence[Sequence[str]] = (),
 ) -> Summary | None:
     """Writes a dataset folder, or some of its shards.
@@ -79,7 +55,9 @@ def prepare(
         on different sides.
       shard_range: write only these shards; None = write all that are missing and finish the
         dataset.
-      overwrite: whether a finished dataset may be replaced by another one.
+      overwrite: whether a finished dataset may be replaced by another one; it keeps the
+        spectrograms of files whose content is the same.
+      min_clips_per_label: leave out labels with fewer clips that are usable and no duplicates.
       left_out: `[id, path, reason]` of files that are not clips, for `skipped.csv`.
 
     Returns:
@@ -94,6 +72,8 @@ def prepare(
     for one, two in itertools.pairwise(clips):
         if one.id == two.id:
             raise UserError(f'two clips have the id {one.id!r}: {one.path} and {two.path}')
+    counts = Counter(clip.label for clip in clips)
+    clips, rare = outcome.without_rare(clips, counts, min_clips_per_label)
     splits.check_labels([clip.label for clip in clips])
     n_mels = clips[0].n_mels or front_end.n_mels
     replace.resume_swap(out)
@@ -106,30 +86,40 @@ def prepare(
             f'{len(jobs)} shards'
         )
     if finished and not overwrite:
-        _refuse(out, replace.other_request(out, clips, front_end, len(jobs)))
+        # Labels that turn out to be rare only once their clips are read change the shards.
+        count = 0 if min_clips_per_label else len(jobs)
+        _refuse(out, replace.other_request(out, clips, front_end, count))
     _claim(place, ours=finished)
+    earlier = list(reuse.of_dataset(out)) if finished else []
     if shard_range is not None:
-        _run(jobs[shard_range.start : shard_range.stop], runner)
+        _run(jobs[shard_range.start : shard_range.stop], runner, earlier)
         return None
-    _remove_strays(place, jobs)
-    shards = _run(jobs, runner)
-
-    copies = {} if keep_copies else _copies(shards)
-    skipped = _write_skipped(place, clips, shards, copies, left_out)
-    written = {id for shard in shards for id in shard.ids}
-    kept = [clip for clip in clips if clip.id in written]
-    summary = _summary(clips, kept, copies)
-    if len(skipped) > max_skipped * len(clips):
-        raise UserError(
-            f'{len(skipped)} of {len(clips)} clips were skipped, more than --max_skipped='
-            f'{max_skipped:g}; the first: {": ".join(skipped[0][1:])} '
-            f'(all are in {os.path.join(place, "skipped.csv")})'
+    rows = [*map(list, left_out)]
+    while True:
+        shards = _run(jobs, runner, [*earlier, *_set_aside(place, jobs)])
+        copies = {} if keep_copies else outcome.copies_among(shards)
+        others = [*rows, *([clip.id, clip.path, reason] for clip, reason in rare)]
+        skipped = outcome.write_skipped(place, clips, shards, copies, others)
+        written = {id for shard in shards for id in shard.ids}
+        kept = [clip for clip in clips if clip.id in written]
+        summary = outcome.summarise(clips, kept, copies)
+        outcome.check_skipped(summary, skipped, max_skipped, os.path.join(place, 'skipped.csv'))
+        # Labels may turn out to be rare only once their clips are read.
+        clips, more = outcome.without_rare(
+            clips, summary.originals, min_clips_per_label, 'usable clip'
         )
-    _check_counts(summary, clips, skipped)
+        if not more:
+            break
+        splits.check_labels([clip.label for clip in clips])
+        failed = {row[0]: row for row in skipped}
+        rows += [failed[clip.id] for clip, _ in more if clip.id in failed]
+        rare += [(clip, reason) for clip, reason in more if clip.id not in failed]
+        jobs = _jobs(clips, place, front_end, n_mels, clips_per_shard)
+    outcome.check_counts(summary, clips, skipped)
     added = replace.own_columns(out) if finished else {}
-    table = _split_table(kept, copies, added)
-    records.write_table(os.path.join(place, 'splits.csv'), *table)
-    names = _write_lengths(place, shards)
+    columns, table = outcome.make_table(kept, copies, added)
+    records.write_table(os.path.join(place, 'splits.csv'), columns, table)
+    names = ['skipped.csv', *outcome.write_tables(place, shards)]
     records.write_metadata(
         place,
         labels=jobs[0].labels,
@@ -139,13 +129,18 @@ def prepare(
         shard_lengths=[len(shard.ids) for shard in shards],
         num_bytes=sum(shard.num_bytes for shard in shards),
     )
+    reuse.close()
     if finished:
         shard_names = [os.path.basename(job.path) for job in jobs]
         if not overwrite:
             _refuse(out, replace.other_content(out, shard_names))
         replace.swap(out, [*shard_names, *names, *_METADATA])
     storage.remove(_notes(out))
-    return summary
+    return summary._replace(
+        rare=counts - Counter(clip.label for clip in clips),
+        reused=sum(shard.reused for shard in shards),
+        default_split=outcome.default_split(columns, table),
+    )
 
 
 def _refuse(out: str, held: str) -> None:
@@ -153,14 +148,6 @@ def _refuse(out: str, held: str) -> None:
         raise UserError(
             f'{out} holds {held}; give --overwrite to replace it, or choose another --out'
         )
-
-
-def _summary(clips: Sequence[Clip], kept: Sequence[Clip], copies: Collection[str]) -> Summary:
-    return Summary(
-        Counter(clip.label for clip in clips),
-        Counter(clip.label for clip in kept),
-        Counter(clip.label for clip in kept if clip.id not in copies),
-    )
 
 
 def _jobs(
@@ -177,108 +164,31 @@ def _jobs(
     return jobs
 
 
-def _remove_strays(out: str, jobs: Sequence[ShardJob]) -> None:
-    """Removes files that a killed command began, and shards of other flags or other clips."""
+def _set_aside(place: str, jobs: Sequence[ShardJob]) -> list[reuse.Kept]:
+    """Removes what killed commands began, and keeps spectrograms of other clips or other flags."""
+    kept = set_aside(_notes(place), jobs)
     wanted = {job.path for job in jobs}
-    for name in storage.entries(out):
-        path = os.path.join(out, name)
+    for name in storage.entries(place):
+        path = os.path.join(place, name)
         if storage.is_partial(name) or (name.startswith(replace.SHARDS) and path not in wanted):
             storage.remove(path)
+    return kept
 
 
-def _run(jobs: Sequence[ShardJob], runner: Runner) -> list[Shard]:
+def _run(jobs: Sequence[ShardJob], runner: Runner, earlier: Sequence[reuse.Kept]) -> list[Shard]:
+    """Writes the shards that are not finished, with the spectrograms that are kept."""
+    done = finished_shards(jobs)
+    pending = [job for job in jobs if job.path not in done]
     total = sum(len(job.clips) for job in jobs)
-    with tqdm(total=total, unit='clip', desc='mel', dynamic_ncols=True) as bar:
-        shards = []
-        for job, shard in zip(jobs, runner(jobs), strict=True):
-            shards.append(shard)
-            bar.update(len(job.clips))
-        return shards
-
-
-def _copies(shards: Sequence[Shard]) -> dict[str, str]:
-    """{id of a clip: id of the first clip with the same spectrogram}, exact duplicates only."""
-    first: dict[str, str] = {}
-    copies = {}
-    for shard in shards:
-        for id, digest in zip(shard.ids, shard.digests, strict=True):
-            if first.setdefault(digest, id) != id:
-                copies[id] = first[digest]
-    return copies
-
-
-def _check_counts(
-    summary: Summary, clips: Sequence[Clip], skipped: Sequence[Sequence[str]]
-) -> None:
-    """Raises `UserError` if a label has too few clips for three sides."""
-    least, label_of = len(records.SIDES), {clip.id: clip.label for clip in clips}
-    for label, found in sorted(summary.found.items()):
-        count, originals = summary.written[label], summary.originals[label]
-        if count < least:
-            first = next(row for row in skipped if label_of[row[0]] == label)
-            raise UserError(
-                f'label {label!r} has {count} clip{"s" * (count != 1)} (of {found}; the others '
-                f'are in skipped.csv); it needs at least {least}; the first that was skipped: '
-                f'{": ".join(first[1:])}'
-            )
-        if originals < least:
-            raise UserError(
-                f'label {label!r} has only {originals} clip{"s" * (originals != 1)} that '
-                f'{"is not a duplicate" if originals == 1 else "are not duplicates"} (of {count}); '
-                f'it needs at least {least}: add clips or give --keep_copies'
-            )
-
-
-def _write_lengths(out: str, shards: Sequence[Shard]) -> list[str]:
-    """Writes `lengths.csv` if a clip is longer or shorter than its file states; returns its name.
-
-    Returns:
-      The names of the tables in the folder.
-    """
-    rows = [row for shard in shards for row in shard.lengths]
-    path = os.path.join(out, LENGTHS)
-    if not rows:
-        storage.remove(path)
-        return ['skipped.csv']
-    records.write_table(path, ('id', 'stated', 'read'), rows)
-    return ['skipped.csv', LENGTHS]
-
-
-def _write_skipped(
-    out: str,
-    clips: Sequence[Clip],
-    shards: Sequence[Shard],
-    copies: Mapping[str, str],
-    left_out: Sequence[Sequence[str]],
-) -> list[list[str]]:
-    """Writes `skipped.csv`: clips that failed, duplicates, and files that are not clips.
-
-    Returns:
-      The rows of those that failed.
-    """
-    skipped = sorted(row for shard in shards for row in shard.skipped)
-    reason = 'duplicate of {}; left out of random and group splits'
-    duplicates = [
-        [clip.id, clip.path, reason.format(copies[clip.id])] for clip in clips if clip.id in copies
-    ]
-    header = ('id', 'path', 'reason')
-    rows = sorted([*skipped, *duplicates, *map(list, left_out)])
-    records.write_table(os.path.join(out, 'skipped.csv'), header, rows)
-    return skipped
-
-
-def _split_table(
-    clips: Sequence[Clip], copies: Collection[str], added: Mapping[str, Mapping[str, str]]
-) -> tuple[list[str], list[list[str]]]:
-    """The columns and rows of `splits.csv`; `added` are columns of the user's own."""
-    ids, clip_labels, groups = ([getattr(c, f) for c in clips] for f in ('id', 'label', 'group'))
-    columns = splits.make_splits(ids, clip_labels, groups, left_out=copies)
-    for name in sorted({name for clip in clips for name in clip.splits}):
-        columns[name] = [clip.splits.get(name, '') for clip in clips]
-    for name, values in added.items():
-        columns[name] = [values.get(id, '') for id in ids]
-    rows = zip(ids, clip_labels, groups, *columns.values(), strict=True)
-    return ['id', 'label', 'group', *columns], [list(row) for row in rows]
+    before = total - sum(len(job.clips) for job in pending)
+    if pending:
+        path = os.path.join(os.path.dirname(pending[0].note), reuse.INDEX)
+        index = reuse.write_index(path, earlier)
+        pending = [dataclasses.replace(job, kept=index) for job in pending]
+        with Progress(total, 'mel', 'clip', before) as progress:
+            for job, shard in zip(pending, runner(pending, progress.advance), strict=True):
+                done[job.path] = shard
+    return [done[job.path] for job in jobs]
 
 
 def _notes(out: str) -> str:

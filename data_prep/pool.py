@@ -11,7 +11,8 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
@@ -36,12 +37,17 @@ class _Worker(NamedTuple):
     pipe: Any  # a Connection, or a PipeConnection on Windows
 
 
-def run_jobs(jobs: Sequence[ShardJob], num_workers: int) -> Iterator[Shard]:
+def run_jobs(
+    jobs: Sequence[ShardJob],
+    num_workers: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Iterator[Shard]:
     """Runs jobs in a pool of processes.
 
     Args:
       jobs: what to write.
       num_workers: how many processes to use.
+      advance: called with the number of clips that were done since.
 
     Yields:
       The finished shards, in the order of the jobs.
@@ -51,7 +57,7 @@ def run_jobs(jobs: Sequence[ShardJob], num_workers: int) -> Iterator[Shard]:
     """
     results: dict[int, Shard | Killed] = {}
     place = 0
-    for number, result in _all_at_once(jobs, num_workers):
+    for number, result in _all_at_once(jobs, num_workers, advance=advance):
         if isinstance(result, Killed):
             what = f'while it read {result.clip}' if result.clip else f'at {jobs[number].path}'
             status(f'a worker was killed {what}; this is tried again alone, after the rest')
@@ -61,22 +67,27 @@ def run_jobs(jobs: Sequence[ShardJob], num_workers: int) -> Iterator[Shard]:
             place += 1
     for number in range(place, len(jobs)):
         result = results[number]
-        yield run_alone(jobs[number], num_workers) if isinstance(result, Killed) else result
+        if isinstance(result, Killed):
+            result = run_alone(jobs[number], num_workers, advance)
+        yield result
 
 
-def run_alone(job: ShardJob, num_workers: int = 1) -> Shard:
+def run_alone(
+    job: ShardJob, num_workers: int = 1, advance: Callable[[int], None] = lambda count: None
+) -> Shard:
     """Runs one job in a process of its own; clips that kill it are skipped.
 
     Args:
       job: what to write.
       num_workers: how many there were when the job failed, for the error.
+      advance: called with the number of clips that were done since.
 
     Raises:
       UserError: it is killed before any clip is read.
     """
     lost: set[str] = set()
     while True:
-        ((_, result),) = _all_at_once([job], 1, lost)
+        ((_, result),) = _all_at_once([job], 1, lost, advance)
         if isinstance(result, Shard):
             return result
         if result.clip is None or result.clip in lost:
@@ -100,7 +111,10 @@ def start_method() -> str:
 
 
 def _all_at_once(
-    jobs: Sequence[ShardJob], num_workers: int, lost: Collection[str] = ()
+    jobs: Sequence[ShardJob],
+    num_workers: int,
+    lost: Collection[str] = (),
+    advance: Callable[[int], None] = lambda count: None,
 ) -> Iterator[tuple[int, Shard | Killed]]:
     """(job number, outcome), in the order in which jobs finish."""
     context = multiprocessing.get_context(start_method())
@@ -109,6 +123,11 @@ def _all_at_once(
     waiting = iter(range(len(jobs)))
     job_of: dict[_Worker, int] = {}
     reading: dict[_Worker, str] = {}
+    told: Counter[int] = Counter()  # clips of each job that `advance` was told of
+
+    def tell(number: int, done: int) -> None:
+        advance(done - told[number])
+        told[number] = done
 
     def give(worker: _Worker | None) -> None:
         """Gives the next job to a worker, or to a new one; a worker without a job ends."""
@@ -133,9 +152,12 @@ def _all_at_once(
                 except (EOFError, OSError):
                     kind, content = 'killed', Killed(reading.get(worker))
                 if kind == 'reading':
+                    if worker in reading:
+                        tell(job_of[worker], told[job_of[worker]] + 1)
                     reading[worker] = content
                     continue
                 number = job_of.pop(worker)
+                tell(number, len(jobs[number].clips) if kind == 'done' else 0)
                 reading.pop(worker, None)
                 if kind == 'failed':
                     _end(worker, at_once=True)

@@ -22,6 +22,7 @@ from glr_jax.fields import text_of, to_dict
 
 WRITTEN_LAST = ('splits.csv', 'dataset_info.json', 'front_end.json')
 SHARDS = 'music-clips.tfrecord-'  # how their names begin
+_OPTIONAL = ('lengths.csv', 'sources.csv')  # tables that a dataset may lack
 _BUILT = 'complete.json'  # in `.next`: the names of the files that take the place of the old ones
 _COLUMNS = {  # that data_prep writes into splits.csv; all others are the user's
     *('id', 'label', 'group', 'fault_filtered', 'official'),
@@ -47,7 +48,7 @@ def other_request(out: str, clips: Sequence[Clip], front_end: FrontEnd, num_shar
       out: the folder of the dataset.
       clips: those that were asked for.
       front_end: that was asked for.
-      num_shards: the number of shards that they make.
+      num_shards: the number of shards that they make; 0 = not known yet.
     """
     try:
         metadata = read_metadata(out)
@@ -74,7 +75,7 @@ def other_request(out: str, clips: Sequence[Clip], front_end: FrontEnd, num_shar
     for words, found in changes.items():
         if found:
             return f'a dataset of other clips ({len(found)} {words}, the first: {found[0]})'
-    if len(metadata.shards) != num_shards:
+    if num_shards and len(metadata.shards) != num_shards:
         held_shards = len(metadata.shards)
         return f'a dataset with {held_shards} shards instead of {num_shards} (--clips_per_shard)'
     return ''
@@ -142,7 +143,7 @@ def resume_swap(out: str) -> None:
     if storage.exists(new_front_end):  # without this file, the folder counts as unfinished
         storage.remove(os.path.join(out, 'front_end.json'))
     for name in storage.entries(out):
-        if name not in names and (name.startswith(SHARDS) or name == 'lengths.csv'):
+        if name not in names and (name.startswith(SHARDS) or name in _OPTIONAL):
             storage.remove(os.path.join(out, name))
     for name in names:
         if storage.exists(os.path.join(beside(out), name)):

@@ -7,12 +7,14 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Num
 
+from data_prep import reuse
 from data_prep.clips import Clip
 from glr_jax import storage
 from glr_jax.data import records
@@ -35,6 +37,7 @@ class ShardJob:
       labels: the class names of the dataset, in order.
       n_mels: mel bands of every spectrogram.
       front_end: how the spectrograms are computed and stored.
+      kept: path of the index of earlier spectrograms, see `reuse`; '' = there are none.
     """
 
     path: str
@@ -43,6 +46,7 @@ class ShardJob:
     labels: tuple[str, ...]
     n_mels: int
     front_end: FrontEnd
+    kept: str = ''
 
     def fingerprint(self) -> str:
         """A checksum of the job and its files; a note with another one is out of date."""
@@ -63,6 +67,8 @@ class Shard:
       num_bytes: size of all records.
       lengths: `[id, stated, read]` in seconds, of the clips whose files state another length.
       passing: whether a clip was skipped for a reason that may pass, as a missing permission.
+      contents: for each clip, what its spectrogram is computed from, see `reuse.content_of`.
+      reused: how many of the spectrograms were not computed again.
     """
 
     fingerprint: str
@@ -72,18 +78,64 @@ class Shard:
     num_bytes: int
     lengths: list[list[Any]] = dataclasses.field(default_factory=list)
     passing: bool = False
+    contents: list[str] = dataclasses.field(default_factory=list)
+    reused: int = 0
+
+
+def read_note(path: str) -> Shard | None:
+    """What a note says; None if it is missing, damaged or of another version."""
+    try:
+        with storage.to_read(path) as local, open(local) as file:
+            return Shard(**json.load(file))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def finished_shard(job: ShardJob) -> Shard | None:
     """What was written for a job; None if it was not, or if the job or its files changed."""
     if not storage.exists(job.note) or not storage.exists(job.path):
         return None
-    try:
-        with storage.to_read(job.note) as local, open(local) as file:
-            done = Shard(**json.load(file))
-    except (ValueError, TypeError):  # damaged, or of another version
-        return None
-    return done if done.fingerprint == job.fingerprint() else None
+    done = read_note(job.note)
+    return done if done and done.fingerprint == job.fingerprint() else None
+
+
+def finished_shards(jobs: Sequence[ShardJob]) -> dict[str, Shard]:
+    """{path: shard} of jobs that are done; none in an object store, where each look takes long."""
+    if not jobs or storage.is_remote(jobs[0].path):
+        return {}
+    found = {job.path: finished_shard(job) for job in jobs}
+    return {path: shard for path, shard in found.items() if shard and not shard.passing}
+
+
+def set_aside(notes: str, jobs: Sequence[ShardJob]) -> list[reuse.Kept]:
+    """Moves shards that these jobs would replace or drop out of the way.
+
+    Args:
+      notes: the folder of the notes.
+      jobs: of the dataset; finished ones stay.
+
+    Returns:
+      The spectrograms in the shards that are aside; none in an object store.
+    """
+    if storage.is_remote(notes):
+        return []
+    finished = {f'{os.path.basename(path)}.json' for path in finished_shards(jobs)}
+    aside = os.path.join(notes, 'earlier')
+    os.makedirs(aside, exist_ok=True)
+    for name in set(os.listdir(notes)) - finished:
+        shard = os.path.join(os.path.dirname(notes), name.removesuffix('.json'))
+        if name.endswith('.json') and os.path.exists(shard):
+            place = os.path.join(aside, str(len(os.listdir(aside))))
+            os.mkdir(place)
+            os.replace(shard, os.path.join(place, 'shard'))
+            os.replace(os.path.join(notes, name), os.path.join(place, 'note'))
+    kept = []
+    for place in (os.path.join(aside, name) for name in os.listdir(aside)):
+        note = read_note(os.path.join(place, 'note'))
+        if note:
+            for number, pair in enumerate(zip(note.contents, note.digests, strict=False)):
+                kept.append(reuse.Kept(*pair, os.path.join(place, 'shard'), number))
+    return kept
 
 
 def write_shard(
@@ -106,15 +158,17 @@ def write_shard(
     digests: list[str] = []
     sizes: list[int] = []
     lengths: list[list[Any]] = []
-    passing = False
+    contents: list[str] = []
+    passing, reused = False, 0
 
     def examples() -> Iterator[bytes]:
-        nonlocal passing
+        nonlocal passing, reused
         features = records.features(job.labels, job.n_mels, job.front_end.mel_dtype)
         for clip in job.clips:
             reading(clip)
             try:
-                mel = _read(clip, job.front_end, lost)
+                content, kept = _kept(clip, job, lost)
+                mel = _checked(clip.mel(job.front_end) if kept is None else kept)
             except (ClipError, MemoryError) as error:
                 skipped.append([clip.id, clip.path, str(error) or 'does not fit into memory'])
                 passing = passing or isinstance(error, UnreadableError)
@@ -122,22 +176,34 @@ def write_shard(
             example = {'id': clip.id, 'label': clip.label, 'group': clip.group, 'mel': mel}
             data = records.serialize(features, example)
             ids.append(clip.id)
-            digests.append(hashlib.sha256(f'{mel.shape}'.encode() + mel.tobytes()).hexdigest())
+            digests.append(reuse.digest(mel))
+            contents.append(content)
+            reused += kept is not None
             sizes.append(len(data))
             lengths.extend(_other_length(clip, len(mel), job.front_end))
             yield data
 
     write_records(job.path, examples())
     shard = Shard(job.fingerprint(), ids, digests, skipped, sum(sizes), lengths, passing)
+    shard = dataclasses.replace(shard, contents=contents, reused=reused)
     with storage.to_write(job.note) as local, open(local, 'w') as file:
         json.dump(dataclasses.asdict(shard), file)
     return shard
 
 
-def _read(clip: Clip, front_end: FrontEnd, lost: Collection[str]) -> Num[np.ndarray, 'frames mels']:
+def _kept(
+    clip: Clip, job: ShardJob, lost: Collection[str]
+) -> tuple[str, Num[np.ndarray, 'frames mels'] | None]:
+    """What a spectrogram is computed from, and the spectrogram if an earlier command kept it."""
     if clip.id in lost:
         raise ClipError('killed the process that read it, probably because memory ran out')
-    mel = clip.mel(front_end)
+    content = reuse.content_of(clip.file, job.front_end)
+    if not content or not job.kept:
+        return content, None
+    return content, reuse.find(job.kept, content, job.n_mels, job.front_end.mel_dtype)
+
+
+def _checked(mel: Num[np.ndarray, 'frames mels']) -> Num[np.ndarray, 'frames mels']:
     if mel.min() == mel.max():
         raise ClipError(f'has the same value everywhere ({mel.min()})')
     return mel

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
+import soundfile
 from jaxtyping import Num
 
-from data_prep import demo, listed
+from data_prep import demo, listed, splits
 from data_prep.clips import Clip, audio_clip, check_folder, official_split
+from data_prep.listed import Columns
 from glr_jax import storage
 from glr_jax.data.files import EMPTY, HIDDEN, UNLABELLED, LeftOut, audio_files, is_audio
 from glr_jax.data.mel import FrontEnd, decode, encode, mel_of_samples
@@ -40,33 +42,55 @@ def demo_clips() -> list[Clip]:
     ]
 
 
+def write_demo_audio(out: str) -> None:
+    """Writes a clip of each style as `OUT/audio/STYLE.NNN.wav`, to listen to and to tag.
+
+    They are test clips of the default split, so that no model has been trained on them.
+    """
+    folder = os.path.join(out, 'audio')
+    storage.make_folder(folder)
+    ids = [clip.id for clip in demo_clips()]
+    labels = [id.split('.')[0] for id in ids]
+    sides = dict(zip(ids, splits.random_split(ids, labels, 1), strict=True))
+    for style in demo.STYLES:
+        id = next(id for id in ids if id.split('.')[0] == style and sides[id] == 'test')
+        rate = FrontEnd().sample_rate
+        samples = demo.synthesise(style, int(id.rpartition('.')[2]), rate)
+        with storage.to_write(os.path.join(folder, f'{id}.wav')) as local:
+            soundfile.write(local, samples, rate, format='WAV', subtype='PCM_16')
+
+
 def folder_clips(
     folder: str,
     *,
     sides_from_folders: bool = False,
+    table: str = '',
+    columns: Columns = Columns(),  # noqa: B008 (it cannot be changed)
     left_out: Callable[[LeftOut], None] = lambda file: None,
 ) -> list[Clip]:
     """The audio files below `folder/LABEL/`, at any depth; the sub-folder's name is the label.
 
-    If the folder has a `metadata.csv`, only the files that it lists count; see `listed_clips`.
+    If there is a table, only the files that it lists count; see `listed_clips`.
 
     Args:
       folder: where to look.
       sides_from_folders: the files are in `folder/SIDE/LABEL/`, SIDE being train, validation or
         test; the sides become the split `official`.
+      table: path of a table; '' = `metadata.csv` in the folder, if there is one.
+      columns: the names of its columns.
       left_out: called with every file that is not a clip.
 
     Raises:
       UserError: the folder was not found, has no sub-folders, or has no audio files in them.
     """
     check_folder(folder)
-    if storage.exists(os.path.join(folder, listed.NAME)):
+    if any(columns) or table or storage.exists(os.path.join(folder, listed.NAME)):
         if sides_from_folders:
             raise UserError(
                 f'{folder} has a {listed.NAME}: give the sides in its column split, and leave out '
                 '--sides_from_folders'
             )
-        return listed.listed_clips(folder, left_out)
+        return listed.listed_clips(folder, left_out, path=table, columns=columns)
     if sides_from_folders:
         sides = _labels(folder, left_out)
         wrong = [name for name in sides if not side_of(name)]

@@ -102,7 +102,7 @@ def test_gtzan_names_other_files_too(tmp_path: Path) -> None:
     (tmp_path / 'jazz/cover.jpg').touch()
     others: list[LeftOut] = []
     sources.gtzan_clips(str(tmp_path), left_out=others.append)
-    assert others == [(str(tmp_path / 'jazz/cover.jpg'), '.jpg')]
+    assert others == [LeftOut(str(tmp_path / 'jazz/cover.jpg'), '.jpg')]
 
 
 def test_a_folder_without_read_permission_is_named(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_splits_csv_has_a_row_per_record_and_a_column_per_split(prepared: Path) 
 
 def test_nothing_but_the_dataset_is_left_in_the_folder(prepared: Path) -> None:
     shards = {f'music-clips.tfrecord-{k:05}-of-00005' for k in range(5)}
-    tables = {'splits.csv', 'skipped.csv', 'front_end.json'}
+    tables = {'splits.csv', 'skipped.csv', 'sources.csv', 'front_end.json'}
     metadata = {'dataset_info.json', 'features.json', 'label.labels.txt'}
     assert set(os.listdir(prepared)) == shards | tables | metadata
 

@@ -10,10 +10,9 @@ from glr_jax.data.audio import AUDIO_SUFFIXES
 from glr_jax.data.ffmpeg import FFMPEG_SUFFIXES
 
 HIDDEN, LINK = 'hidden', 'linked folder'
-UNLABELLED, UNLISTED, EMPTY = 'without a label', 'not in metadata.csv', 'label without audio'
+UNLABELLED, EMPTY = 'without a label', 'label without audio'
 _REASONS = {
     UNLABELLED: 'is in no sub-folder that names its label',
-    UNLISTED: 'is not listed in metadata.csv',
     EMPTY: 'is the folder of a label, but has no audio files',
     LINK: 'is a symbolic link to a folder, which is not followed; put the folder itself there',
     'closed folder': 'is a folder that cannot be read; check its permissions',
@@ -27,15 +26,19 @@ class LeftOut(NamedTuple):
     Attributes:
       path: where it is.
       kind: for counting: its suffix, or words as `hidden` or `no suffix`.
+      detail: the reason, if it does not follow from the kind.
     """
 
     path: str
     kind: str
+    detail: str = ''
 
     @property
     def reason(self) -> str:
         """Why it is left out, as the end of a sentence."""
-        return _REASONS.get(self.kind, f'is not taken for audio, because of its suffix {self.kind}')
+        return self.detail or _REASONS.get(
+            self.kind, f'is not taken for audio, because of its suffix {self.kind}'
+        )
 
 
 def is_audio(path: str) -> bool:

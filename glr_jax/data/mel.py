@@ -1,43 +1,19 @@
 """Audio to log-mel spectrograms with librosa, in decibels below the clip's peak."""
 
-import dataclasses
 import functools
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import librosa
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
 from glr_jax.data.audio import stream_audio
+from glr_jax.data.front_end import FrontEnd
 from glr_jax.data.limits import MAX_VALUES
 from glr_jax.data.waveform import resample, waveform
 from glr_jax.errors import ClipError, UsageError
-from glr_jax.fields import check_fields, option
-
-
-@dataclasses.dataclass(frozen=True)
-class FrontEnd:
-    """How samples become a mel spectrogram; stored with the dataset and with each checkpoint."""
-
-    sample_rate: int = option(
-        22050, 'Hz; every clip is resampled to this rate', minimum=1, maximum=768_000
-    )
-    n_fft: int = option(2048, 'window length in samples', minimum=2, maximum=2**18)
-    hop_length: int = option(512, 'samples from one frame to the next', minimum=1, maximum=2**20)
-    n_mels: int = option(128, 'number of mel bands', minimum=1, maximum=2**11)
-    htk: bool = option(False, 'use the HTK mel scale, as the paper does (Eq. 2), not Slaney')
-    ref: float = option(0.0, "the power at 0 dB; 0 = each clip's own peak", minimum=0)
-    top_db: float = option(
-        80.0, 'values below -top_db dB are raised to -top_db dB', minimum=1, maximum=400
-    )
-    mel_dtype: Literal['uint8', 'float32'] = option(
-        'uint8', 'store dB in 256 levels from -top_db to 0, or unchanged'
-    )
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 def check(front_end: FrontEnd) -> None:

@@ -3,7 +3,7 @@
 People edit this table, so it is read as `tables` describes, and every fault is named with its line.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from glr_jax.data.tables import Table
 from glr_jax.errors import UserError
 from glr_jax.text import printable, shorten
 
-ALLOWED = 'train, validation (or val, valid, dev), test, or nothing'
+ALLOWED = 'train, validation (or val, valid, dev), test (or eval), or nothing'
 _OTHERS = ('id', 'label', 'group')
 
 
@@ -64,6 +64,23 @@ def read_split_table(path: str, labels: Sequence[str]) -> SplitTable:
         groups=[row.get('group', '') for row in table.rows],
         splits=splits,
     )
+
+
+def default_split(splits: Mapping[str, Sequence[str]], groups: Sequence[str]) -> tuple[str, str]:
+    """The split to use if none is given, and why: official, else group-1, else random-1.
+
+    Args:
+      splits: {split: side of each clip}.
+      groups: the group of each clip, '' if it has none.
+    """
+    usable = [name for name, sides in splits.items() if {'train', 'validation'} <= set(sides)]
+    if 'official' in usable:
+        return 'official', 'the source defines it'
+    if any(groups):
+        if 'group-1' in usable:
+            return 'group-1', 'no group is in more than one of train, validation and test'
+        return 'random-1', 'there are too few groups to keep each in one of train and test'
+    return 'random-1', 'it is random, as there are no groups'
 
 
 def _sides(table: Table, column: str) -> list[str] | None:

@@ -5,6 +5,7 @@ and spaces around names and values do not matter, nor does the case of the expec
 """
 
 import csv
+import difflib
 import io
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,10 +16,12 @@ from glr_jax.errors import UserError
 from glr_jax.json_files import read_bytes
 
 MAX_BYTES = 1 << 30  # a row per clip: 1 GiB are some ten million clips
-# What other tools call the sides, in lower case.
+# What other tools call the sides, in lower case. `eval` is the test side beside `dev`, as in DCASE
+# and FSD50K: were it validation, the test clips of such a table would choose the checkpoint.
 SIDE_NAMES = {
-    **{'train': 'train', 'training': 'train', 'test': 'test', 'testing': 'test'},
-    **dict.fromkeys(('validation', 'val', 'valid', 'dev'), 'validation'),
+    **dict.fromkeys(('train', 'training'), 'train'),
+    **dict.fromkeys(('validation', 'validate', 'val', 'valid', 'dev'), 'validation'),
+    **dict.fromkeys(('test', 'testing', 'eval', 'evaluation'), 'test'),
 }
 _SEPARATORS = ',;\t'
 
@@ -41,6 +44,26 @@ class Table(NamedTuple):
     def unknown(self, known: Collection[str]) -> list[str]:
         """The columns that are not among the known ones."""
         return [name for name in self.columns if name not in known]
+
+    def check_column(self, name: str, flag: str) -> None:
+        """Makes sure that there is a column that a flag names.
+
+        Args:
+          name: of the column, in the spelling of `columns`.
+          flag: as `--label_column`.
+
+        Raises:
+          UserError: there is no such column; the error lists those there are.
+        """
+        if name in self.columns:
+            return
+        spelling = {column.lower(): column for column in self.columns}
+        near = difflib.get_close_matches(name.lower(), spelling, 1)
+        hint = f'; did you mean {spelling[near[0]]!r}?' if near else ''
+        raise UserError(
+            f'{flag}={name} is not a column of {self.path}, which has: '
+            f'{", ".join(map(repr, self.columns))}{hint}'
+        )
 
     def fault(self, row: int, column: str, allowed: str) -> UserError:
         """The error for a value that cannot be used.
@@ -111,7 +134,7 @@ def read_table(
 def side_of(value: str) -> str | None:
     """The side that a value names, '' for an empty value, None if it is no side.
 
-    Other common names are understood: val, valid and dev, training, in any case.
+    Other common names are understood, in any case: training; val, valid, dev; testing, eval.
     """
     return SIDE_NAMES.get(value.strip().lower()) if value.strip() else ''
 

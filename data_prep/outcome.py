@@ -1,0 +1,204 @@
+"""What became of the clips: which were used, which are duplicates, and the tables that say so."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from data_prep import reuse, splits
+from data_prep.clips import Clip
+from data_prep.shards import Shard
+from glr_jax import storage
+from glr_jax.data import records, split_table
+from glr_jax.errors import UserError
+
+LENGTHS = 'lengths.csv'
+
+
+class Summary(NamedTuple):
+    """What was prepared; counters have the number of clips per label.
+
+    Attributes:
+      found: what the source has, without rare labels.
+      written: what could be used.
+      originals: what is in random and group splits: no duplicates, unless these are kept.
+      rare: the labels that were left out because they have few clips.
+      reused: how many spectrograms were kept from an earlier preparation.
+      default_split: the split that is used by default, and why.
+    """
+
+    found: Counter[str]
+    written: Counter[str]
+    originals: Counter[str]
+    rare: Counter[str] = Counter()  # noqa: RUF012 (it is not changed)
+    reused: int = 0
+    default_split: tuple[str, str] = ('', '')
+
+    @property
+    def skipped(self) -> int:
+        """Number of clips that could not be used."""
+        return self.found.total() - self.written.total()
+
+    @property
+    def copies(self) -> int:
+        """How many of the written clips are left out of splits as exact duplicates."""
+        return self.written.total() - self.originals.total()
+
+
+def summarise(clips: Sequence[Clip], kept: Sequence[Clip], copies: Collection[str]) -> Summary:
+    """Counts clips, those that were written, and those that are no duplicates."""
+    return Summary(
+        Counter(clip.label for clip in clips),
+        Counter(clip.label for clip in kept),
+        Counter(clip.label for clip in kept if clip.id not in copies),
+    )
+
+
+def without_rare(
+    clips: Sequence[Clip], counts: Mapping[str, int], at_least: int, words: str = 'clip'
+) -> tuple[list[Clip], list[tuple[Clip, str]]]:
+    """The clips of labels that have enough, and each other clip with the reason.
+
+    Args:
+      clips: in any order.
+      counts: the number of clips of each label.
+      at_least: how many a label needs.
+      words: what is counted, in the singular, for the reason.
+    """
+    reason = 'its label {!r} has only {} {}{}, fewer than --min_clips_per_label={}'
+    kept, rare = [], []
+    for clip in clips:
+        count = counts.get(clip.label, 0)
+        if count >= at_least:
+            kept.append(clip)
+        else:
+            plural = 's' * (count != 1)
+            rare.append((clip, reason.format(clip.label, count, words, plural, at_least)))
+    return kept, rare
+
+
+def copies_among(shards: Sequence[Shard]) -> dict[str, str]:
+    """{id of a clip: id of the first clip with the same spectrogram}, exact duplicates only."""
+    first: dict[str, str] = {}
+    copies = {}
+    for shard in shards:
+        for id, digest in zip(shard.ids, shard.digests, strict=True):
+            if first.setdefault(digest, id) != id:
+                copies[id] = first[digest]
+    return copies
+
+
+def check_counts(summary: Summary, clips: Sequence[Clip], skipped: Sequence[Sequence[str]]) -> None:
+    """Raises `UserError` if a label has too few clips for three sides."""
+    least, label_of = len(records.SIDES), {clip.id: clip.label for clip in clips}
+    for label, found in sorted(summary.found.items()):
+        count, originals = summary.written[label], summary.originals[label]
+        if count < least:
+            first = next(row for row in skipped if label_of[row[0]] == label)
+            raise UserError(
+                f'label {label!r} has {count} clip{"s" * (count != 1)} (of {found}; the others '
+                f'are in skipped.csv); it needs at least {least}, or give '
+                f'--min_clips_per_label={least} to leave it out; the first that was skipped: '
+                f'{": ".join(first[1:])}'
+            )
+        if originals < least:
+            raise UserError(
+                f'label {label!r} has only {originals} clip{"s" * (originals != 1)} that '
+                f'{"is not a duplicate" if originals == 1 else "are not duplicates"} (of {count}); '
+                f'it needs at least {least}: add clips or give --keep_copies'
+            )
+
+
+def check_skipped(
+    summary: Summary, skipped: Sequence[Sequence[str]], at_most: float, path: str
+) -> None:
+    """Raises `UserError` if more than a fraction of the clips was skipped.
+
+    Args:
+      summary: the counts.
+      skipped: the rows of the skipped clips.
+      at_most: the fraction.
+      path: of skipped.csv.
+    """
+    count = summary.found.total()
+    if len(skipped) <= at_most * count:
+        return
+    empty = sorted(label for label in summary.found if not summary.written[label])
+    without = f'; no clip is left of {", ".join(map(repr, empty[:20]))}' if empty else ''
+    raise UserError(
+        f'{len(skipped)} of {count} clips were skipped, more than --max_skipped='
+        f'{at_most:g}{without}; the first: {": ".join(skipped[0][1:])} (all are in {path})'
+    )
+
+
+def write_tables(out: str, shards: Sequence[Shard]) -> list[str]:
+    """Writes the tables about records: lengths other than stated, and what was computed from what.
+
+    Each is written only if it has rows.
+
+    Returns:
+      The names of those that were written.
+    """
+    lengths = [row for shard in shards for row in shard.lengths]
+    sources: list[tuple[str, str, str]] = []
+    for shard in shards:
+        contents = shard.contents or [''] * len(shard.ids)
+        sources += zip(shard.ids, contents, shard.digests, strict=True)
+    if not any(content for _, content, _ in sources):
+        sources = []
+    names = []
+    for name, columns, rows in (
+        (LENGTHS, ('id', 'stated', 'read'), lengths),
+        (reuse.SOURCES, reuse.COLUMNS, sources),
+    ):
+        path = os.path.join(out, name)
+        if rows:
+            records.write_table(path, columns, rows)
+            names.append(name)
+        else:
+            storage.remove(path)
+    return names
+
+
+def write_skipped(
+    out: str,
+    clips: Sequence[Clip],
+    shards: Sequence[Shard],
+    copies: Mapping[str, str],
+    left_out: Sequence[Sequence[str]],
+) -> list[list[str]]:
+    """Writes `skipped.csv`: clips that failed, duplicates, rare labels, and files without a clip.
+
+    Returns:
+      The rows of those that failed.
+    """
+    skipped = sorted(row for shard in shards for row in shard.skipped)
+    reason = 'duplicate of {}; left out of random and group splits'
+    duplicates = [
+        [clip.id, clip.path, reason.format(copies[clip.id])] for clip in clips if clip.id in copies
+    ]
+    header = ('id', 'path', 'reason')
+    rows = sorted([*skipped, *duplicates, *map(list, left_out)])
+    records.write_table(os.path.join(out, 'skipped.csv'), header, rows)
+    return skipped
+
+
+def make_table(
+    clips: Sequence[Clip], copies: Collection[str], added: Mapping[str, Mapping[str, str]]
+) -> tuple[list[str], list[list[str]]]:
+    """The columns and rows of `splits.csv`; `added` are columns of the user's own."""
+    ids, clip_labels, groups = ([getattr(c, f) for c in clips] for f in ('id', 'label', 'group'))
+    columns = splits.make_splits(ids, clip_labels, groups, left_out=copies)
+    for name in sorted({name for clip in clips for name in clip.splits}):
+        columns[name] = [clip.splits.get(name, '') for clip in clips]
+    for name, values in added.items():
+        columns[name] = [values.get(id, '') for id in ids]
+    rows = zip(ids, clip_labels, groups, *columns.values(), strict=True)
+    return ['id', 'label', 'group', *columns], [list(row) for row in rows]
+
+
+def default_split(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, str]:
+    """The split of a table that is used by default, and why."""
+    table = dict(zip(columns, zip(*rows, strict=True), strict=True))
+    sides = {name: values for name, values in table.items() if name not in ('id', 'label', 'group')}
+    return split_table.default_split(sides, table['group'])

@@ -1,0 +1,87 @@
+"""What the command says at its end: clips per label, what was left out, the default split."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from data_prep.clips import readable
+from data_prep.outcome import Summary
+from glr_jax.data.files import EMPTY, HIDDEN, LeftOut, describe
+from glr_jax.text import cell
+
+
+def lines(
+    summary: Summary,
+    left_out: Sequence[LeftOut],
+    *,
+    out: str,
+    min_clips_per_label: int,
+    seconds: float,
+) -> Iterator[str]:
+    """The lines to print.
+
+    Args:
+      summary: what was prepared.
+      left_out: files that are not clips.
+      out: the dataset folder.
+      min_clips_per_label: how many clips a label needs.
+      seconds: that the command took.
+    """
+    yield from _label_lines(summary, left_out, min_clips_per_label)
+    duplicates = (
+        f', {summary.copies} duplicates left out of random and group splits, which have '
+        f'{summary.originals.total()} clips'
+    )
+    files = f'{len(left_out)} other file{"s" * (len(left_out) > 1)}'
+    others = f', {files} left out ({describe(left_out)})'
+    rare, count = summary.rare.total(), len(summary.rare)
+    labels = f'{count} label{"s" * (count != 1)}'
+    few = f', {rare} left out of {labels} with fewer than {min_clips_per_label} clips'
+    yield (
+        f'{summary.written.total()} clips in {out}, {summary.skipped} skipped'
+        f'{few if rare else ""}'
+        f'{duplicates if summary.copies else ""}{others if left_out else ""}, '
+        f'{seconds:.0f} s'
+    )
+
+
+def notes(summary: Summary) -> Iterator[str]:
+    """What is of interest besides: spectrograms that were kept, and the default split."""
+    if summary.reused:
+        computed = summary.written.total() - summary.reused
+        yield f'{summary.reused} spectrograms kept from before, {computed} computed'
+    yield 'default split: {} ({})'.format(*summary.default_split)
+
+
+def _label_lines(
+    summary: Summary, left_out: Sequence[LeftOut], min_clips_per_label: int
+) -> Iterator[str]:
+    """The number of clips of each label, with those that were skipped or are duplicates."""
+    found = {}
+    for label, total in summary.found.items():
+        count, originals = summary.written[label], summary.originals[label]
+        notes = [f'{total - count} skipped'] if total > count else []
+        copies = count - originals
+        notes += [f'{copies} duplicate{"s" * (copies > 1)}'] if copies else []
+        of_all = f'  (of {total}: {", ".join(notes)})' if notes else ''
+        found[label] = f'{cell(label, 24)} {count:7}{of_all}'
+    for label, total in summary.rare.items():
+        note = f'of {total}: too few for --min_clips_per_label={min_clips_per_label}'
+        found[label] = f'{cell(label, 24)} {0:7}  ({note})'
+    for file in left_out:
+        if file.kind == EMPTY:
+            label = os.path.basename(readable(file.path))
+            found.setdefault(label, f'{cell(label, 24)} {0:7}  (no audio files)')
+    yield from (found[label] for label in sorted(found))
+
+
+def rows(left_out: Sequence[LeftOut], folder: str) -> list[list[str]]:
+    """Rows of skipped.csv for files that are not clips; hidden ones are only counted."""
+    return [
+        [
+            readable(os.path.relpath(file.path, folder).replace(os.sep, '/')),
+            readable(file.path),
+            file.reason,
+        ]
+        for file in left_out
+        if file.kind != HIDDEN
+    ]
