@@ -1,6 +1,6 @@
 """Clips of any length to probabilities: a clip's probabilities are the mean over its segments."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import Float, Int, Num
 
 from glr_jax.data.dataset import Dataset
-from glr_jax.data.segments import chunks, segments
+from glr_jax.data.segments import chunks, segment_starts, segments
 from glr_jax.devices import parallel, processes
 from glr_jax.nn.model import Classifier, partition
 from glr_jax.nn.outputs import combined
@@ -124,6 +124,46 @@ def _means(
     sums = np.zeros((owner[-1] + 1, values.shape[1]))
     np.add.at(sums, owner, values)
     return sums / np.bincount(owner)[:, None]
+
+
+def over_time(
+    predictors: Sequence[Predictor], decisions: Sequence[Decisions], lengths: Sequence[int]
+) -> list[tuple[Int[np.ndarray, 'segments 2'], Float[np.ndarray, 'segments labels']]]:
+    """The mean of several networks' probabilities per segment of each clip.
+
+    The segments are those of the first network; of a network that cuts clips differently, the
+    nearest segments count.
+
+    Args:
+      predictors: the networks.
+      decisions: of each network on the same clips.
+      lengths: frames of each clip.
+
+    Returns:
+      Per clip, the first frame of each segment and the one after its last, and its probabilities.
+    """
+    found = []
+    for clip, length in enumerate(lengths):
+        spans = [_spans(length, each) for each in predictors]
+        rows = [each.segments[each.owner == clip] for each in decisions]
+        nearest = [_at(spans[0], *pair) for pair in zip(spans, rows, strict=True)]
+        found.append((spans[0], np.mean(nearest, 0)))
+    return found
+
+
+def _spans(length: int, network: Predictor) -> Int[np.ndarray, 'segments 2']:
+    """The first frame of each segment of a clip, and the one after its last."""
+    starts = segment_starts(length, network.frames, network.test_crops)
+    return np.stack([starts, np.minimum(starts + network.frames, length)], 1)
+
+
+def _at(
+    wanted: Int[np.ndarray, 'segments 2'],
+    spans: Int[np.ndarray, 'own_segments 2'],
+    rows: Float[np.ndarray, 'own_segments labels'],
+) -> Float[np.ndarray, 'segments labels']:
+    """The rows of the segments nearest to others."""
+    return rows[np.abs(wanted.sum(1)[:, None] - spans.sum(1)).argmin(1)]
 
 
 def decide_clips(

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Num
 
 from glr_jax import inference
 from glr_jax.data.mel import FrontEnd, mel_of_file, mel_of_waveform
@@ -214,27 +214,10 @@ class Tagger:
         decisions = [inference.decide(each, mels) for each in self._predictors]
         clips = np.mean([each.clips for each in decisions], 0)
         embeddings = np.concatenate([each.embeddings for each in decisions], 1)
-        for clip, mel in enumerate(mels):
-            spans = [_spans(len(mel), each) for each in self._predictors]
-            rows = [each.segments[each.owner == clip] for each in decisions]
-            segments = np.mean([_at(spans[0], *pair) for pair in zip(spans, rows, strict=True)], 0)
-            times = spans[0] * seconds
+        over_time = inference.over_time(self._predictors, decisions, [len(mel) for mel in mels])
+        for clip, (spans, segments) in enumerate(over_time):
+            times = spans * seconds
             yield Prediction('', self.labels, clips[clip], segments, times, embeddings[clip])
-
-
-def _spans(length: int, network: inference.Predictor) -> Int[np.ndarray, 'segments 2']:
-    """The first frame of each segment of a clip, and the one after its last."""
-    starts = segment_starts(length, network.frames, network.test_crops)
-    return np.stack([starts, np.minimum(starts + network.frames, length)], 1)
-
-
-def _at(
-    wanted: Int[np.ndarray, 'segments 2'],
-    spans: Int[np.ndarray, 'own_segments 2'],
-    rows: Float[np.ndarray, 'own_segments labels'],
-) -> Float[np.ndarray, 'segments labels']:
-    """The rows of the segments nearest to others: networks may cut clips differently."""
-    return rows[np.abs(wanted.sum(1)[:, None] - spans.sum(1)).argmin(1)]
 
 
 def load(workdir: str | os.PathLike[str], batch_size: int = 16, test_crops: int = 0) -> Tagger:

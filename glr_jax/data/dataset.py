@@ -34,6 +34,7 @@ class Dataset:
       from_audio: whether `front_end` computed them; if not, a model cannot tag audio later.
       n_mels: mel bands.
       mel_dtype: type of the stored spectrograms.
+      groups: the group (artist) of each clip, '' if it has none; empty if no clip has one.
     """
 
     folder: str
@@ -47,6 +48,7 @@ class Dataset:
     mel_dtype: np.dtype
     _files: Sequence[RecordFile]
     _starts: Int[np.ndarray, ' files']
+    groups: Sequence[str] = dataclasses.field(default=(), kw_only=True)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -154,6 +156,7 @@ def open_dataset(folder: str) -> Dataset:
         mel_dtype=metadata.mel_dtype,
         _files=files,
         _starts=np.cumsum([0, *counts[:-1]]),
+        groups=table.groups if any(table.groups) else (),
     )
 
 
