@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from data_prep import outcome, replace, reuse, splits
 from data_prep.clips import Clip
 from data_prep.outcome import Summary
-from data_prep.progress import Progress
 from data_prep.runners import Runner, serially
 from data_prep.shards import Shard, ShardJob, finished_shards, set_aside
 from glr_jax import storage
 from glr_jax.data import records
 from glr_jax.data.mel import FrontEnd
 from glr_jax.errors import UserError
+from glr_jax.progress import Progress
 
 _METADATA = (
     'label.labels.txt',

@@ -11,10 +11,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 from data_prep.clips import Clip, audio_clip, check_folder
 from data_prep.id3 import read_id3
-from data_prep.progress import Progress
 from glr_jax import storage
 from glr_jax.data.files import LeftOut, audio_files
 from glr_jax.errors import UserError
+from glr_jax.progress import Progress
 from glr_jax.text import printable, shorten
 
 UNTAGGED = 'without a genre tag'

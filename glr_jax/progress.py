@@ -7,6 +7,8 @@ from collections import deque
 
 from tqdm import tqdm
 
+from glr_jax.text import printable
+
 WIDTH = 80  # columns; a longer line would wrap
 FIRST, EVERY = 2, 10  # seconds until the second line of a log, and between those after it
 WINDOW = 60  # seconds over which the rate is taken
@@ -27,6 +29,7 @@ class Progress:
         self._bar: tqdm | None = None
         self._started = self._next = time.monotonic()
         self._marks = deque([(self._started, done)])
+        self._advanced = False
 
     def __enter__(self) -> 'Progress':
         if sys.stderr.isatty():
@@ -48,6 +51,11 @@ class Progress:
 
     def advance(self, count: int) -> None:
         """More are done."""
+        if not self._advanced:  # the rate does not count the start of the workers
+            self._advanced = True
+            self._marks = deque([(time.monotonic(), self.done + count)])
+            if self._bar is not None:
+                self._bar.unpause()
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
@@ -56,6 +64,14 @@ class Progress:
         if now >= self._next and self.done < self.total:
             self._say()
             self._next = now + EVERY
+
+    def say(self, message: str) -> None:
+        """Prints a line on stderr; a bar stays below it."""
+        if self._bar is not None:
+            self._bar.clear()
+        print(printable(message), file=sys.stderr, flush=True)
+        if self._bar is not None:
+            self._bar.refresh()
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
