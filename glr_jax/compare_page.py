@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from glr_jax import figures
+from glr_jax import compare_runs, figures
 from glr_jax.compare_runs import Group
 from glr_jax.compare_tables import Table, is_number
 from glr_jax.figures import Label
-from glr_jax.text import printable
+from glr_jax.text import columns, printable
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #222; --muted: #666; --line: #e0e0e0; --paper: #fff; }
@@ -27,15 +27,21 @@ p { margin: .4rem 0; } .muted { color: var(--muted); font-size: .92em; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem 1.1rem .2rem 0; text-align: left; border-bottom: 1px solid var(--line);
-         vertical-align: top; max-width: 26rem; overflow-wrap: anywhere; }
+         vertical-align: top; max-width: 30rem; overflow-wrap: break-word; }
 th { color: var(--muted); font-weight: 500; }
 .number { text-align: right; white-space: nowrap; }
-.key { display: inline-block; width: 1.6em; margin-right: .5em; vertical-align: middle;
-       border-top: 3px solid; }
-svg { max-width: 100%; height: auto; }
+.group { white-space: nowrap; margin-right: .7em; }
+.group span { display: inline-block; width: 1.6em; margin-right: .4em; vertical-align: middle;
+              border-top: 3px solid; }
+.curves { display: flex; flex-wrap: wrap; gap: 1rem; }
+.curves > * { flex: 1 1 22rem; min-width: 0; }
+svg { max-width: 100%; height: auto; } svg text { fill: currentColor; }
 @media print { body { margin: 0; max-width: none; } }
 """
 INK = '#000000'  # in the SVG; the page has its own colour for it
+MANY = 6  # groups; flags are then listed by value
+MOST_LABELS = 10  # beside lines, for there is room
+LONGEST = 18  # columns of such a label
 FAINT = 0.3  # opacity of single runs
 CURVES = {'accuracy': 'validation accuracy, %', 'loss': 'validation loss'}
 STEEP = 20.0  # a loss that falls by more than this factor gets a logarithmic axis
@@ -49,8 +55,8 @@ def page(groups: Sequence[Group], tables: Sequence[Table]) -> str:
       groups: of runs.
       tables: of the comparison.
     """
-    keys = {group.name: _key(number) for number, group in enumerate(groups)}
-    parts = [_table(table, keys) for table in tables]
+    keys = {group.name: _key(group.name, number) for number, group in enumerate(groups)}
+    parts = [_table(_by_value(table, keys), keys) for table in tables]
     title = ' and '.join(_plain(group.runs[0].workdir) for group in groups[:2])
     more = f' and {len(groups) - 2} more' if len(groups) > 2 else ''
     return f"""<!doctype html>
@@ -71,17 +77,35 @@ def _plain(text: str) -> str:
     return html.escape(printable(text))
 
 
-def _key(number: int) -> str:
-    """The line of a group, to stand before its name."""
+def _key(name: str, number: int) -> str:
+    """The name of a group, behind its line."""
     look = figures.look(number)
     style = f'border-color: {look["color"]}; border-top-style: {BORDERS[look["linestyle"]]}'
-    return f'<span class="key" style="{style}"></span>'
+    return f'<span class="group"><span style="{style}"></span>{name}</span>'
+
+
+def _by_value(table: Table, keys: dict[str, str]) -> Table:
+    """A table with a column for each of many groups, as one with a row per value instead."""
+    if len(table.header) <= MANY + 1 or not all(name in keys for name in table.header[1:]):
+        return table
+    rows = []
+    for name, *cells in table.rows:
+        groups: dict[str, list[str]] = {}
+        for group, value in zip(table.header[1:], cells, strict=True):
+            groups.setdefault(value, []).append(group)
+        for number, (value, names) in enumerate(groups.items()):
+            rows.append(['' if number else name, value, ' '.join(names)])
+    return table._replace(header=['', 'value', 'groups'], rows=rows)
 
 
 def _table(table: Table, keys: dict[str, str]) -> str:
-    columns = list(zip(*table.rows, strict=True))
-    kinds = [' class="number"' if all(map(is_number, column)) else '' for column in columns]
-    cell = lambda text: keys.get(text, '') + _plain(text)
+    cells = zip(*table.rows, strict=True)
+    kinds = [' class="number"' if all(map(is_number, column)) else '' for column in cells]
+
+    def cell(text: str) -> str:
+        words = text.split(' ')
+        return ''.join(keys[w] for w in words) if set(words) <= keys.keys() else _plain(text)
+
     head = ''.join(f'<th{k}>{cell(x)}</th>' for k, x in zip(kinds, table.header, strict=True))
     rows = ''.join(
         '<tr>'
@@ -100,18 +124,31 @@ def _curves(groups: Sequence[Group]) -> str:
     """Validation accuracy and loss over the epochs, one line per group."""
     if not any(run.epochs for group in groups for run in group.runs):
         return '<p>no epochs logged</p>'
-    figure = Figure(figsize=(9.6, 3.8))
-    figure.subplots_adjust(left=0.06, right=0.95, wspace=0.24, top=0.9, bottom=0.14)
-    for axes, (name, title) in zip(figure.subplots(1, 2), CURVES.items(), strict=True):
-        _draw(axes, groups, name)
+    drawn, names = [], _names(groups)
+    for name, title in CURVES.items():
+        figure = Figure(figsize=(4.9, 3.7))
+        # The margin at the right is for the labels: 0.016 of the width per column.
+        axes = figure.add_axes((0.1, 0.13, 0.84 - 0.016 * max(map(columns, names)), 0.78))
+        _draw(axes, groups, name, names if len(groups) <= MOST_LABELS else [])
         axes.set_title(title, loc='left', fontsize=11)
+        drawn.append(figures.svg(figure).replace(INK, 'currentColor'))
     several = any(len(group.runs) > 1 for group in groups)
     note = 'Thick lines are means over the runs of a group, thin ones single runs.'
-    drawn = figures.svg(figure).replace(INK, 'currentColor')
-    return drawn + (f'<p class="muted">{note}</p>' if several else '')
+    curves = f'<div class="curves">{"".join(drawn)}</div>'
+    return curves + (f'<p class="muted">{note}</p>' if several else '')
 
 
-def _draw(axes: Axes, groups: Sequence[Group], name: str) -> None:
+def _names(groups: Sequence[Group]) -> list[str]:
+    """The groups' names, with the flags that differ if these are short."""
+    flags = zip(*compare_runs.differing(groups).values(), strict=True)
+    values = [', '.join(filter(None, map(printable, some))) for some in flags]
+    letters = [group.name for group in groups]
+    full = [f'{letter} {value}' for letter, value in zip(letters, values or letters, strict=True)]
+    return full if values and max(map(columns, full)) <= LONGEST else letters
+
+
+def _draw(axes: Axes, groups: Sequence[Group], name: str, names: Sequence[str]) -> None:
+    """Draws the curves of a score; without names, its lines have no labels."""
     scale = 100 if name == 'accuracy' else 1
     labels, least, most = [], np.inf, 0.0
     for number, group in enumerate(groups):
@@ -126,9 +163,11 @@ def _draw(axes: Axes, groups: Sequence[Group], name: str) -> None:
                 axes.plot(at, line, linewidth=0.8, alpha=FAINT, **look)
         mean = _mean(lines)
         at = [row['epoch'] for row in runs[0].epochs][: len(mean)]
-        dot = {'marker': 'o', 'markersize': 4} if len(at) == 1 else {}
-        axes.plot(at, mean, linewidth=1.8, **look, **dot)
-        labels.append(Label(group.name, float(mean[-1]), look['color']))
+        marker = 'o' if len(at) == 1 else ''
+        axes.plot(at, mean, linewidth=1.8, marker=marker, **look)
+        labels.append(
+            Label(names[number] if names else '', (at[-1], float(mean[-1])), look['color'])
+        )
         least, most = min(least, float(mean.min())), max(most, float(mean.max()))
     if name == 'loss' and 0 < least * STEEP < most:
         axes.set_yscale('log')
@@ -137,7 +176,7 @@ def _draw(axes: Axes, groups: Sequence[Group], name: str) -> None:
     axes.margins(x=0.02)
     axes.grid(axis='y', color='#888', alpha=0.25)
     axes.spines[['top', 'right']].set_visible(False)
-    if len(labels) <= 2 * len(figures.COLORS):  # more do not fit
+    if names:
         figures.label_ends(axes, labels)
 
 

@@ -28,12 +28,12 @@ class Label(NamedTuple):
 
     Attributes:
       text: of the label.
-      height: where the line ends, in the units of the y axis.
+      end: where the line ends, x and y in the units of the axes.
       color: of both.
     """
 
     text: str
-    height: float
+    end: tuple[float, float]
     color: str
 
 
@@ -46,38 +46,42 @@ def look(number: int) -> dict[str, Any]:
 
 
 def label_ends(axes: Axes, labels: Sequence[Label], size: float = 9) -> None:
-    """Writes labels to the right of the axes, at the heights of their lines but never overlapping.
+    """Writes labels to the right of the ends of lines; those at the same place never overlap.
 
     Args:
-      axes: with their final limits.
-      labels: of lines that end at the right.
+      axes: with their final position and everything else drawn in them.
+      labels: of the lines.
       size: of the font, in points.
     """
     figure = axes.get_figure()
     assert figure is not None
-    share = axes.get_position().height * figure.get_figheight() * 72  # points
-    to_fraction = axes.transAxes.inverted().transform
-    ends = [to_fraction(axes.transData.transform((1, label.height)))[1] for label in labels]
-    heights = apart(ends, 1.35 * size / share)
-    for label, end, height in zip(labels, ends, heights, strict=True):
-        axes.annotate(
-            label.text,
-            (1, end),
-            (1.05, height),
-            xycoords='axes fraction',
-            textcoords='axes fraction',
-            arrowprops={
-                'arrowstyle': '-',
-                'color': label.color,
-                'linewidth': 0.7,
-                'relpos': (0, 0.5),
-            },
-            annotation_clip=False,
-            color=label.color,
-            fontsize=size,
-            va='center',
-            parse_math=False,
-        )
+    low, high = axes.get_ylim()  # final only once they have been asked for
+    axes.set_ylim(low, high)
+    points = axes.get_window_extent().height * 72 / figure.dpi
+    pixels = axes.transData.transform([label.end for label in labels])
+    ends = axes.transAxes.inverted().transform(pixels)
+    for place in dict.fromkeys(label.end[0] for label in labels):
+        chosen = [k for k, label in enumerate(labels) if label.end[0] == place]
+        heights = apart([ends[k, 1] for k in chosen], 1.35 * size / points)
+        for k, height in zip(chosen, heights, strict=True):
+            axes.annotate(
+                labels[k].text,
+                ends[k],
+                (ends[k, 0] + 0.05, height),
+                xycoords='axes fraction',
+                textcoords='axes fraction',
+                arrowprops={
+                    'arrowstyle': '-',
+                    'color': labels[k].color,
+                    'linewidth': 0.7,
+                    'relpos': (0, 0.5),
+                },
+                annotation_clip=False,
+                color=labels[k].color,
+                fontsize=size,
+                va='center',
+                parse_math=False,
+            )
 
 
 def apart(heights: Sequence[float], least: float) -> list[float]:

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Num
 
 from glr_jax.metrics import wilson_interval
 
-Right = Mapping[Hashable, float]  # {clip: 1 if it is classified correctly, else 0}
+ClipT = TypeVar('ClipT', bound=Hashable)
 RESAMPLES = 10_000
 
 
@@ -51,16 +51,19 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(x.mean() - half), float(x.mean() + half)
 
 
-def over_clips(pairs: Sequence[tuple[Right, Right]]) -> PairedClips:
+def over_clips(
+    pairs: Sequence[tuple[Mapping[ClipT, float], Mapping[ClipT, float]]],
+) -> PairedClips:
     """The difference between two classifiers over pairs of tests.
 
     Clips are the units of the bootstrap: a clip that is tested in several pairs is drawn with all
     of them, so repeated tests of one clip do not count as independent.
 
     Args:
-      pairs: tests by the first and by the second; both of a pair have the same clips.
+      pairs: tests by the first and by the second, {clip: 1 if it is classified correctly, else 0};
+        both of a pair have the same clips.
     """
-    sums: dict[Hashable, list[float]] = {}  # of each clip: pairs, gain, only first, only second
+    sums: dict[ClipT, list[float]] = {}  # of each clip: pairs, gain, only first, only second
     for first, second in pairs:
         for clip, right in first.items():
             gain = right - second[clip]
@@ -119,9 +122,9 @@ def paired_interval(
     p, q = right[0] / clips, right[1] / clips
     (p_low, p_high), (q_low, q_high) = (wilson_interval(count, clips) for count in right)
     product = math.prod(right) * (clips - right[0]) * (clips - right[1])
-    excess = both * neither - only_first * only_second
+    excess = float(both * neither - only_first * only_second)
     if excess > 0:
-        excess = max(excess - clips / 2, 0)
+        excess = max(excess - clips / 2, 0.0)
     correlation = excess / math.sqrt(product) if product else 0.0
     below = _distance(p - p_low, q_high - q, correlation)
     above = _distance(p_high - p, q - q_low, correlation)

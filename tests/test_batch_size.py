@@ -4,13 +4,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 
 from experiments.batch_size import __main__ as batch_size
-from experiments.batch_size import report
+from experiments.batch_size import figure, report
 from experiments.batch_size.__main__ import BatchSize, in_order
 from experiments.tables import BASELINES
 from experiments.trials import Trial
-from glr_jax import cli
+from glr_jax import cli, figures
 from glr_jax.config import Config
 from glr_jax.errors import UsageError, UserError
 from tests.conftest import PAPER, make_dataset
@@ -194,7 +196,7 @@ def test_too_few_devices_are_named(prepared: Path, tmp_path: Path) -> None:
 def test_the_figure_has_dashed_lines_for_stand_ins() -> None:
     results = made_results(batch=[0.6, 0.6, 0.6], glr_at_1=[]) | {'baselines': made_baselines()}
     results['settings']['train'] = {'batch_size': 32}
-    (axes,) = report.figure(results).axes
+    (axes,) = figure.draw(results).axes
     dashed = [line for line in axes.lines if line.get_linestyle() == '--']
     heights = [np.asarray(line.get_ydata()).round().tolist() for line in dashed]
     assert heights == [[72, 72], [83, 83]]  # the SVM on statistics is dashed too
@@ -212,17 +214,54 @@ def test_every_line_of_the_figure_is_labelled_at_its_end() -> None:
     results = made_results(batch=[0.6, 0.6, 0.6], glr_at_1=[0.7] * 3)
     results |= {'baselines': made_baselines()}
     results['settings']['train'] = {'batch_size': 32}
-    (axes,) = report.figure(results).axes
-    labels = {text.get_text(): text.xy for text in axes.texts}
-    assert set(labels) == {'GLR', 'per-device batch norm', 'SVM on statistics', 'SVM on levels'}
-    np.testing.assert_allclose([y for _, y in labels.values()], [72, 75 + 1 / 3, 83, 75])
+    (axes,) = figure.draw(results).axes
+    ends = end_labels(axes)
+    names = ('GLR', 'per-device batch norm', 'SVM on statistics', 'SVM on levels', 'majority class')
+    assert list(ends) == [
+        f'{name} {value}' for name, value in zip(names, (72.0, 75.3, 83.0, 75.0, 10.0), strict=True)
+    ]
+    np.testing.assert_allclose(list(ends.values()), [72, 75 + 1 / 3, 83, 75, 10])
     assert axes.get_legend() is None
-    colors = {text.get_text(): text.get_color() for text in axes.texts}
+    colors = {text.get_text().rsplit(' ', 1)[0]: text.get_color() for text in axes.texts}
     assert colors['GLR'] != colors['per-device batch norm']
 
 
+def end_labels(axes: Axes) -> dict[str, float]:
+    """The labels beside the axes, with the heights of their lines on the y axis."""
+    found = [text for text in axes.texts if text.anncoords == 'axes fraction']
+    to_data = (axes.transAxes + axes.transData.inverted()).transform
+    return {text.get_text(): to_data((0, text.xy[1]))[1] for text in found}
+
+
+def test_norms_that_do_not_depend_on_the_size_share_a_band() -> None:
+    results = made_results(batch=[0.6, 0.6, 0.6], glr_at_1=[0.7] * 3)
+    results |= {'baselines': made_baselines(), 'independent': ['glr', 'none', 'group']}
+    results['settings'] |= {
+        'train': {'batch_size': 32},
+        'norms': ['glr', 'batch', 'none', 'group'],
+    }
+    results['runs'] += [
+        {'norm': norm, 'per_device': size, 'iteration': k, 'scores': {'accuracy': value}}
+        for norm, value in (('none', 0.70), ('group', 0.74))
+        for size in (1, 32)
+        for k in (1, 2, 3)
+    ]
+    drawn = figure.draw(results)
+    (axes,) = drawn.axes
+    lines = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_zorder() > 2]
+    assert {line.get_color() for line in lines} <= {figure.LOOKS[n][0] for n in ('glr', 'batch')}
+    (band,) = [shape for shape in axes.collections if isinstance(shape, PolyCollection)]
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((70, 74))
+    assert {'no norm 70.0', 'group norm 74.0'} < set(end_labels(axes))
+    (message,) = drawn.texts
+    words = 'With 1 clip per device: GLR 70.0 %, per-device batch norm 60.0 %'
+    assert message.get_text() == words
+    assert '60' in [text.get_text() for text in axes.texts]
+
+
 def test_labels_keep_apart_and_in_order() -> None:
-    found = report.apart([50.0, 10.0, 50.0, 51.0], 4.0)
+    found = figures.apart([50.0, 10.0, 50.0, 51.0], 4.0)
     assert found[1] == 10
     assert np.diff([found[0], found[2], found[3]]).min() > 3.99
     assert np.mean(found) == pytest.approx(np.mean([50, 10, 50, 51]))

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from experiments import common, trials
-from experiments.batch_size import report, scaling
+from experiments.batch_size import figure, report, scaling
 from experiments.batch_size.scaling import Step
 from experiments.trials import Trial, split_of
 from glr_jax import baselines, cli, fields, json_files, storage
@@ -216,7 +216,7 @@ def write(folder: str, results: dict[str, Any]) -> None:
     json_files.write(os.path.join(folder, 'results.json'), results)
     text = report.document(results, 'accuracy.png')
     storage.write_text(os.path.join(folder, 'report.md'), text)
-    report.figure(results).savefig(os.path.join(folder, 'accuracy.png'), dpi=150)
+    figure.draw(results).savefig(os.path.join(folder, 'accuracy.png'), dpi=150)
 
 
 if __name__ == '__main__':

@@ -4,22 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from experiments.tables import BASELINE_LINES, BASELINES, baseline_table, markdown
+from experiments.tables import baseline_table, markdown
 from glr_jax.text import counted
 from glr_jax.uncertainty import spread
 
 REFERENCE = 'glr'
-LOOKS = {  # Okabe and Ito's colours, which colour-blind people can tell apart; markers for print
-    'glr': ('#0072b2', 'o'),
-    'glr_layer': ('#56b4e9', 'p'),
-    'glr_step': ('#e69f00', 'h'),
-    'batch': ('#d55e00', 's'),
-    'batch_sync': ('#cc79a7', 'D'),
-    'group': ('#009e73', '^'),
-    'none': ('#666666', 'v'),
-}
 NAMES = {
     'glr': 'GLR',
     'glr_layer': 'GLR over the whole layer',
@@ -76,8 +66,8 @@ def accuracy(results: dict[str, Any]) -> str:
     for norm in _norms(results):
         cells = []
         for size in _sizes(results):
-            cell = _cell(results, _accuracies(results, norm, size))
-            cells.append(cell if _is_own(results, norm, size) or not cell else f'({cell})')
+            cell = _cell(results, accuracies(results, norm, size))
+            cells.append(cell if is_own(results, norm, size) or not cell else f'({cell})')
         rows.append([NAMES[norm], *cells])
     return markdown(['', *map(str, _sizes(results))], rows)
 
@@ -97,7 +87,7 @@ def verdict(results: dict[str, Any]) -> str:
     """Says at which sizes batch norm is better than GLR, and at which it is not."""
     sentences = []
     for norm in ('batch', 'batch_sync'):
-        trained = [size for size in _sizes(results) if _is_own(results, norm, size)]
+        trained = [size for size in _sizes(results) if is_own(results, norm, size)]
         every = norm in results['independent'] and len(trained) == 1
         places: dict[str, list[str]] = {'ahead of': [], 'behind': [], 'level with': []}
         for size in trained:
@@ -135,81 +125,6 @@ def exchange(results: dict[str, Any]) -> str:
     return markdown(['', 'all-reduces', 'KiB'], rows)
 
 
-def figure(results: dict[str, Any]) -> Figure:
-    """Accuracy against clips per device, one labelled line per norm and per SVM."""
-    drawn = Figure(figsize=(7.2, 4.2), layout='constrained')
-    axes, sizes, norms = drawn.subplots(), _sizes(results), _norms(results)
-    ends: list[tuple[float, str, str]] = []  # where a line ends, its label and colour
-    for k, norm in enumerate(norms):
-        color, marker = LOOKS[norm]
-        # Side by side, so that error bars do not overlap.
-        at = np.asarray(sizes) * 1.05 ** (k - (len(norms) - 1) / 2)
-        values = [100 * np.asarray(list(_accuracies(results, norm, s).values())) for s in sizes]
-        own = np.asarray([_is_own(results, norm, size) for size in sizes])
-        have = np.asarray([len(v) > 0 for v in values])
-        mean = np.asarray([v.mean() if len(v) else np.nan for v in values])
-        error = np.asarray([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
-        style = '-' if own[have].all() else '--'
-        above = 3 if norm == REFERENCE else 2
-        axes.plot(at[have], mean[have], style, color=color, linewidth=1.6, zorder=above)
-        axes.errorbar(
-            at[own],
-            mean[own],
-            error[own],
-            fmt=marker,
-            color=color,
-            markersize=5,
-            elinewidth=1,
-            capsize=2,
-            zorder=above,
-        )
-        if have.any():
-            last = np.flatnonzero(have)[np.argmax(at[have])]
-            ends.append((float(mean[last]), NAMES[norm], color))
-    for name, style in BASELINE_LINES.items():
-        level = 100 * float(np.mean([s['accuracy'] for s in results['baselines'][name]]))
-        axes.axhline(level, color='#222', linestyle=style, linewidth=1)
-        ends.append((level, BASELINES[name], '#222'))
-    axes.set_xscale('log', base=2)
-    axes.set_xticks(sizes, map(str, sizes))
-    axes.minorticks_off()
-    batch = results['settings']['train']['batch_size']
-    axes.set_xlabel(f'clips per device ({batch} per step over all devices)')
-    axes.set_ylabel('test accuracy, %')
-    axes.grid(axis='y', color='#eee')
-    axes.set_axisbelow(True)
-    axes.spines[['top', 'right']].set_visible(False)
-    low, high = axes.get_ylim()
-    heights = apart([end for end, *_ in ends], (high - low) / 20)
-    for (end, label, color), height in zip(ends, heights, strict=True):
-        axes.annotate(
-            label,
-            (1, end),
-            (1.05, height),
-            xycoords=('axes fraction', 'data'),
-            textcoords=('axes fraction', 'data'),
-            arrowprops={'arrowstyle': '-', 'color': color, 'linewidth': 0.7, 'relpos': (0, 0.5)},
-            annotation_clip=False,
-            color=color,
-            fontsize=9,
-            va='center',
-        )
-    return drawn
-
-
-def apart(heights: Sequence[float], least: float) -> list[float]:
-    """Heights for labels near those of their lines, but at least `least` from each other."""
-    order = np.argsort(heights)
-    placed = np.asarray(heights, np.float64)[order]
-    for _ in range(1000):  # push close neighbours apart, half of the way each
-        short = np.maximum(least - np.diff(placed), 0)
-        placed[:-1] -= short / 2
-        placed[1:] += short / 2
-    found = np.empty(len(placed))
-    found[order] = placed
-    return found.tolist()
-
-
 def _trained(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
     """Accuracy of each iteration that was trained at this size."""
     return {
@@ -219,28 +134,28 @@ def _trained(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
     }
 
 
-def _is_own(results: dict[str, Any], norm: str, size: int) -> bool:
+def is_own(results: dict[str, Any], norm: str, size: int) -> bool:
     """Whether a size is shown with its own runs; the largest size stands in for incomplete ones."""
     count = len(_trained(results, norm, size))
     has_stand_in = norm in results['independent'] and size != max(_sizes(results))
     return count == len(results['settings']['iterations']) or (count > 0 and not has_stand_in)
 
 
-def _accuracies(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
+def accuracies(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
     """Accuracies to show at a size: its own, or those of the largest size as a stand-in."""
-    if _is_own(results, norm, size) or norm not in results['independent']:
+    if is_own(results, norm, size) or norm not in results['independent']:
         return _trained(results, norm, size)
     return _trained(results, norm, max(_sizes(results)))
 
 
 def _differences(results: dict[str, Any], norm: str, size: int) -> dict[int, float]:
-    mine, other = (_accuracies(results, name, size) for name in (norm, REFERENCE))
+    mine, other = (accuracies(results, name, size) for name in (norm, REFERENCE))
     return {k: mine[k] - other[k] for k in mine if k in other}
 
 
 def _stand_ins(results: dict[str, Any]) -> str:
     cells = [(n, s) for n in _norms(results) for s in _sizes(results)]
-    if all(_is_own(results, *c) or not _accuracies(results, *c) for c in cells):
+    if all(is_own(results, *c) or not accuracies(results, *c) for c in cells):
         return ''
     return (
         'In brackets (dashed lines in the figure): not trained at this size. The gradient is the '
@@ -252,7 +167,7 @@ def _changes(results: dict[str, Any]) -> str:
     """How much accuracy changes between sizes where the gradient does not depend on them."""
     most = {}
     for norm in results['independent']:
-        sizes = [s for s in _sizes(results) if _is_own(results, norm, s)]
+        sizes = [s for s in _sizes(results) if is_own(results, norm, s)]
         at = [_trained(results, norm, size) for size in sizes]
         if len(sizes) > 1:
             runs = zip(*(accuracies.values() for accuracies in at), strict=True)
