@@ -10,7 +10,7 @@ from typing import Literal
 
 from glr_jax import storage
 from glr_jax.errors import UsageError
-from glr_jax.fields import check_fields, option, section, to_dict
+from glr_jax.fields import check_fields, from_dict, option, section, to_dict
 from glr_jax.nn.config import ModelConfig
 
 ClassWeights = Literal['none', 'balanced']
@@ -26,7 +26,11 @@ class DataConfig:
     """Which clips, and how much of each at a time."""
 
     dir: str = option('', 'dataset folder that data_prep wrote', is_path=True)
-    split: str = option('random-1', 'which split: a column of splits.csv')
+    split: str = option(
+        'random-1',
+        'which split: a column of splits.csv; train chooses one if none is given: official, else '
+        'group-1 if there are groups, else random-1',
+    )
     frames: int = option(1280, 'frames per segment, in training and evaluation', 8, maximum=10**6)
     resident: Literal['auto', 'on', 'off'] = option(
         'auto',
@@ -261,6 +265,17 @@ class Config:
         storage.check_local(self.workdir, '--workdir')
         storage.check_local(self.init_from, '--init_from')
         self.model.check_frames(self.data.frames, 'data.frames')
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainFlags(Config):
+    """The flags of the train command: a config whose split may be left to the dataset."""
+
+    data: DataConfig = section(DataConfig, default=DataConfig(split=''))
+
+    def config(self) -> Config:
+        """The config; its split is '' if none was given."""
+        return from_dict(Config, to_dict(self))
 
 
 def differences(old: Config, new: Config, ignore: Collection[str] = WITHOUT_EFFECT) -> list[str]:
