@@ -105,6 +105,9 @@ def main(argv: list[str]) -> None:
     floor = report.read_floor(choice.workdir, scores)
     if floor:
         print(report.compared(floor))
+    below = _subfolder(dataset, split, choice.data.test_crops, configs)
+    page = os.path.join(choice.workdir, 'report', below, 'index.html')
+    announce(f'\nreport      {storage.link(page)}')
 
 
 def _open(folder: str, runs: Sequence[Best]) -> tuple[Dataset, bool]:
@@ -172,6 +175,8 @@ def report_best(
     runs = runs or restore(workdir)
     for run in runs:
         provenance.check_dataset(dataset, run.meta, run.workdir)
+        if processes.is_first():
+            training_data.warn_if_damaged(run.workdir)
     configs = [dataclasses.replace(config or r.meta.config, workdir=r.workdir) for r in runs]
     changed = _changed(dataset, split, runs, configs, allow_changed_data)
     side = dataset.held_out(split)
@@ -216,7 +221,6 @@ def report_best(
         folder = os.path.join(workdir, 'report', _subfolder(dataset, split, test_crops, configs))
         report.write_predictions(folder, dataset, clips, probabilities)
         report.write(folder, scores, shown)  # marks the run as finished, so it is last
-        announce(f'report: {os.path.join(folder, "index.html")}')
     return scores
 
 

@@ -82,6 +82,19 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def flags_of(config: Any) -> dict[str, Any]:
+    """The config as {flag: value}, in order: {'model.norm': 'glr', ...}."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value, prefix = getattr(config, field.name), field.metadata.get('prefix')
+        if dataclasses.is_dataclass(value):
+            prefix = f'{field.name}.' if prefix is None else prefix
+            found |= {prefix + name: inner for name, inner in flags_of(value).items()}
+        else:
+            found[field.name] = value
+    return found
+
+
 def from_dict(config_class: type[ConfigT], values: Any) -> ConfigT:
     """The config that `to_dict` wrote, also after a round trip through JSON.
 

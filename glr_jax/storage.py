@@ -7,6 +7,7 @@ uploaded, so that libraries which need a real file get one.
 import contextlib
 import errno
 import os
+import pathlib
 import re
 import shutil
 import tempfile
@@ -231,3 +232,8 @@ def _file_system(path: str) -> Iterator[Any]:
 def _relative(path: str, folder: str, system: Any) -> str:
     """A path relative to a folder; file systems list paths without their scheme."""
     return system._strip_protocol(path)[len(system._strip_protocol(folder)) :].strip('/')
+
+
+def link(path: str) -> str:
+    """An address of a file that terminals and browsers open: `file:///...`, or `gs://...`."""
+    return path if is_remote(path) else pathlib.Path(path).resolve().as_uri()

@@ -1,7 +1,7 @@
 """Trains a classifier: `python -m glr_jax.train --flagfile=experiments/demo.flags`."""
 
 from glr_jax import cli
-from glr_jax.config import Config, TrainConfig
+from glr_jax.config import Config, TrainConfig, TrainFlags
 from glr_jax.devices import startup
 
 USAGE = """
@@ -15,11 +15,12 @@ code is then 75.
 
 if __name__ == '__main__':  # before JAX is imported, which takes seconds
     startup.restart_with_huge_pages()
-    cli.check_command_line(Config, USAGE)
+    cli.check_command_line(TrainFlags, USAGE)
 
 import contextlib
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +31,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from glr_jax import evaluate, inference, report, signals, train_step
+from glr_jax import evaluate, inference, report, signals, storage, train_step
 from glr_jax.data import batches, input_pipeline
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, processes
@@ -38,8 +39,9 @@ from glr_jax.devices.processes import announce
 from glr_jax.errors import StoppedError, UserError
 from glr_jax.nn import cost
 from glr_jax.nn.model import make_classifier
-from glr_jax.run import checkpoint, start, workdir
+from glr_jax.run import checkpoint, events, start, workdir
 from glr_jax.run.log import Log, validation_losses
+from glr_jax.run.split import choose_split
 from glr_jax.run.trace import Trace
 
 
@@ -49,13 +51,14 @@ class DivergedError(UserError):
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    config = cli.parse(Config, argv, USAGE)
+    config = cli.parse(TrainFlags, argv, USAGE).config()
     cli.need(config, 'workdir', 'data.dir')
     startup.enable_compilation_cache()
     processes.start(config.parallel)
     startup.check_devices()
     processes.check_same(config)
     dataset = processes.together(lambda: open_dataset(config.data.dir))
+    config = choose_split(config, dataset)
     scores = train_and_evaluate(config, dataset)
     if processes.is_first():
         print(report.table(scores))
@@ -65,6 +68,9 @@ def main(argv: list[str]) -> None:
     )
     if floor and processes.is_first():
         print(report.compared(floor))
+    announce(f'\nreport      {storage.link(os.path.join(config.workdir, "report", "index.html"))}')
+    if dataset.from_audio:
+        announce(f'tag files   python -m glr_jax.predict --workdir={config.workdir} FILE_OR_FOLDER')
 
 
 def train_and_evaluate(
@@ -92,15 +98,18 @@ def train_and_evaluate(
         processes.together(lambda: stack.enter_context(lock) if processes.is_first() else None)
         if not train(config, dataset, mesh or parallel.make_mesh()):
             raise StoppedError(
-                f'{config.workdir}: stopped early; run the same command again to resume'
+                f'{config.workdir}: stopped early and saved; run the same command again to resume'
             )
-        return evaluate.report_best(
+        scores = evaluate.report_best(
             config.workdir,
             dataset,
             config.data.split,
             config=config,
             allow_changed_data=config.allow_changed_data,
         )
+        if processes.is_first():
+            events.write_test(config, scores)
+        return scores
 
 
 def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
@@ -132,14 +141,19 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     state, meta, spent = start.begin(config, dataset, manager, classifier, optimizer, mesh)
     done = int(state.step)
     segment = dataset.n_mels, len(dataset.labels), config.data.frames
+    plural = 's' if mesh.size > 1 else ''
     announce(
-        f'{config.workdir}: {config.model.kind}, {config.model.norm}, '
+        f'{config.workdir}: {config.model.kind} with {config.model.norm}, '
         f'{cost.size(state.params):,} parameters, '
-        f'{cost.flops(config.model, *segment) / 1e6:,.0f} MFLOP per segment; '
-        f'{len(clips)} train and {len(validation)} validation clips, {len(dataset.labels)} labels; '
-        + (f'{steps} steps in {epochs} epochs; ' if config.train.min_steps else '')
-        + f'{mesh.size} {mesh.devices.flat[0].platform} device{"s" if mesh.size > 1 else ""}, '
-        f'clips {"resident" if resident else "streamed"}'
+        f'{cost.flops(config.model, *segment) / 1e6:,.0f} MFLOP per segment'
+    )
+    announce(
+        f'{len(clips):,} train and {len(validation):,} validation clips of {config.data.split}, '
+        f'{len(dataset.labels)} labels'
+    )
+    announce(
+        f'{epochs} epochs, {steps:,} steps, {mesh.size} {mesh.devices.flat[0].platform} '
+        f'device{plural}, clips {"resident" if resident else "streamed"}'
     )
     if done:
         announce(f'resuming at step {done} of {steps}')
@@ -197,7 +211,14 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     with (
         processes.stopping() as stops_here,
         Trace(config.workdir, config.profile) as trace,
-        Log(config.workdir, batch_size=batch_size, steps=steps, done=done, spent=spent) as log,
+        Log(
+            config.workdir,
+            batch_size=batch_size,
+            steps=steps,
+            done=done,
+            spent=spent,
+            epochs=epochs,
+        ) as log,
     ):
         for step, payloads in input_pipeline.prefetch(send, dispatches):
             state = train_steps(state, payloads, *pipeline.held)
@@ -209,6 +230,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
             epoch_ends = batches.ends_epoch(step, batch_size, len(clips)) or step == steps
             scores = None
             if epoch_ends or ended:
+                log.pause(step, state.totals)
                 apply = probabilities(parallel.on_local((state.to_use(), state.stats)))
                 scores = evaluate.score(apply, dataset, validation, config)
                 if not math.isfinite(scores['loss']) or train_step.has_exploded(state.totals):

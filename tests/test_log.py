@@ -35,7 +35,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def test_each_epoch_is_a_row_a_line_and_a_few_events(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with Log(str(tmp_path), batch_size=1, steps=8, done=0) as log:
+    with Log(str(tmp_path), batch_size=1, steps=8, done=0, epochs=2) as log:
         epoch(log, 1)
         epoch(log, 2)
     first, second = rows(tmp_path)
@@ -44,9 +44,31 @@ def test_each_epoch_is_a_row_a_line_and_a_few_events(
     assert (first['validation_loss'], first['validation_macro_f1']) == (0.5, 0.7)
     assert second['clips_per_second'] > 0
     lines = capfd.readouterr().err.splitlines()
-    assert [line.split()[:2] for line in lines] == [['epoch', '1'], ['epoch', '2']]
-    assert 'loss 1.500' in lines[0]
-    assert len(list((tmp_path / 'tensorboard').iterdir())) == 1
+    assert lines[0].split()[:3] == ['epoch', 'train', 'loss']
+    assert [line.split()[0] for line in lines[1:]] == ['1/2', '2/2']
+    assert lines[1].split()[1:5] == ['1.500', '0.750', '0.500', '0.750*']  # the best so far
+    assert lines[2].split()[4] == '0.750'
+    assert max(map(len, lines)) <= 80
+    assert {path.name for path in (tmp_path / 'tensorboard').iterdir()} == {'train', 'validation'}
+
+
+def test_the_time_left_counts_steps_and_pauses_but_no_compilation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr('glr_jax.run.log.time.monotonic', lambda: now[0])
+    with Log(str(tmp_path), batch_size=2, steps=40, done=0, epochs=10) as log:
+        for number in range(1, 4):
+            for step in range(4 * number - 3, 4 * number + 1):
+                first = step == 4 * number - 3
+                now[0] += (100 if number == 1 else 1) if first else 1  # compiles at first
+                log.step(step, TOTALS)
+            log.pause(4 * number, TOTALS)
+            now[0] += 50 if number == 1 else 4  # validation, which compiles at first
+            log.epoch(number, 4 * number, TOTALS, VALIDATION)
+    left = [line.split()[-1] for line in capfd.readouterr().err.splitlines()[1:]]
+    # One second per step; then 4 of validation and 1 of the next step per epoch.
+    assert left == ['0:36', '0:32', '1:03']
 
 
 def test_rows_of_steps_that_were_not_saved_are_removed_on_resuming(tmp_path: Path) -> None:
@@ -69,6 +91,7 @@ def test_rows_of_steps_that_were_not_saved_are_removed_on_resuming(tmp_path: Pat
         (lambda text: text[:20] + '\n' + text[text.index('\n') + 1 :], [8], 1),
         (lambda text: '[]\n' + text + '{"epoch": 3, "step": "x"}\n', [4, 8], 2),
         (lambda text: '\n' + text, [4, 8], 0),
+        (lambda text: text.replace('"loss": 1.5', '"loss": 1.25', 1), [8], 1),
         (lambda text: '', [], 0),
     ],
 )

@@ -37,7 +37,7 @@ def main(argv):
                     print('saved', flush=True)
             if stops:
                 time.sleep(60 if argv[1] == 'hang' else 0)
-                raise StoppedError('stopped early; run the same command again to resume')
+                raise StoppedError('stopped early and saved; run the same command again to resume')
 
 cli.execute(main, at_once=True)
 """

@@ -2,24 +2,25 @@
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import jax
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 from tqdm import tqdm
 
-from glr_jax import storage
+from glr_jax import json_files, storage
 from glr_jax.devices import processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UserError
+from glr_jax.run.events import Events
 from glr_jax.run.workdir import read_log
 from glr_jax.train_step import Totals
+
+# A star marks the best validation loss so far.
+_HEADER = '    epoch  train loss  accuracy  validation loss  accuracy  clips/s     left'
 
 
 class Log:
@@ -34,14 +35,25 @@ class Log:
       steps: in the whole run.
       done: before this start.
       spent: seconds before this start, which `seconds` in `metrics.jsonl` includes.
+      epochs: in the whole run.
     """
 
-    def __init__(self, workdir: str, *, batch_size: int, steps: int, done: int, spent: float = 0.0):
+    def __init__(
+        self,
+        workdir: str,
+        *,
+        batch_size: int,
+        steps: int,
+        done: int,
+        spent: float = 0.0,
+        epochs: int = 1,
+    ):
         self._spent, self._batch_size, self._steps = spent, batch_size, steps
+        self._epochs, self._best = epochs, min(validation_losses(workdir, done), default=math.inf)
         first = processes.is_first()
         self._path = os.path.join(workdir, 'metrics.jsonl')
         self._lines: Any = _reopen(workdir, done) if first else None
-        self._events = _Events(os.path.join(workdir, 'tensorboard'), done) if first else None
+        self._events = Events(workdir, ('train', 'validation') if first else (), done)
         self._bar = tqdm(
             total=steps,
             initial=done,
@@ -53,26 +65,28 @@ class Log:
         self._start = self._shown = time.monotonic()
         self._mark: float | None = None  # start of the steps being timed; None before
         self._timed_steps, self._timed_seconds = 0, 0.0
-        self._first = done + 1
+        self._paused: float | None = None  # since when validation and checkpoint run
+        self._pauses: list[float] = []
+        announce(_HEADER)
 
     def __enter__(self) -> 'Log':
         return self
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
-        if self._lines is not None and self._events is not None:
+        if self._lines is not None:
             with contextlib.suppress(OSError):  # of a full disk, named when the row was written
                 self._lines.close()
-            self._events.close()
+        self._events.close()
 
     def step(self, step: int, totals: Totals) -> None:
         """Counts steps up to this one; once per second, waits for the result and shows it."""
         now = time.monotonic()
-        if (
-            self._mark is None
-        ):  # the first step compiles; the first of an epoch waited for validation
+        if self._mark is None:  # the first step compiles, or waited for validation
             jax.block_until_ready(totals)
             self._mark, self._marked_step = time.monotonic(), step
+            if self._paused is not None:
+                self._pauses.append(self._mark - self._paused)
         elif now - self._shown > 1:
             self._shown = now
             loss, correct, cases = map(float, jax.device_get(totals))
@@ -81,6 +95,14 @@ class Log:
                 f'loss {loss / cases:.3f}, accuracy {correct / cases:.3f}, '
                 f'{self._speed(step):.0f} clips/s, {_clock(self._left(step))} left'
             )
+
+    def pause(self, step: int, totals: Totals) -> None:
+        """Stops the clock of the train steps: validation comes next."""
+        jax.block_until_ready(totals)
+        steps, seconds = self._running(step)
+        self._timed_steps += steps
+        self._timed_seconds += seconds
+        self._mark, self._paused = None, time.monotonic()
 
     def epoch(self, epoch: int, step: int, totals: Totals, validation: dict[str, Any]) -> None:
         """Logs an epoch: the `totals` of training and the scores on the validation clips."""
@@ -97,25 +119,26 @@ class Log:
             'clips_per_second': speed or None,
             'seconds': self._spent + time.monotonic() - self._start,
         }
-        if self._lines is not None and self._events is not None:
-            self._write(json.dumps(row))
-            scalars = {
-                name.replace('validation_', 'validation/'): value
-                for name, value in row.items()
-                if name not in ('epoch', 'step') and value is not None
-            }
-            self._events.add(scalars, step)
+        if self._lines is not None:
+            self._write(_line(row))
+        train = {
+            'loss': row['loss'],
+            'accuracy': row['accuracy'],
+            'clips_per_second': speed or None,
+        }
+        self._events.add('train', {name: v for name, v in train.items() if v is not None}, step)
+        names = ('loss', 'accuracy', 'macro_f1')
+        self._events.add('validation', {name: validation[name] for name in names}, step)
+        best = row['validation_loss'] < self._best
+        self._best = min(self._best, row['validation_loss'])
         with self._bar.external_write_mode(file=sys.stderr):
             announce(
-                f'epoch {epoch:3}  loss {row["loss"]:.3f}  accuracy {row["accuracy"]:.3f}  '
-                f'validation: loss {row["validation_loss"]:.3f}  '
-                f'accuracy {row["validation_accuracy"]:.3f}  '
-                + (f'{speed:5.0f} clips/s  {_clock(left)} left' if speed else '')
+                f'{f"{epoch}/{self._epochs}":>9}  {row["loss"]:10.3f}  {row["accuracy"]:8.3f}  '
+                f'{row["validation_loss"]:15.3f}  {row["validation_accuracy"]:8.3f}'
+                f'{"*" if best else " "} {f"{speed:.0f}" if speed else "":>7}  '
+                f'{_clock(left) if speed else "":>7}'
             )
         self._bar.n = step
-        self._timed_seconds += self._running(step)[1]
-        self._timed_steps += self._running(step)[0]
-        self._mark = None
 
     def _write(self, row: str) -> None:
         """Writes a row, so that it is safe from a power failure."""
@@ -141,9 +164,14 @@ class Log:
         return steps * self._batch_size / seconds if steps else 0.0
 
     def _left(self, step: int) -> float:
-        """Seconds to the end of the run at the pace since its start."""
-        spent = time.monotonic() - self._start
-        return spent / (step - self._first + 1) * (self._steps - step)
+        """Seconds to the end of the run, at the pace of the steps and pauses so far.
+
+        The first step and the first pause do not count: they compile.
+        """
+        speed, usual = self._speed(step), self._pauses[1:]
+        share = 1 - step / self._steps
+        pauses = share * self._epochs * sum(usual) / len(usual) if usual else 0.0
+        return (self._steps - step) * self._batch_size / speed + pauses if speed else 0.0
 
 
 def validation_losses(workdir: str, done: int) -> list[float]:
@@ -158,50 +186,13 @@ def _reopen(workdir: str, done: int) -> Any:
     if damaged:
         announce(f'{path}: {damaged} damaged line{"s were" if damaged > 1 else " was"} left out')
     with storage.to_write(path) as partial, open(partial, 'w') as file:
-        file.writelines(json.dumps(row) + '\n' for row in rows if row['step'] <= done)
+        file.writelines(_line(row) + '\n' for row in rows if row['step'] <= done)
     return open(path, 'a')
 
 
-class _Events:
-    """Events for TensorBoard, written at once: a thread of tensorboardX would die on a full disk.
-
-    The run does not need them, so a failure is one line.
-    """
-
-    def __init__(self, folder: str, done: int):
-        self._folder, self._writer = folder, None
-        with self._failure_named():
-            os.makedirs(folder, exist_ok=True)
-            self._writer = EventsWriter(os.path.join(folder, 'events'))
-            if done:  # later steps are shown from this start only
-                self._writer.write_event(Event(step=done + 1, file_version='brain.Event:2'))
-                start = SessionLog(status=SessionLog.START)
-                self._writer.write_event(Event(step=done + 1, session_log=start))
-
-    def add(self, values: dict[str, float], step: int) -> None:
-        """Writes scalars of a step."""
-        if self._writer is None:
-            return
-        with self._failure_named():
-            for name, value in values.items():
-                summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
-                event = Event(wall_time=time.time(), step=step, summary=summary)
-                self._writer.write_event(event)
-            self._writer.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        if self._writer is not None:
-            with self._failure_named():
-                self._writer.close()
-
-    @contextlib.contextmanager
-    def _failure_named(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self._writer = None
-            announce(f'{self._folder}: {error.strerror}; the run continues without TensorBoard')
+def _line(row: dict[str, Any]) -> str:
+    """A row with its checksum: --train.patience counts on its numbers after a resume."""
+    return json.dumps(json_files.sealed(row))
 
 
 def _clock(seconds: float) -> str:
