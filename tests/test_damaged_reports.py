@@ -1,6 +1,7 @@
 """Damaged files of a run: one line with the file and the remedy, or no difference."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from glr_jax.errors import UserError
 from glr_jax.fields import to_dict
 from glr_jax.html_report import page
 from glr_jax.run import workdir
+from tests.conftest import make_dataset
 from tests.test_metadata_files import damaged
 from tests.test_report import EPOCHS, scores
 
@@ -104,6 +106,46 @@ def test_scores_that_are_wrong_are_refused(
     (folder / 'report' / 'metrics.json').write_text(json.dumps(values))
     with pytest.raises(UserError, match=rf'metrics\.json is damaged: .*{words}.*; remove it'):
         report.read(str(folder))
+
+
+@pytest.mark.parametrize(('name', 'other'), [('loss', 0.25), ('step', 8), ('dataset', 'other')])
+def test_scores_that_do_not_follow_from_others_have_a_checksum(
+    folder: Path, name: str, other: Any
+) -> None:
+    path = folder / 'report' / 'metrics.json'
+    report.write(str(folder / 'report'), scores(), Config(workdir=str(folder)))
+    assert report.read(str(folder)) == json.loads(json.dumps(scores()))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: other}))
+    with pytest.raises(UserError, match=r'metrics\.json is damaged: .*checksum; remove it'):
+        report.read(str(folder))
+
+
+def test_the_scores_of_the_baselines_have_a_checksum(folder: Path) -> None:
+    path = folder / 'report' / 'baselines.json'
+    values = json_files.sealed(json.loads(path.read_text()))
+    path.write_text(json.dumps(values))
+    assert report.read_floor(str(folder), scores()) == FLOOR
+    path.write_text(json.dumps(values).replace('0.25', '0.75'))
+    assert report.read_floor(str(folder), scores()) == {}
+
+
+def test_a_damaged_log_is_named_when_the_page_is_drawn(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open(folder / 'metrics.jsonl', 'a') as file:
+        file.write('{"epoch')
+    report.write(str(folder / 'report'), scores(), Config(workdir=str(folder)))
+    assert capfd.readouterr().err.count('metrics.jsonl: damaged lines') == 1
+
+
+def test_what_a_killed_report_left_is_removed(folder: Path) -> None:
+    left = folder / 'report' / 'random-2' / 'predictions.csv.partial-7'
+    left.parent.mkdir()
+    left.write_text('')
+    os.utime(left, (0, 0))
+    dataset = make_dataset(('a', 'b'), [0, 1])
+    report.write_predictions(str(left.parent), dataset, np.array([0]), np.eye(2)[:1])
+    assert os.listdir(left.parent) == ['predictions.csv']
 
 
 def test_scores_of_a_report_have_no_fault() -> None:

@@ -95,6 +95,8 @@ def assert_same_run(workdir: Path, other: Path) -> None:
         np.testing.assert_allclose(a, b, atol=1e-4)
     reports = [json.loads((w / 'report' / 'metrics.json').read_text()) for w in (workdir, other)]
     losses = [report.pop('loss') for report in reports]
+    checksums = [report.pop('checksum') for report in reports]  # of the losses too
+    assert all(checksums)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert reports[0] == reports[1]
 

@@ -125,12 +125,17 @@ def test_unchanged_data_prepared_again_is_the_same_data(folder: Path) -> None:
     assert 'changed_data' not in json.loads((folder / 'run/report/metrics.json').read_text())
 
 
-def test_a_lost_or_damaged_data_file_is_written_again(folder: Path) -> None:
+def test_a_lost_or_damaged_data_file_is_written_again(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = folder / 'run' / 'data.json'
     before = path.read_text()
     for damage in (path.unlink, lambda: path.write_text(''), lambda: path.write_text('{"a": 1}')):
         damage()
+        lost = not path.exists()
+        capfd.readouterr()
         train.main(command(folder / 'run', folder / 'data'))
+        assert capfd.readouterr().err.count('data.json is damaged, so clips') == (not lost)
         assert path.read_text() == before
         shutil.rmtree(folder / 'run' / 'report')
     path.unlink()

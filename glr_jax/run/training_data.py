@@ -15,12 +15,14 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from glr_jax import json_files, storage
+from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.errors import UserError
 from glr_jax.storage import same_folder
 
 FILE = 'data.json'
+_LOST = ', so clips that the weights saw under other data or in another run are not known'
 
 
 class Clips(NamedTuple):
@@ -89,6 +91,8 @@ def check(
       UserError: the data changed, and it may not.
     """
     known = read(workdir)
+    if known is None and saved is not None and is_damaged(workdir):
+        status(f'{os.path.join(workdir, FILE)} is damaged{_LOST}; it is written anew')
     if saved is None:
         theirs = read(source) if source else None
         _write(workdir, Record(clips, theirs.trained() if theirs else [], []))
@@ -151,6 +155,18 @@ def read(workdir: str) -> Record | None:
     if json_files.CHECKSUM not in values or not json_files.is_intact(values):
         return None
     return Record(Clips(values['clips'], values['digest']), values['before'], values['changes'])
+
+
+def is_damaged(workdir: str) -> bool:
+    """Whether there is a `data.json` that cannot be used."""
+    return os.path.exists(os.path.join(workdir, FILE)) and read(workdir) is None
+
+
+def warn_if_damaged(workdir: str) -> None:
+    """Says so in one line, for commands that do not write it."""
+    if is_damaged(workdir):
+        path = os.path.join(workdir, FILE)
+        status(f'{path} is damaged{_LOST}; the same train command writes it anew')
 
 
 def seen(
