@@ -74,6 +74,9 @@ def read(workdir: str) -> dict[str, Any]:
     found = _read_json(path)
     if found and (fault := metrics.fault(found)):
         raise UserError(f'{path} is damaged: {fault}; {_REMEDY}')
+    if not json_files.is_intact(found):
+        raise UserError(f'{path} is damaged: it differs from its checksum; {_REMEDY}')
+    found.pop(json_files.CHECKSUM, None)
     return found if found.get('finished', True) else {}
 
 
@@ -94,7 +97,8 @@ def read_floor(workdir: str, scores: dict[str, Any]) -> dict[str, Any]:
         return {}
     same = all(found.get(name) == scores[name] for name in ('split', 'side'))
     same = same and same_folder(str(found.get('dataset')), scores['dataset'])
-    return found['scores'] if same and _is_floor(found.get('scores')) else {}
+    usable = same and json_files.is_intact(found) and _is_floor(found.get('scores'))
+    return found['scores'] if usable else {}
 
 
 def _is_floor(values: Any) -> bool:
@@ -129,7 +133,8 @@ def add_floor(config: Config, dataset: Dataset, scores: dict[str, Any]) -> dict[
     found = baselines.floor(dataset, config.data.split)
     folder = os.path.join(config.workdir, 'report')
     which = {name: scores[name] for name in ('dataset', 'split', 'side')}
-    _write_json(os.path.join(folder, 'baselines.json'), which | {'scores': found})
+    values = json_files.sealed(which | {'scores': found})
+    _write_json(os.path.join(folder, 'baselines.json'), values)
     _write_page(folder, scores, config, found)
     return found
 
@@ -138,7 +143,7 @@ def write(folder: str, scores: dict[str, Any], config: Config) -> None:
     """Writes `index.html` and then `metrics.json`, the mark of a finished run."""
     os.makedirs(folder, exist_ok=True)
     _write_page(folder, scores, config, read_floor(config.workdir, scores))
-    _write_json(os.path.join(folder, 'metrics.json'), scores)
+    _write_json(os.path.join(folder, 'metrics.json'), json_files.sealed(scores))
 
 
 def _write_page(folder: str, scores: dict[str, Any], config: Config, floor: dict[str, Any]) -> None:
@@ -147,7 +152,11 @@ def _write_page(folder: str, scores: dict[str, Any], config: Config, floor: dict
     )
 
     sentences = headline(scores) + (f'; {compared(floor)}' if floor else '')
-    text = page(scores, sentences, config, read_log(config.workdir)[0])
+    rows, damaged = read_log(config.workdir)
+    if damaged:
+        log = os.path.join(config.workdir, 'metrics.jsonl')
+        status(f'{log}: damaged lines are left out of the page')
+    text = page(scores, sentences, config, rows)
     path = os.path.join(folder, 'index.html')
     with storage.to_write(path) as partial, open(partial, 'w', encoding='utf-8') as file:
         file.write(text)
@@ -161,6 +170,7 @@ def write_predictions(
 ) -> None:
     """Writes `predictions.csv`: id, true label, decision, and the probability of each label."""
     os.makedirs(folder, exist_ok=True)
+    storage.remove_partial(folder)
     path = os.path.join(folder, 'predictions.csv')
     with (
         storage.to_write(path) as partial,

@@ -244,7 +244,9 @@ def read_log(workdir: str) -> tuple[list[dict[str, Any]], int]:
             row = json_files.parse_object(line.strip(b'\0 \r'), path, '')
         except UserError:
             row = {}
-        if all(isinstance(row.get(name), float | int) for name in _LOGGED):
+        complete = all(isinstance(row.get(name), float | int) for name in _LOGGED)
+        if complete and json_files.is_intact(row):
+            row.pop(json_files.CHECKSUM, None)
             rows.append(row)
         elif line:
             damaged += 1
