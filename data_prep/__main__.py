@@ -141,16 +141,20 @@ if __name__ == '__main__':  # before the imports that take seconds
     startup.restart_with_huge_pages()
     cli.check_command_line(Preparation, USAGE)
 
+import contextlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from data_prep import download, listed, sources, summary, tags
 from data_prep.clips import Clip
 from data_prep.fma import fma_clips
 from data_prep.pipeline import prepare
-from data_prep.runners import Runner, on_beam, on_pool, serially, usable_cores
+from data_prep.runners import Runner, on_beam, on_pool, serially
+from glr_jax import locks
 from glr_jax.data import mel
 from glr_jax.data.files import LeftOut
+from glr_jax.workers import usable_cores
 
 
 def main(argv: list[str]) -> None:
@@ -161,6 +165,24 @@ def main(argv: list[str]) -> None:
     if prep.source != 'demo':
         cli.need(prep, 'input')
     runner = _choose_runner(prep)  # fails without Beam, before anything is downloaded or written
+    with _locked(prep):
+        _prepare(prep, runner)
+
+
+@contextlib.contextmanager
+def _locked(prep: Preparation) -> Iterator[None]:
+    """Keeps other commands from writing the same folder; those with --shard_range work together."""
+    with contextlib.ExitStack() as stack:
+        if not storage.is_remote(prep.out):
+            path = locks.beside(prep.out)
+            with contextlib.suppress(OSError):  # if nothing can be written, `prepare` says so
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                shared = bool(prep.shard_range)
+                stack.enter_context(locks.hold(path, prep.out, '--out', shared=shared))
+        yield
+
+
+def _prepare(prep: Preparation, runner: Runner) -> None:
     start = time.monotonic()
     if prep.download:
         gtzan = prep.source == 'gtzan'

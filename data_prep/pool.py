@@ -6,35 +6,22 @@ end with the process that started them, however that one ends.
 """
 
 import contextlib
-import multiprocessing
-import os
-import signal
-import threading
-import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from multiprocessing import connection
-from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple
-
-from threadpoolctl import threadpool_limits
+from typing import NamedTuple
 
 from data_prep.shards import Shard, ShardJob, write_shard
+from glr_jax import workers
 from glr_jax.cli import status
 from glr_jax.errors import UserError
-
-_PATIENCE = 5  # seconds in which a worker ends by itself
+from glr_jax.workers import Worker
 
 
 class Killed(NamedTuple):
     """The outcome of a job whose worker was killed: the id of the clip that it was reading."""
 
     clip: str | None
-
-
-class _Worker(NamedTuple):
-    process: BaseProcess
-    pipe: Any  # a Connection, or a PipeConnection on Windows
 
 
 def run_jobs(
@@ -99,17 +86,6 @@ def run_alone(
         lost.add(result.clip)
 
 
-def one_blas_thread() -> None:
-    """Limits BLAS to one thread: with a worker per core, more would wait for each other."""
-    threadpool_limits(1, user_api='blas')
-
-
-def start_method() -> str:
-    """How processes are started: cheaply where the system can."""
-    methods = multiprocessing.get_all_start_methods()
-    return 'forkserver' if 'forkserver' in methods else 'spawn'
-
-
 def _all_at_once(
     jobs: Sequence[ShardJob],
     num_workers: int,
@@ -117,28 +93,25 @@ def _all_at_once(
     advance: Callable[[int], None] = lambda count: None,
 ) -> Iterator[tuple[int, Shard | Killed]]:
     """(job number, outcome), in the order in which jobs finish."""
-    context = multiprocessing.get_context(start_method())
-    if start_method() == 'forkserver':
-        context.set_forkserver_preload(['data_prep.pool'])
     waiting = iter(range(len(jobs)))
-    job_of: dict[_Worker, int] = {}
-    reading: dict[_Worker, str] = {}
+    job_of: dict[Worker, int] = {}
+    reading: dict[Worker, str] = {}
     told: Counter[int] = Counter()  # clips of each job that `advance` was told of
 
     def tell(number: int, done: int) -> None:
         advance(done - told[number])
         told[number] = done
 
-    def give(worker: _Worker | None) -> None:
+    def give(worker: Worker | None) -> None:
         """Gives the next job to a worker, or to a new one; a worker without a job ends."""
         number = next(waiting, None)
         if number is not None:
-            worker = worker or _start(context)
+            worker = worker or workers.start(_write)
             job_of[worker] = number
             with contextlib.suppress(OSError):  # it was killed: its pipe says so below
                 worker.pipe.send((jobs[number], lost))
         elif worker:
-            _end(worker)
+            workers.end(worker)
 
     try:
         for _ in range(min(num_workers, len(jobs))):
@@ -151,6 +124,8 @@ def _all_at_once(
                     kind, content = worker.pipe.recv()
                 except (EOFError, OSError):
                     kind, content = 'killed', Killed(reading.get(worker))
+                if kind == 'ready':
+                    continue
                 if kind == 'reading':
                     if worker in reading:
                         tell(job_of[worker], told[job_of[worker]] + 1)
@@ -160,60 +135,17 @@ def _all_at_once(
                 tell(number, len(jobs[number].clips) if kind == 'done' else 0)
                 reading.pop(worker, None)
                 if kind == 'failed':
-                    _end(worker, at_once=True)
+                    workers.end(worker, at_once=True)
                     raise content
                 if kind == 'killed':
-                    _end(worker)
+                    workers.end(worker)
                 give(worker if kind == 'done' else None)
                 yield number, content
     finally:
         for worker in job_of:
-            _end(worker, at_once=True)
+            workers.end(worker, at_once=True)
 
 
-def _start(context: Any) -> _Worker:
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()  # so that the end of the worker is the end of the pipe
-    return _Worker(process, ours)
-
-
-def _end(worker: _Worker, at_once: bool = False) -> None:
-    worker.pipe.close()
-    if at_once:
-        worker.process.terminate()
-    worker.process.join(_PATIENCE)
-    if worker.process.is_alive():
-        worker.process.kill()
-        worker.process.join()
-
-
-def _work(pipe: Any) -> None:
-    """A worker: receives jobs, and sends what it is reading and the outcomes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    one_blas_thread()
-    while True:
-        try:
-            job, lost = pipe.recv()
-        except EOFError:
-            return
-        try:
-            tell = lambda clip: pipe.send(('reading', clip.id))
-            answer: tuple[str, Any] = ('done', write_shard(job, reading=tell, lost=lost))
-        except Exception as error:
-            error.add_note(traceback.format_exc())
-            answer = ('failed', error)
-        try:
-            pipe.send(answer)
-        except (TypeError, AttributeError):  # an error that cannot be sent
-            pipe.send(('failed', RuntimeError(traceback.format_exc())))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _write(task: tuple[ShardJob, Collection[str]], tell: Callable[[str], None]) -> Shard:
+    job, lost = task
+    return write_shard(job, reading=lambda clip: tell(clip.id), lost=lost)

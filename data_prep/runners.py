@@ -9,12 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from data_prep import pool
 from data_prep.clips import Clip
-from data_prep.pool import one_blas_thread, start_method
 from data_prep.shards import Shard, ShardJob, finished_shard, write_shard
 from glr_jax import storage
 from glr_jax.errors import UserError
-
-__all__ = ['Runner', 'on_beam', 'on_pool', 'one_blas_thread', 'serially', 'start_method']
 
 Advance = Callable[[int], None]
 Runner = Callable[[Sequence[ShardJob], Advance], Iterable[Shard]]
@@ -97,10 +94,3 @@ def on_beam(options: Sequence[str]) -> Runner:
             advance(len(job.clips))
 
     return run
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -13,6 +13,7 @@ from glr_jax.devices import parallel, startup
 from glr_jax.errors import FieldError, UsageError, UserError
 from glr_jax.fields import option, text_of
 from glr_jax.text import counted
+from glr_jax.workers import usable_cores
 
 
 def ignored(default: Any) -> Any:
@@ -97,8 +98,6 @@ def check_distinct(config: Any, *names: str) -> None:
 
 def hardware() -> dict[str, Any]:
     """The machine that figures were measured on: devices, CPU cores, load, versions."""
-    from data_prep.runners import usable_cores  # imports librosa, which training does not call
-
     devices = jax.devices()
     return {
         'device': devices[0].device_kind,

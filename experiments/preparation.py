@@ -20,7 +20,7 @@ import soundfile
 
 from data_prep import demo
 from data_prep.pipeline import prepare
-from data_prep.runners import on_pool, one_blas_thread, usable_cores
+from data_prep.runners import on_pool
 from data_prep.sources import folder_clips
 from experiments.timing import Workload, time_in_turns
 from glr_jax import cli, json_files
@@ -28,6 +28,7 @@ from glr_jax.cli import status
 from glr_jax.data.audio import load_audio
 from glr_jax.data.mel import FrontEnd
 from glr_jax.fields import option
+from glr_jax.workers import one_blas_thread, usable_cores
 
 USAGE = """
 usage: python -m experiments.preparation [--clips=N] [--seconds=S] [--flag=value ...]
