@@ -64,6 +64,9 @@ def without_rare(
       counts: the number of clips of each label.
       at_least: how many a label needs.
       words: what is counted, in the singular, for the reason.
+
+    Raises:
+      UserError: fewer than two labels remain.
     """
     reason = 'its label {!r} has only {} {}{}, fewer than --min_clips_per_label={}'
     kept, rare = [], []
@@ -74,6 +77,12 @@ def without_rare(
         else:
             plural = 's' * (count != 1)
             rare.append((clip, reason.format(clip.label, count, words, plural, at_least)))
+    if rare and len({clip.label for clip in kept}) < 2:
+        largest = ', '.join(str(count) for _, count in Counter(counts).most_common(2))
+        raise UserError(
+            f'--min_clips_per_label={at_least} leaves fewer than two of the {len(counts)} labels: '
+            f'the largest have {largest} {words}s; give a smaller number'
+        )
     return kept, rare
 
 

@@ -175,5 +175,6 @@ def check_labels(clip_labels: Sequence[str], labels: Sequence[str] = ()) -> None
         if count < len(SIDES):
             raise UserError(
                 f'label {label!r} has {count} clip{"s" * (count != 1)}; it needs at least 3, one '
-                'each for train, validation and test: add clips or remove the label'
+                'each for train, validation and test: add clips, or leave such labels out with '
+                '--min_clips_per_label=3'
             )
