@@ -37,6 +37,7 @@ class _State:
       first: the number of that signal.
       begun: whether there is something to save since `noted` was entered.
       busy: whether the process may not leave yet.
+      left: what the command leaves behind and how to resume it, for the last line.
       listening: whether the thread that acts on signals was started.
     """
 
@@ -45,6 +46,7 @@ class _State:
     first: int = 0
     begun: bool = False
     busy: Callable[[], bool] = lambda: False
+    left: Callable[[], str] = lambda: 'run the same command again to resume'
     listening: bool = False
 
 
@@ -141,6 +143,11 @@ def finish_first(busy: Callable[[], bool]) -> None:
     _state.busy = busy
 
 
+def leaves(left: Callable[[], str]) -> None:
+    """The last line of a process that leaves at once says `left()`: what is saved, how to resume."""
+    _state.left = left
+
+
 def _heard(number: int, frame: Any) -> None:
     """Runs in the main thread, between two of its instructions."""
     if _state.stop is not None and not _state.stop.is_set():
@@ -180,7 +187,7 @@ def _leave(number: int) -> None:
             time.sleep(0.05)
         start = '\n' if sys.stderr is not None and sys.stderr.isatty() else ''  # after a bar
         name = signal.Signals(number).name
-        line = f'{start}{_state.name or "glr_jax"}: stopped by {name}; run the same command again'
+        line = f'{start}{_state.name or "glr_jax"}: stopped by {name}; {_state.left()}\n'
         with contextlib.suppress(OSError):
-            os.write(2, f'{line} to resume\n'.encode())
+            os.write(2, line.encode(errors='backslashreplace'))
         os._exit(AGAIN)
