@@ -144,7 +144,7 @@ def finish_first(busy: Callable[[], bool]) -> None:
 
 
 def leaves(left: Callable[[], str]) -> None:
-    """The last line of a process that leaves at once says `left()`: what is saved, how to resume."""
+    """`left()` ends the last line of a process that leaves at once: what is saved, what to do."""
     _state.left = left
 
 
