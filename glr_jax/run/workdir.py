@@ -7,20 +7,13 @@ import contextlib
 import dataclasses
 import json
 import os
-import socket
 from collections.abc import Iterator
 from typing import Any
 
-from glr_jax import json_files, storage
+from glr_jax import json_files, locks, storage
 from glr_jax.config import Config, differences
 from glr_jax.errors import UserError
 from glr_jax.fields import from_dict, to_dict
-from glr_jax.text import printable
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 LOCK = '.lock'
 _REMEDY = 'remove it, and the same train command writes it again'
@@ -36,41 +29,21 @@ def lock(folder: str) -> Iterator[None]:
     Raises:
       UserError: another command has it; the message says which. Or the folder is a file.
     """
-    if fcntl is None or not _is_free_or_ours(folder):  # `claim` refuses the latter
+    if not _is_free_or_ours(folder):  # `claim` refuses it
         yield
         return
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise UserError(f'--workdir={folder} is a file; choose a folder')
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, LOCK)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f'{folder} is in use by {_holder(descriptor)}; wait until it ends, or choose '
-                'another --workdir'
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f'{os.getpid()} {socket.gethostname()}'.encode(), 0)
+    with locks.hold(path, folder, '--workdir', keep=True):
         try:
             yield
         finally:
-            if os.listdir(folder) == [LOCK]:  # a failed check: leave nothing behind
-                os.remove(path)
+            if set(os.listdir(folder)) <= {LOCK}:  # a failed check: leave nothing behind
+                with contextlib.suppress(FileNotFoundError):  # Windows: nothing was locked
+                    os.remove(path)
                 os.rmdir(folder)
-    finally:
-        os.close(descriptor)
-
-
-def _holder(descriptor: int) -> str:
-    pid, _, host = os.pread(descriptor, 300, 0).decode(errors='replace').partition(' ')
-    if not pid.isdecimal():  # it has the lock, but has not written yet
-        return 'another process'
-    return f'process {pid} on {printable(host)}'
 
 
 def _is_free_or_ours(folder: str) -> bool:
