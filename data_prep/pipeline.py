@@ -191,7 +191,7 @@ def _run(jobs: Sequence[ShardJob], runner: Runner, earlier: Sequence[reuse.Kept]
 
 
 def _notes(out: str) -> str:
-    return os.path.join(out, '.unfinished')
+    return os.path.join(out, replace.NOTES)
 
 
 def _claim(place: str, ours: bool) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from data_prep import splits
 from data_prep.clips import Clip
-from glr_jax import storage
+from glr_jax import json_files, storage
 from glr_jax.cli import status
 from glr_jax.data.mel import FrontEnd
 from glr_jax.data.metadata import read_metadata
@@ -23,6 +23,7 @@ from glr_jax.fields import text_of, to_dict
 WRITTEN_LAST = ('splits.csv', 'dataset_info.json', 'front_end.json')
 SHARDS = 'music-clips.tfrecord-'  # how their names begin
 _OPTIONAL = ('lengths.csv', 'sources.csv')  # tables that a dataset may lack
+NOTES = '.unfinished'  # the folder of what an unfinished preparation has done
 _BUILT = 'complete.json'  # in `.next`: the names of the files that take the place of the old ones
 _COLUMNS = {  # that data_prep writes into splits.csv; all others are the user's
     *('id', 'label', 'group', 'fault_filtered', 'official'),
@@ -128,7 +129,7 @@ def swap(out: str, names: Sequence[str]) -> None:
     """
     path = os.path.join(beside(out), _BUILT)
     with storage.to_write(path) as local, open(local, 'w') as file:
-        json.dump(list(names), file)
+        json.dump(json_files.sealed({'names': list(names)}), file)
     resume_swap(out)
 
 
@@ -137,8 +138,14 @@ def resume_swap(out: str) -> None:
     path = os.path.join(beside(out), _BUILT)
     if not storage.exists(path):
         return
-    with storage.to_read(path) as local, open(local) as file:
-        names = json.load(file)
+    names = _names_in(path)
+    if names is None:  # what cannot be moved safely is made again
+        status(f'{path} is damaged: the dataset is prepared again')
+        storage.remove(beside(out))
+        if not is_finished(out):  # as a preparation that has only begun
+            storage.make_folder(os.path.join(out, NOTES))
+            storage.write_text(os.path.join(out, NOTES, 'begun'), '')
+        return
     new_front_end = os.path.join(beside(out), 'front_end.json')
     if storage.exists(new_front_end):  # without this file, the folder counts as unfinished
         storage.remove(os.path.join(out, 'front_end.json'))
@@ -149,6 +156,21 @@ def resume_swap(out: str) -> None:
         if storage.exists(os.path.join(beside(out), name)):
             _move(os.path.join(beside(out), name), os.path.join(out, name))
     storage.remove(beside(out))
+
+
+def _names_in(path: str) -> list[str] | None:
+    """The list of files that `swap` wrote; None if it is damaged."""
+    try:
+        values = json.loads(json_files.read_bytes(path))
+        if isinstance(values, list):  # of an older version
+            values = {'names': values}
+        names = values['names'] if json_files.is_intact(values) else None
+    except (ValueError, TypeError, KeyError, RecursionError, UserError):
+        return None
+    if not isinstance(names, list):
+        return None
+    plain = all(isinstance(x, str) and x == os.path.basename(x) != '..' for x in names)
+    return names if plain else None
 
 
 def _move(old: str, new: str) -> None:

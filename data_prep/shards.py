@@ -16,7 +16,7 @@ from jaxtyping import Num
 
 from data_prep import reuse
 from data_prep.clips import Clip
-from glr_jax import storage
+from glr_jax import json_files, storage
 from glr_jax.data import records
 from glr_jax.data.mel import FrontEnd
 from glr_jax.data.tfrecord import write_records
@@ -86,8 +86,12 @@ def read_note(path: str) -> Shard | None:
     """What a note says; None if it is missing, damaged or of another version."""
     try:
         with storage.to_read(path) as local, open(local) as file:
-            return Shard(**json.load(file))
-    except (FileNotFoundError, ValueError, TypeError):
+            values = json.load(file)
+        if not isinstance(values, dict) or not json_files.is_intact(values):
+            return None
+        values.pop(json_files.CHECKSUM, None)
+        return Shard(**values)
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):
         return None
 
 
@@ -187,7 +191,7 @@ def write_shard(
     shard = Shard(job.fingerprint(), ids, digests, skipped, sum(sizes), lengths, passing)
     shard = dataclasses.replace(shard, contents=contents, reused=reused)
     with storage.to_write(job.note) as local, open(local, 'w') as file:
-        json.dump(dataclasses.asdict(shard), file)
+        json.dump(json_files.sealed(dataclasses.asdict(shard)), file)
     return shard
 
 

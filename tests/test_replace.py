@@ -212,6 +212,40 @@ def test_a_swap_that_was_killed_is_ended_by_the_next_command(
     assert operations > 10
 
 
+@pytest.mark.parametrize('begun', [False, True])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda text: text[:-20],
+        lambda text: text.replace('splits.csv', 'splits.csw'),
+        lambda text: '["../music"]',
+        lambda text: '7',
+    ],
+)
+def test_a_swap_whose_list_of_files_is_damaged_is_made_again(
+    copied: tuple[Path, Path],
+    tmp_path: Path,
+    damage: Callable[[str], str],
+    begun: bool,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    music, out = copied
+    new = run(music, tmp_path / 'new', '--htk')
+    shutil.copytree(new, out / '.next')
+    names = sorted(os.listdir(new), key=lambda name: name == 'front_end.json')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replace, 'resume_swap', lambda out: None)
+        replace.swap(str(out), names)
+    if begun:
+        (out / 'front_end.json').unlink()
+        os.replace(out / '.next' / 'splits.csv', out / 'splits.csv')
+    path = out / '.next' / 'complete.json'
+    path.write_text(damage(path.read_text()))
+    run(music, out, '--htk', '--overwrite')
+    assert hashes(out) == hashes(new)
+    assert capfd.readouterr().err.count('complete.json is damaged: ') == 1
+
+
 def test_the_interrupted_successor_is_resumed(copied: tuple[Path, Path]) -> None:
     music, out = copied
     run(music, out, '--htk', '--overwrite', '--shard_range=0:3')
