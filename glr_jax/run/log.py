@@ -19,7 +19,7 @@ from glr_jax.run.events import Events
 from glr_jax.run.workdir import read_log
 from glr_jax.train_step import Totals
 
-# A star marks the best validation loss so far.
+# A star behind the validation loss marks the best one so far.
 _HEADER = '    epoch  train loss  accuracy  validation loss  accuracy  clips/s     left'
 
 
@@ -134,8 +134,8 @@ class Log:
         with self._bar.external_write_mode(file=sys.stderr):
             announce(
                 f'{f"{epoch}/{self._epochs}":>9}  {row["loss"]:10.3f}  {row["accuracy"]:8.3f}  '
-                f'{row["validation_loss"]:15.3f}  {row["validation_accuracy"]:8.3f}'
-                f'{"*" if best else " "} {f"{speed:.0f}" if speed else "":>7}  '
+                f'{row["validation_loss"]:15.3f}{"*" if best else " "} '
+                f'{row["validation_accuracy"]:8.3f}  {f"{speed:.0f}" if speed else "":>7}  '
                 f'{_clock(left) if speed else "":>7}'
             )
         self._bar.n = step
