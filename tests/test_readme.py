@@ -22,7 +22,7 @@ import soundfile
 from data_prep import sources
 from experiments import paper, recurrence
 from glr_jax import cli, train
-from tests import test_fma
+from tests import test_fma, test_tags
 from tests.documents import ROOT, Command, all_commands, anchors, blocks, prose
 from tests.test_launch import script
 
@@ -98,6 +98,12 @@ def sandbox(prepared: Path, music: Path, tmp_path_factory: pytest.TempPathFactor
     for name in ['song.mp3', 'more_songs/one.wav', *audio]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(folder / name, 0.1 * rng.standard_normal(4000), 22050)
+    ids = sorted(path.relative_to(music) for path in music.glob('*/*.wav'))
+    sides = ['train', 'dev', 'eval', *['train'] * 5]
+    rows = [f'{id},{id.parts[0]},{k % 9},{sides[k % 8]}' for k, id in enumerate(ids)]
+    (folder / 'tracks.csv').write_text('\n'.join(['filename,genre,artist,set', *rows]))
+    for k in range(8):
+        test_tags.tagged(folder / 'songs' / f'{k}.mp3', ['Jazz' if k % 2 else 'Pop'], [f'{k}'])
     mel, label = rng.integers(0, 256, (6, 8, 16), np.uint8), 3 * ['a', 'b']
     np.savez(folder / 'mel.npz', mel=mel, label=label, id=list('abcdef'))
     flags = [f'--data.dir={prepared}', f'--workdir={folder / "run"}', '--profile=2', *BATCH, *MODEL]
