@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from glr_jax.data import audio, limits, mel
+from glr_jax.data import audio, limits, mel, waveform
 from glr_jax.data.audio import load_audio, stated_seconds
 from glr_jax.data.mel import FrontEnd, log_mel, mel_of_file, mel_of_samples
 from glr_jax.errors import ClipError
@@ -73,7 +73,8 @@ def test_hours_of_silence_in_a_small_file_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_hides_its_length_is_refused_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audio, 'MAX_SECONDS', 2)
+    for module in (audio, waveform):
+        monkeypatch.setattr(module, 'MAX_SECONDS', 2)
     soundfile.write(tmp_path / 'x.ogg', NOISE, RATE)
     (tmp_path / 'y.ogg').write_bytes(2 * (tmp_path / 'x.ogg').read_bytes())
     soundfile.write(tmp_path / 'x.mp3', NOISE, RATE)

@@ -133,6 +133,48 @@ def test_ogg_streams_in_a_row_are_read_to_their_end(
     np.testing.assert_array_equal(load_audio(path, rate), np.tile(expected, 3))
 
 
+ID3 = b'ID3\4\0\0\0\0\1\0' + bytes(128)
+PICTURE = b'\6\0\1\0' + b'fLaC\0\0\0\x22' + bytes(248)  # a metadata block that is no stream
+
+
+def with_picture(flac: bytes) -> bytes:
+    """The stream with another metadata block after STREAMINFO."""
+    assert not flac[4] & 128
+    return flac[:42] + PICTURE + flac[42:]
+
+
+@pytest.mark.parametrize('before', [b'', ID3])
+@pytest.mark.parametrize('piped', [False, True])
+@pytest.mark.parametrize('change', [bytes, with_picture])
+def test_flac_streams_in_a_row_are_read_to_their_end(
+    tmp_path: Path, before: bytes, piped: bool, change: Callable[[bytes], bytes]
+) -> None:
+    data = bytearray(encoded(format='FLAC'))
+    expected = load_audio(write(tmp_path / 'x.flac', bytes(data)), RATE)
+    if piped:  # none states its number of samples
+        data[21] &= 0xF0
+        data[22:26] = bytes(4)
+    stream = change(bytes(data))
+    path = write(tmp_path / 'y.flac', before + 3 * stream)
+    np.testing.assert_array_equal(load_audio(path, RATE), np.tile(expected, 3))
+    np.testing.assert_array_equal(load_audio(write(Path(path), before + stream), RATE), expected)
+
+
+def test_the_streams_of_a_flac_file_are_found_at_any_place() -> None:
+    one = encoded(format='FLAC')[:20_000]
+    for piece in (1, 5, len(one) - 3, len(one), 3 * len(one)):
+        found = lengths.flac_streams(io.BytesIO(2 * one), piece)
+        assert found == [(0, 20_000), (20_000, 40_000)]
+    assert lengths.flac_streams(io.BytesIO(b'fLaC')) == [(0, 4)]
+
+
+def test_streams_beyond_a_limit_are_refused(tmp_path: Path) -> None:
+    head = encoded(format='FLAC')[:42]  # opening each would take memory
+    last = head[:4] + bytes([head[4] | 128]) + head[5:]
+    with pytest.raises(ClipError, match='has 300 streams; at most 256 are read'):
+        load_audio(write(tmp_path / 'x.flac', 300 * last), RATE)
+
+
 def test_a_wav_without_samples_stays_empty(tmp_path: Path) -> None:
     data = encoded(format='WAV')
     head = stating(data[: data.index(b'data') + 8], 0)

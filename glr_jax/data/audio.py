@@ -121,10 +121,16 @@ def _open_sound(path: str, file: BinaryIO, only_header: bool) -> Iterator[Audio]
                 if found and _states_too_few(found, frames):
                     pipe = stack.enter_context(lengths.piped(path, found.spans))
                     sounds = [stack.enter_context(_Sound(pipe, closefd=False))]
-            case 'OGG' if not only_header:
-                spans = lengths.ogg_streams(beside)[1:]
-                parts = [lengths.Overlay(beside, span) for span in spans]
-                sounds += [stack.enter_context(_Sound(part)) for part in parts]
+            case 'OGG' | 'FLAC' if not only_header:
+                of_format = {'OGG': lengths.ogg_streams, 'FLAC': lengths.flac_streams}
+                spans = of_format[sound.format](beside)
+                if len(spans) > lengths.MAX_STREAMS:
+                    raise ClipError(
+                        f'has {len(spans)} streams; at most {lengths.MAX_STREAMS} are read'
+                    )
+                if len(spans) > 1:
+                    parts = [lengths.Overlay(beside, span) for span in spans]
+                    sounds = [stack.enter_context(_Sound(part)) for part in parts]
             case 'WAV' | 'WAVEX' | 'AU' if not frames:
                 mended = lengths.without_size(beside)
                 if mended:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 Stream = io.BufferedIOBase
 Span = tuple[int, int]  # bytes of a file, from the first to before the last
 MAX_CHUNKS = 10_000  # of a WAV file; real ones have a few
+MAX_STREAMS = 256  # of an Ogg or FLAC file; each takes memory
 PLACEHOLDER = 0x7FFFF000  # a WAV file that states more bytes was written to a pipe
 _UNKNOWN = b'\xff\xff\xff\xff'
 _BITRATES = {  # kbit/s of layer III: MPEG 1, and MPEG 2 and 2.5
@@ -146,6 +147,44 @@ def ogg_streams(file: Stream) -> list[Span]:
         began = begins
         place += 27 + head[26] + sum(head[27 : 27 + head[26]])
     return list(zip(starts, [*starts[1:], end], strict=True))
+
+
+def flac_streams(file: Stream, piece: int = 1 << 20) -> list[Span]:
+    """The streams that follow each other in a FLAC file, each with all its headers."""
+    end = file.seek(0, os.SEEK_END)
+    starts, place = [], 0
+    while place < end:
+        file.seek(place)
+        data = file.read(piece + 7)  # a head has 8 bytes
+        at = data.find(b'fLaC')
+        if not 0 <= at < piece:  # later, with all of its head
+            place += piece
+        elif _is_flac_head(data[at : at + 8]):
+            starts.append(place + at)
+            place = _end_of_flac_metadata(file, place + at, end)
+        else:
+            place += at + 1
+    starts[:1] = [0]  # tags may precede the first
+    return list(zip(starts, [*starts[1:], end], strict=True))
+
+
+def _is_flac_head(head: bytes) -> bool:
+    """Whether the first metadata block is STREAMINFO, with its 34 bytes."""
+    return head[4:5] in (b'\0', b'\x80') and head[5:8] == b'\0\0\x22'
+
+
+def _end_of_flac_metadata(file: Stream, place: int, end: int) -> int:
+    """Where the frames of a FLAC stream begin; its metadata may hold pictures and other files."""
+    place += 4
+    for _ in range(MAX_CHUNKS):
+        if place + 4 > end:
+            break
+        file.seek(place)
+        head = file.read(4)
+        place += 4 + int.from_bytes(head[1:], 'big')
+        if head[0] & 128:
+            break
+    return place
 
 
 def mp3_frames(file: Stream) -> Mp3 | None:
