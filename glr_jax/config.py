@@ -268,13 +268,22 @@ class Config:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainFlags(Config):
-    """The flags of the train command: a config whose split may be left to the dataset."""
+class DataFlags(DataConfig):
+    """The data flags of the train command."""
 
-    data: DataConfig = section(DataConfig, default=DataConfig(split=''))
+    seconds: float = option(
+        0.0, 'seconds per segment, instead of --data.frames; 0 = as --data.frames says', minimum=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainFlags(Config):
+    """The flags of the train command: a config that leaves some choices to the dataset."""
+
+    data: DataFlags = section(DataFlags, default=DataFlags(split=''))
 
     def config(self) -> Config:
-        """The config; its split is '' if none was given."""
+        """The config; its split is '' if none was given, and `data.seconds` is left out."""
         return from_dict(Config, to_dict(self))
 
 

@@ -41,6 +41,7 @@ from glr_jax.nn import cost
 from glr_jax.nn.model import make_classifier
 from glr_jax.run import checkpoint, events, start, workdir
 from glr_jax.run.log import Log, validation_losses
+from glr_jax.run.segment import choose_frames
 from glr_jax.run.split import choose_split
 from glr_jax.run.trace import Trace
 
@@ -51,14 +52,15 @@ class DivergedError(UserError):
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
-    config = cli.parse(TrainFlags, argv, USAGE).config()
+    flags = cli.parse(TrainFlags, argv, USAGE)
+    config = flags.config()
     cli.need(config, 'workdir', 'data.dir')
     startup.enable_compilation_cache()
     processes.start(config.parallel)
     startup.check_devices()
     processes.check_same(config)
     dataset = processes.together(lambda: open_dataset(config.data.dir))
-    config = choose_split(config, dataset)
+    config = choose_frames(choose_split(config, dataset), dataset, flags.data.seconds)
     scores = train_and_evaluate(config, dataset)
     if processes.is_first():
         print(report.table(scores))

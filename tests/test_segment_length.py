@@ -1,0 +1,58 @@
+"""--data.seconds: segments as long as that in the dataset, whatever its frame rate."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from glr_jax import train
+from glr_jax.config import Config, DataConfig
+from glr_jax.data.dataset import open_dataset
+from glr_jax.errors import UserError
+from glr_jax.run.segment import choose_frames
+from tests.conftest import SMALL_RUN, model_config
+
+
+def chosen(data: Path, seconds: float, frames: int = 32) -> Config:
+    return choose_frames(
+        Config(data=DataConfig(frames=frames), model=model_config()),
+        open_dataset(str(data)),
+        seconds,
+    )
+
+
+def test_seconds_become_frames_of_the_dataset(tones_dataset: Path) -> None:
+    assert chosen(tones_dataset, 1.0).data.frames == 43  # 22050 / 512 frames per second
+    assert chosen(tones_dataset, 0.5).data.frames == 22
+    assert chosen(tones_dataset, 0).data.frames == 32
+
+
+def test_clips_much_shorter_than_a_segment_are_announced(
+    tones_dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen(tones_dataset, 1.0)
+    assert not capsys.readouterr().err
+    chosen(tones_dataset, 30.0)
+    err = capsys.readouterr().err
+    assert 'half of the clips have 6' in err
+    assert 'fill a segment of 1292 (30.0 s)' in err
+
+
+def test_ready_made_spectrograms_have_no_seconds(tones_dataset: Path) -> None:
+    dataset = dataclasses.replace(open_dataset(str(tones_dataset)), from_audio=False)
+    with pytest.raises(UserError, match=r'data.seconds=2: .*give --data.frames'):
+        choose_frames(Config(), dataset, 2.0)
+
+
+def test_a_run_with_seconds_resumes_with_seconds_or_frames(
+    tones_dataset: Path, tmp_path: Path
+) -> None:
+    flags = [f'--workdir={tmp_path}', f'--data.dir={tones_dataset}', *SMALL_RUN]
+    flags = [flag for flag in flags if not flag.startswith('--data.frames')]
+    train.main(['train', *flags, '--train.epochs=1', '--data.seconds=0.75'])
+    config = json.loads((tmp_path / 'config.json').read_text())
+    assert config['data']['frames'] == 32
+    train.main(['train', *flags, '--train.epochs=1', '--data.frames=32'])
+    with pytest.raises(UserError, match='frames=32'):
+        train.main(['train', *flags, '--train.epochs=1', '--data.seconds=1.5'])
