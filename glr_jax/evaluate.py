@@ -65,6 +65,8 @@ from glr_jax.data.other_data import ALL, OtherData, read_folder, with_labels
 from glr_jax.devices import processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UsageError, UserError
+from glr_jax.nn import cost
+from glr_jax.page.evidence import Evidence
 from glr_jax.run import provenance, training_data
 from glr_jax.run.checkpoint import Best
 from glr_jax.storage import same_folder
@@ -185,10 +187,8 @@ def report_best(
         raise UserError(f'--data.split={split} has no test and no validation clips')
     leaked = training_data.trained_on(dataset, clips, configs)
     _announce_optimism(split, side, leaked, dataset, clips, configs)
-    decided = [
-        inference.decide_clips(predictor(run, test_crops=test_crops), dataset, clips)
-        for run in runs
-    ]
+    predictors = [predictor(run, test_crops=test_crops) for run in runs]
+    decided = [inference.decide_clips(each, dataset, clips) for each in predictors]
     probabilities = np.mean([each for each, _ in decided], 0)
     scores = _scores(dataset, clips, probabilities) | {
         'segment_accuracy': float(np.mean([accuracy for _, accuracy in decided])),
@@ -220,8 +220,28 @@ def report_best(
     if processes.is_first():
         folder = os.path.join(workdir, 'report', _subfolder(dataset, split, test_crops, configs))
         report.write_predictions(folder, dataset, clips, probabilities)
-        report.write(folder, scores, shown)  # marks the run as finished, so it is last
+        evidence = Evidence(
+            dataset,
+            clips,
+            probabilities,
+            lambda some: _over_time(predictors, dataset, some),
+            parameters=sum(cost.size(run.state[0]) for run in runs),
+            trained_here=config is not None,
+        )
+        report.write(folder, scores, shown, evidence)  # marks the run as finished, so it is last
     return scores
+
+
+def _over_time(
+    predictors: Sequence[inference.Predictor], dataset: Dataset, clips: Int[np.ndarray, ' some']
+) -> list[tuple[Any, Any]]:
+    """The probabilities of the segments of some clips, as `inference.over_time`."""
+    # A clip may be hours long, so only its length is kept.
+    lengths = [len(dataset.mel(clip)) for clip in clips]
+    decisions = [
+        inference.decide(each, (dataset.mel(clip) for clip in clips)) for each in predictors
+    ]
+    return inference.over_time(predictors, decisions, lengths)
 
 
 def _subfolder(dataset: Dataset, split: str, test_crops: int, configs: Sequence[Config]) -> str:

@@ -17,6 +17,7 @@ from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.errors import UserError
+from glr_jax.page.evidence import Evidence
 from glr_jax.run.workdir import read_log
 from glr_jax.storage import same_folder
 from glr_jax.text import cell, columns
@@ -102,12 +103,12 @@ def read_floor(workdir: str, scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_floor(values: Any) -> bool:
-    """Whether values have what `compared` prints."""
+    """Whether values have what `compared` and the page show."""
     try:
         compared(values)
+        return all(0 <= values[name]['accuracy'] <= 1 for name in ('svm_statistics', 'majority'))
     except (KeyError, TypeError, ValueError):
         return False
-    return True
 
 
 def add_floor(config: Config, dataset: Dataset, scores: dict[str, Any]) -> dict[str, Any]:
@@ -135,31 +136,48 @@ def add_floor(config: Config, dataset: Dataset, scores: dict[str, Any]) -> dict[
     which = {name: scores[name] for name in ('dataset', 'split', 'side')}
     values = json_files.sealed(which | {'scores': found})
     _write_json(os.path.join(folder, 'baselines.json'), values)
-    _write_page(folder, scores, config, found)
+    _show_floor(os.path.join(folder, 'index.html'), scores, found)
     return found
 
 
-def write(folder: str, scores: dict[str, Any], config: Config) -> None:
-    """Writes `index.html` and then `metrics.json`, the mark of a finished run."""
+def _show_floor(path: str, scores: dict[str, Any], floor: dict[str, Any]) -> None:
+    """Adds the scores of the classical classifiers to a page, unless an older version wrote it."""
+    from glr_jax.page import headline as top
+
+    if os.path.exists(path):
+        with open(path, encoding='utf-8', errors='replace') as file:
+            before = file.read()
+        after = top.replace(before, top.section(scores, _sentence(scores, floor), floor))
+        storage.write_text(path, after or before)
+
+
+def write(
+    folder: str, scores: dict[str, Any], config: Config, evidence: Evidence | None = None
+) -> None:
+    """Writes `index.html` and then `metrics.json`, the mark of a finished run.
+
+    Args:
+      folder: of the report.
+      scores: of the run.
+      config: of the run; of a folder of runs, that of the first with the folder as its workdir.
+      evidence: the clips that were scored; without them, the page has only the scores.
+    """
+    from glr_jax.page.report_page import page  # matplotlib takes half a second of every start
+
     os.makedirs(folder, exist_ok=True)
-    _write_page(folder, scores, config, read_floor(config.workdir, scores))
-    _write_json(os.path.join(folder, 'metrics.json'), json_files.sealed(scores))
-
-
-def _write_page(folder: str, scores: dict[str, Any], config: Config, floor: dict[str, Any]) -> None:
-    from glr_jax.html_report import (
-        page,  # matplotlib would take half a second of the start of every run
-    )
-
-    sentences = headline(scores) + (f'; {compared(floor)}' if floor else '')
-    rows, damaged = read_log(config.workdir)
+    floor, (epochs, damaged) = read_floor(config.workdir, scores), read_log(config.workdir)
     if damaged:
         log = os.path.join(config.workdir, 'metrics.jsonl')
         status(f'{log}: damaged lines are left out of the page')
-    text = page(scores, sentences, config, rows)
-    path = os.path.join(folder, 'index.html')
-    with storage.to_write(path) as partial, open(partial, 'w', encoding='utf-8') as file:
-        file.write(text)
+    sentence = _sentence(scores, floor)
+    more: dict[str, Any] = {'floor': floor, 'evidence': evidence, 'folder': folder}
+    text = page(scores, sentence, config, epochs, **more)
+    storage.write_text(os.path.join(folder, 'index.html'), text)
+    _write_json(os.path.join(folder, 'metrics.json'), json_files.sealed(scores))
+
+
+def _sentence(scores: dict[str, Any], floor: dict[str, Any]) -> str:
+    return headline(scores) + (f'; {compared(floor)}' if floor else '')
 
 
 def write_predictions(

@@ -13,7 +13,7 @@ from glr_jax import json_files, metrics, report
 from glr_jax.config import Config
 from glr_jax.errors import UserError
 from glr_jax.fields import to_dict
-from glr_jax.html_report import page
+from glr_jax.page.report_page import page
 from glr_jax.run import workdir
 from tests.conftest import make_dataset
 from tests.test_metadata_files import damaged

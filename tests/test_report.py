@@ -13,7 +13,7 @@ import pytest
 
 from glr_jax import baselines, evaluate, metrics, report, train
 from glr_jax.config import Config
-from glr_jax.html_report import page
+from glr_jax.page.report_page import page
 from tests.conftest import SMALL_RUN, make_dataset
 
 LABELS = ('rock', 'pop & <soul>', 'drum')
@@ -37,6 +37,7 @@ class Page(HTMLParser):
     def __init__(self, text: str):
         super().__init__()
         self.text, self.tags = '', []
+        self.sections: dict[str, list[str]] = {}  # the tags inside each section
         self.feed(text)
 
     def handle_data(self, data: str) -> None:
@@ -44,6 +45,10 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: Any) -> None:
         self.tags.append(tag)
+        if tag == 'section':
+            self.sections[dict(attributes)['id']] = []
+        elif self.sections:
+            self.sections[list(self.sections)[-1]].append(tag)
 
 
 def test_the_table_has_a_line_per_label_and_the_means() -> None:
@@ -57,11 +62,11 @@ def test_the_table_has_a_line_per_label_and_the_means() -> None:
 
 def test_the_page_has_every_label_figure_and_score_as_text() -> None:
     found = Page(page(scores(), report.headline(scores()), Config(workdir='runs/a<b'), EPOCHS))
-    assert found.tags.count('svg') == 2
-    assert 'script' not in found.tags
+    assert [found.sections[name].count('svg') for name in ('training', 'confusion')] == [2, 1]
+    assert found.tags.count('script') == 1  # the one that sorts tables
     for text in (*LABELS, 'data/<mine>', 'a<b', report.headline(scores())):
         assert text in found.text
-    assert found.tags.count('tr') == 2 + len(LABELS)
+    assert found.sections['labels'].count('tr') == 2 + len(LABELS)
 
 
 def test_a_page_without_epochs_says_so() -> None:
@@ -75,7 +80,7 @@ def test_files_are_written_and_read_back(tmp_path: Path) -> None:
     folder = tmp_path / 'report'
     report.write(str(folder), scores(), Config(workdir=str(tmp_path)))
     assert report.read(str(tmp_path)) == json.loads(json.dumps(scores()))
-    assert (folder / 'index.html').read_text().count('<svg') == 2
+    assert Page((folder / 'index.html').read_text()).tags.count('svg') == 3
     assert sorted(path.name for path in folder.iterdir()) == ['index.html', 'metrics.json']
 
 

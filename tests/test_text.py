@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import unicodedata
 import warnings
 from pathlib import Path
@@ -13,7 +14,7 @@ from data_prep import inspect
 from experiments.tables import markdown
 from glr_jax import metrics, report
 from glr_jax.config import Config
-from glr_jax.html_report import page
+from glr_jax.page.report_page import page
 from glr_jax.text import cell, columns, printable, shorten
 from tests.conftest import make_dataset
 
@@ -62,9 +63,13 @@ def test_the_page_and_its_figures_show_any_label() -> None:
         warnings.simplefilter('error')
         text = page(scores_of(LABELS), 'headline', Config(workdir='runs/$a$<b>'), [])
     assert is_safe(text)
-    assert '<script' not in text
+    assert text.count('<script') == 1  # the one that sorts tables
+    matrix, table = (text.split(f'<section id="{name}">')[1] for name in ('confusion', 'labels'))
+    matrix, table = matrix.split('</svg>')[0], table.split('</section>')[0]
     for shown in ('Joey Bada$$', '$x_1^2$ and', '鼓 太鼓', '&lt;script&gt;alert(1)'):
-        assert text.count(shown) == 3  # in the table and on both axes
+        assert table.count(shown) == 1
+        assert re.sub('<title>.*?</title>', '', matrix).count(shown) == 2  # on both axes
+        assert matrix.count(shown) == 4  # and in the cells of its row and its column
     assert '\\x1b[2J' in text
 
 

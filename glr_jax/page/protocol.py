@@ -1,0 +1,142 @@
+"""What was tested on what, in plain words."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from glr_jax.config import Config
+from glr_jax.data.dataset import Dataset
+from glr_jax.data.records import SIDES
+from glr_jax.page.evidence import Evidence
+from glr_jax.page.markup import Cell, name, plain, table
+from glr_jax.storage import same_folder
+from glr_jax.text import counted
+
+_RANDOM, _GROUP = re.compile(r'random-\d+'), re.compile(r'group-\d+')
+_KNOWN = {
+    'official': 'This split is defined by the source of the data.',
+    'fault_filtered': 'GTZAN without faulty and duplicate clips, and with no artist on two sides '
+    '(Kereliuk, Sturm and Larsen, 2015).',
+    'all': 'Every clip of data that the network was not trained on.',
+}
+
+
+def section(scores: dict[str, Any], config: Config, evidence: Evidence | None) -> str:
+    """The split, what it means, its sides, and what makes the scores optimistic.
+
+    Args:
+      scores: as in `metrics.json`.
+      config: of the run; of a folder of runs, that of the first.
+      evidence: the clips that were scored; None if they are not at hand.
+    """
+    split = scores['split']
+    parts = [f'<p>{_meaning(split)}</p>']
+    if evidence is not None and split in evidence.dataset.splits:
+        dataset = evidence.dataset
+        parts += [_groups(dataset, split), _sides(dataset, split)]
+    own = split == config.data.split and same_folder(scores['dataset'], config.data.dir)
+    if not own and config.data.dir:
+        parts.append(
+            f'<p>The network was trained on split {name(config.data.split)} of '
+            f'<code>{plain(config.data.dir)}</code>.</p>'
+        )
+    crops = counted(scores.get('test_crops', config.data.test_crops), 'time')
+    covered = '' if crops == '1 time' else f', {crops} as many as cover the clip'
+    parts.append(
+        f'<p>Each clip is cut into segments of {config.data.frames} frames{covered}; the mean of '
+        'their probabilities decides. Each clip counts once. The checkpoint with the lowest '
+        'validation loss was scored.</p>'
+    )
+    return ''.join(parts)
+
+
+def warnings(scores: dict[str, Any]) -> list[str]:
+    """Why the scores may not be what they seem, each as HTML."""
+    found = []
+    if not scores.get('finished', True):
+        found.append('The run is not finished: these are the scores of its best checkpoint so far.')
+    if scores['side'] != 'test':
+        found.append(
+            'This split has no test clips. These are validation clips, which also chose the '
+            'checkpoint, so the scores are optimistic.'
+        )
+    if scores.get('trained_on'):
+        found.append(
+            f'{scores["trained_on"]:,} of these {scores["num_clips"]:,} clips were trained on: the '
+            'scores are optimistic.'
+        )
+    if scores.get('changed_data'):
+        changes = plain('; '.join(scores['changed_data']))
+        found.append(f'The data changed since the training began: {changes}.')
+    for label, count in dict(scores.get('unknown_labels', {})).items():
+        found.append(
+            f'{counted(count, "clip")} with the label {name(label)}, which the network does not '
+            'know, left out.'
+        )
+    return found
+
+
+def _meaning(split: str) -> str:
+    if _RANDOM.fullmatch(split):
+        return (
+            f'Split <strong>{split}</strong>: clips were assigned at random, 8:1:1 within each '
+            'label. An artist or album may have clips both in training and in test, which makes '
+            'the task easier than music by unheard artists.'
+        )
+    if _GROUP.fullmatch(split):
+        return (
+            f'Split <strong>{split}</strong>: groups (artists) were assigned at random, 8:1:1. All '
+            'clips of a group are on one side, so the test clips are by artists that the network '
+            'has not heard.'
+        )
+    return f'Split <strong>{name(split)}</strong>. ' + _KNOWN.get(
+        split, 'A column of splits.csv says which clips are on which side.'
+    )
+
+
+def _groups(dataset: Dataset, split: str) -> str:
+    """How many groups are on two sides."""
+    if split == 'all':
+        return ''
+    if not dataset.groups:
+        return (
+            '<p>The dataset names no groups (artists), so it is not known whether one is on two '
+            'sides.</p>'
+        )
+    sides_of = defaultdict(set)
+    for group, side in zip(dataset.groups, dataset.splits[split], strict=True):
+        if group and side:
+            sides_of[group].add(side)
+    held_out = dataset.held_out(split)
+    several = sum(len(sides) > 1 for sides in sides_of.values())
+    tested = [sides for sides in sides_of.values() if held_out in sides]
+    heard = sum('train' in sides for sides in tested)
+    if not several:
+        return f'<p>None of the {len(sides_of):,} groups (artists) has clips on two sides.</p>'
+    return (
+        f'<p><strong>{several:,} of {len(sides_of):,} groups</strong> (artists) have clips on two '
+        f'sides or more; {heard:,} of the {len(tested):,} in {held_out} are in training too.</p>'
+    )
+
+
+def _sides(dataset: Dataset, split: str) -> str:
+    sides: Sequence[str] = dataset.splits[split]
+    rows = []
+    for side in (*SIDES, ''):
+        clips = [k for k, its in enumerate(sides) if its == side]
+        if not clips and side == '':
+            continue
+        labels = len({int(dataset.targets[k]) for k in clips})
+        cells = [
+            Cell(side or 'none (left out)'),
+            Cell(f'{len(clips):,}', len(clips)),
+            Cell(f'{labels}', labels),
+        ]
+        if dataset.groups:
+            groups = len({dataset.groups[k] for k in clips} - {''})
+            cells.append(Cell(f'{groups:,}', groups))
+        rows.append(cells)
+    return table(
+        ['side', 'clips', 'labels', *['groups'] * bool(dataset.groups)], rows, sortable=False
+    )
