@@ -1,10 +1,16 @@
-"""Tags audio files: `python -m glr_jax.predict --workdir=runs/demo song.mp3 folder/`."""
+"""Tags audio files: `python -m glr_jax.predict --workdir=runs/demo song.mp3 folder/`.
+
+Processes that decode import this module too, so what takes long is imported where it is used.
+"""
 
 import dataclasses
+import importlib.util
+import os
 from typing import Literal
 
-from glr_jax import cli
+from glr_jax import cli, storage
 from glr_jax.devices import startup
+from glr_jax.errors import FieldError, UsageError
 from glr_jax.fields import option, section
 
 USAGE = """
@@ -12,9 +18,16 @@ usage: python -m glr_jax.predict --workdir=DIR FILE_OR_FOLDER... [--format=table
 
 Prints the probability of each label for audio files of any length, sample rate and number of
 channels. A folder stands for every audio file below it; a line on stderr counts the files that are
-left out. If DIR is a folder of runs, their probabilities are averaged. If a file cannot be read, a
-line on stderr says why, the other files are still tagged, and the exit code is 1.
+left out. If DIR is a folder of runs, their probabilities are averaged. If a file is missing or
+cannot be read, a line on stderr says why, the other files are still tagged, and the exit code is 1.
+
+With --out=tags.csv the rows go into a file, and the same command resumes if it was interrupted.
+With --write_tags the label becomes the genre in the tags of mp3, FLAC, Ogg, Opus, MP4, WAV and AIFF
+files: without --apply it only says what would change. --restore_tags=FILE --apply undoes that.
 """
+
+TABLES = ('.csv', '.jsonl', '.parquet')
+FEW = 16  # files that are decoded in this process, because starting others takes longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,107 +47,158 @@ class Flags:
     """The flags of this command."""
 
     workdir: str = option('', 'folder of the run, or a folder of runs', is_path=True)
-    format: Literal['table', 'json', 'csv'] = option('table', 'output format')
+    format: Literal['table', 'json', 'csv'] = option('table', 'output format on stdout')
     top: int = option(3, 'labels per file in the table', minimum=1)
+    out: str = option(
+        '', 'write a .csv, .jsonl or .parquet file instead; resumes if it exists', is_path=True
+    )
+    over_time: bool = option(False, 'a row per segment, with its start and end in seconds')
+    threshold: float = option(
+        0.0, 'no decision if the best probability is below this', minimum=0, maximum=1
+    )
+    embeddings: str = option(
+        '',
+        'an .npz file for what the output layers read; or column: in the .jsonl or .parquet file',
+        is_path=True,
+    )
+    write_tags: bool = option(False, 'say how the genre in the tags of the files would change')
+    apply: bool = option(False, 'change the tags')
+    tags_backup: str = option(
+        'tags_backup.jsonl', 'takes what genres were before a change', is_path=True
+    )
+    restore_tags: str = option('', 'such a file: put its genres back', is_path=True)
     batch_size: int = option(16, 'segments per batch', minimum=1)
+    num_workers: int = option(
+        0, f'processes that decode; 0 = one per core for more than {FEW} files', minimum=0
+    )
+    file_timeout: int = option(600, 'seconds that such a process may take for a file', minimum=1)
     data: Cutting = section(Cutting)
+
+    def __post_init__(self) -> None:
+        for name in ('out', 'embeddings', 'tags_backup'):
+            storage.check_local(getattr(self, name), f'--{name}')
+        if self.out and not self.out.endswith(TABLES):
+            raise FieldError('out', self.out, f'must end in {", ".join(TABLES)}')
+        if self.embeddings == 'column':
+            if not self.out.endswith(('.jsonl', '.parquet')):
+                raise UsageError('--embeddings=column needs --out=FILE.jsonl or FILE.parquet')
+            if self.over_time:
+                raise UsageError('--embeddings=column has one row per file: omit --over_time')
+        elif self.embeddings and not self.embeddings.endswith('.npz'):
+            raise FieldError('embeddings', self.embeddings, 'must end in .npz, or be column')
+        elif self.embeddings and not self.out:
+            raise UsageError('--embeddings needs --out=FILE as well, so that it can be resumed')
+        if self.write_tags and (self.out or self.over_time or self.restore_tags):
+            raise UsageError('--write_tags excludes --out, --over_time and --restore_tags')
+        if self.apply and not self.write_tags and not self.restore_tags:
+            raise UsageError('--apply needs --write_tags or --restore_tags')
 
 
 if __name__ == '__main__':  # before JAX is imported, which takes seconds
     startup.restart_with_huge_pages()
     cli.check_command_line(Flags, USAGE)
 
-import csv
-import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from glr_jax import storage
+from glr_jax import signals
 from glr_jax.cli import status
-from glr_jax.data.files import LeftOut, audio_files, describe
-from glr_jax.errors import UsageError, UserError
-from glr_jax.tagger import Failure, Prediction, load
-from glr_jax.text import columns, printable, shorten
+from glr_jax.errors import UserError
+from glr_jax.text import printable
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     choice, inputs = cli.parse_with_arguments(Flags, argv, USAGE)
+    signals.leaves(lambda: 'no file was tagged yet')
+    if choice.restore_tags:
+        from glr_jax import genre_tags
+
+        return genre_tags.restore(choice.restore_tags, choice.apply)
     cli.need(choice, 'workdir')
     if not inputs:
         raise UsageError('no audio: name a file or a folder')
-    startup.check_devices()
-    files = list(find(inputs))
-    tagger = load(choice.workdir, choice.batch_size, choice.data.test_crops)
-    failed: list[str] = []
+    _check_writable(choice)
+    faults: list[str] = []
+    files = list(find(inputs, faults.append))
+    if choice.out or choice.write_tags:
+        files = list(dict.fromkeys(files))
 
-    def tagged() -> Iterator[Prediction]:
-        for each in tagger.tag(files):
-            if isinstance(each, Failure):
-                status(f'{printable(each.path)}: {each.reason}')
-                failed.append(each.path)
-            else:
-                yield each
+    from glr_jax.data.decode_pool import decoders
+    from glr_jax.workers import usable_cores
 
-    write = {'table': _table, 'json': _json, 'csv': _csv}[choice.format]
-    write(tagged(), tagger.labels, choice.top)
+    num_workers = choice.num_workers or (usable_cores() if len(files) > FEW else 1)
+    with decoders(num_workers, choice.file_timeout) as decode:
+        if files and storage.is_folder(choice.workdir):
+            status('loading the model')
+        startup.check_devices()
+        if len(faults) == len(inputs) == 1:
+            raise UserError(faults[0])
+        for fault in faults:
+            status(fault)
+        if not files:
+            raise UserError('no audio was found')
+
+        from glr_jax import tag_audio
+
+        failed = tag_audio.run(choice, files, decode)
+    failed += len(faults)
     if failed:
-        raise UserError(f'{len(failed)} of {len(files)} files could not be tagged')
+        count = len(files) + len(faults)
+        raise UserError(f'{failed} of {count} files could not be tagged')
 
 
-def find(inputs: Sequence[str]) -> Iterator[str]:
+def _check_writable(choice: Flags) -> None:
+    """Fails before the model is loaded if a file cannot be written."""
+    if choice.write_tags:
+        from glr_jax import tag_files
+
+        tag_files.check_installed()
+    outputs = {'out': choice.out}
+    if choice.embeddings != 'column':
+        outputs['embeddings'] = choice.embeddings
+    if choice.apply:
+        outputs['tags_backup'] = choice.tags_backup
+    for name, path in outputs.items():
+        folder = os.path.dirname(path) or '.'
+        if path and os.path.isdir(path):
+            raise UserError(f'--{name}={path} is a folder; name a file')
+        if path and not os.path.isdir(folder):
+            raise UserError(f'--{name}={path}: the folder {folder} was not found')
+        if path.endswith('.parquet') and importlib.util.find_spec('pyarrow') is None:
+            raise UserError(f"--{name}={path} needs pyarrow: pip install -e '.[parquet]'")
+
+
+def _refuse(fault: str) -> None:
+    raise UserError(fault)
+
+
+def find(inputs: Sequence[str], fault: Callable[[str], None] = _refuse) -> Iterator[str]:
     """The audio files that the arguments stand for; a line on stderr counts what is left out.
 
+    Args:
+      inputs: files and folders.
+      fault: called with a sentence for an argument that was not found, or a folder without audio.
+
     Raises:
-      UserError: an argument was not found, or a folder has no audio.
+      UserError: the same, unless `fault` is given.
     """
+    from glr_jax.data.files import LeftOut, audio_files, describe
+
     for path in inputs:
         if storage.is_folder(path):
             others: list[LeftOut] = []
             files = list(audio_files(path, others.append))
             counts = describe(others)
             if not files:
-                raise UserError(f'{path} has no audio files{f", only {counts}" if counts else ""}')
-            if others:
+                fault(f'{path} has no audio files{f", only {counts}" if counts else ""}')
+            elif others:
                 many = 's' * (len(others) > 1)
                 status(f'{printable(path)}: left out {len(others)} file{many} ({counts})')
             yield from files
         elif storage.exists(path):
             yield path
         else:
-            raise UserError(f'{path} was not found')
-
-
-def _table(tagged: Iterator[Prediction], labels: Sequence[str], top: int) -> None:
-    for prediction in tagged:
-        cells = []
-        for label, probability in prediction.top(top):
-            shown = shorten(printable(label), 40)
-            cells.append(f'{" " * (10 - columns(shown))}{shown} {probability:6.1%}')
-        print(f'{"  ".join(cells)}  {printable(prediction.path)}', flush=True)
-
-
-def _json(tagged: Iterator[Prediction], labels: Sequence[str], top: int) -> None:
-    """One JSON list, one file per line, each printed as soon as it is known."""
-    print('[', end='')
-    for count, prediction in enumerate(tagged):
-        row = json.dumps(
-            {
-                'path': prediction.path,
-                'label': prediction.label,
-                'probabilities': prediction.probabilities,
-            }
-        )
-        print(f'{"," if count else ""}\n {row}', end='', flush=True)
-    print('\n]')
-
-
-def _csv(tagged: Iterator[Prediction], labels: Sequence[str], top: int) -> None:
-    writer = csv.writer(sys.stdout)
-    writer.writerow(['path', 'label', *labels])
-    for prediction in tagged:
-        row = (f'{p:.6f}' for p in prediction.clip)
-        writer.writerow([prediction.path, prediction.label, *row])
+            fault(f'{path} was not found')
 
 
 if __name__ == '__main__':

@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from glr_jax import inference
-from glr_jax.data.mel import FrontEnd, mel_of_file, mel_of_waveform
+from glr_jax.data.decode_pool import Decoded, Failure, decode
+from glr_jax.data.mel import FrontEnd, mel_of_waveform
 from glr_jax.data.segments import segment_starts
 from glr_jax.devices import startup
 from glr_jax.errors import ClipError, UserError
@@ -96,13 +97,6 @@ class Prediction:
         ]
 
 
-class Failure(NamedTuple):
-    """Audio that could not be read, and why, as the end of a sentence."""
-
-    path: str
-    reason: str
-
-
 class Tagger:
     """Trained networks that tag audio; made by `load`.
 
@@ -114,12 +108,14 @@ class Tagger:
     Attributes:
       labels: the class names.
       front_end: how audio becomes a spectrogram.
+      networks: the workdir and the step of each checkpoint, as texts.
     """
 
     def __init__(self, runs: Sequence[Best], batch_size: int = 16, test_crops: int = 0):
         meta = runs[0].meta  # its labels and front end are those of every run
         self.labels: tuple[str, ...] = meta.labels
         self.front_end: FrontEnd = meta.front_end
+        self.networks = tuple(f'{os.path.realpath(run.workdir)} at step {run.step}' for run in runs)
         self._from_audio, self._workdir = meta.from_audio, runs[0].workdir
         self._predictors = [predictor(run, batch_size, test_crops) for run in runs]
 
@@ -168,13 +164,13 @@ class Tagger:
                 'train on a dataset made from audio files'
             )
 
-    def tag_mels(self, mels: Iterable[tuple[str, Mel] | Failure]) -> Iterator[Prediction | Failure]:
+    def tag_mels(self, mels: Iterable[Decoded]) -> Iterator[Prediction | Failure]:
         """Tags spectrograms as `data_prep` stores them, a full batch of segments at a time.
 
         Args:
           mels: each with its name; failures are passed on in their place.
         """
-        waiting: list[tuple[str, Mel] | Failure] = []
+        waiting: list[Decoded] = []
         segments = np.zeros(len(self._predictors), int)
         for each in mels:
             waiting.append(each)
@@ -189,18 +185,15 @@ class Tagger:
                 waiting, segments = [], np.zeros(len(self._predictors), int)
         yield from self._decide(waiting)
 
-    def _read(self, audio: Audio) -> tuple[str, Mel] | Failure:
-        path = '' if isinstance(audio, tuple) else os.fspath(audio)
+    def _read(self, audio: Audio) -> Decoded:
+        if not isinstance(audio, tuple):
+            return decode(os.fspath(audio), self.front_end)
         try:
-            if isinstance(audio, tuple):
-                return path, mel_of_waveform(np.asarray(audio[0]), audio[1], self.front_end)
-            return path, mel_of_file(path, self.front_end)
+            return '', mel_of_waveform(np.asarray(audio[0]), audio[1], self.front_end)
         except (ClipError, MemoryError) as error:
-            return Failure(path, str(error) or 'does not fit into memory')
+            return Failure('', str(error) or 'does not fit into memory')
 
-    def _decide(
-        self, waiting: Sequence[tuple[str, Mel] | Failure]
-    ) -> Iterator[Prediction | Failure]:
+    def _decide(self, waiting: Sequence[Decoded]) -> Iterator[Prediction | Failure]:
         mels = [each[1] for each in waiting if not isinstance(each, Failure)]
         decided = iter(self._predictions(mels) if mels else [])
         for each in waiting:

@@ -79,24 +79,23 @@ def _serve(pipe: Any, work: Work) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     one_blas_thread()
-    pipe.send(('ready', None))
+    answer: tuple[str, Any] = ('ready', None)
     while True:
-        try:
-            task = pipe.recv()
-        except EOFError:
-            return
-        try:
-            answer: tuple[str, Any] = (
-                'done',
-                work(task, lambda what: pipe.send(('reading', what))),
-            )
-        except Exception as error:
-            error.add_note(traceback.format_exc())
-            answer = ('failed', error)
         try:
             pipe.send(answer)
         except (TypeError, AttributeError):  # an error that cannot be sent
-            pipe.send(('failed', RuntimeError(traceback.format_exc())))
+            pipe.send(('failed', RuntimeError(''.join(traceback.format_exception(answer[1])))))
+        except OSError:  # no one listens any more
+            return
+        try:
+            task = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = ('done', work(task, lambda what: pipe.send(('reading', what))))
+        except Exception as error:
+            error.add_note(traceback.format_exc())
+            answer = ('failed', error)
 
 
 def _end_with_parent() -> None:

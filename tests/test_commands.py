@@ -59,7 +59,7 @@ def test_a_run_leaves_checkpoints_logs_and_a_report(tones_run: Path) -> None:
     assert (metrics['split'], metrics['side']) == ('random-1', 'test')
     assert {'macro_f1', 'precision', 'recall', 'per_class', 'step'} <= set(metrics)
     page = (tones_run / 'report' / 'index.html').read_text()
-    assert page.count('<svg') == 2
+    assert page.count('<svg') == 4  # curves, confusion, calibration
     rows = [json.loads(line) for line in (tones_run / 'metrics.jsonl').read_text().splitlines()]
     assert [row['epoch'] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[-1]['loss'] < rows[0]['loss']
@@ -176,11 +176,11 @@ def test_predicting_any_length_rate_and_number_of_channels(
     if format == 'json':
         rows = json.loads(out)
         assert [row['path'] for row in rows] == list(map(str, files))
-        assert [row['label'] for row in rows] == expected
+        assert [row['decision'] for row in rows] == expected
         assert all(sum(row['probabilities'].values()) == pytest.approx(1) for row in rows)
     elif format == 'csv':
         rows = list(csv.DictReader(out.splitlines()))
-        assert [row['label'] for row in rows] == expected
+        assert [row['decision'] for row in rows] == expected
     else:
         assert [line.split()[0] for line in out.splitlines()] == expected
 

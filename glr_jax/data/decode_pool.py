@@ -19,7 +19,7 @@ from jaxtyping import Num
 from glr_jax import workers
 from glr_jax.data.mel import FrontEnd, mel_of_file
 from glr_jax.errors import ClipError, UserError
-from glr_jax.workers import Worker
+from glr_jax.workers import Work, Worker
 
 AHEAD = 4  # files per worker that may be read before their turn, and at least 64
 MAX_HELD = 256 << 20  # bytes of spectrograms that wait for their turn
@@ -48,7 +48,7 @@ def decode(path: str, front_end: FrontEnd) -> Decoded:
 
 
 @contextlib.contextmanager
-def decoders(num_workers: int, timeout: float = 600) -> Iterator[Decode]:
+def decoders(num_workers: int, timeout: float = 600, work: Work | None = None) -> Iterator[Decode]:
     """Processes that decode audio files while the `with` block runs.
 
     They start at once, and import what they need while this process does something else.
@@ -56,6 +56,7 @@ def decoders(num_workers: int, timeout: float = 600) -> Iterator[Decode]:
     Args:
       num_workers: how many; 1 = none, this process decodes by itself and a deadly file ends it.
       timeout: seconds that a file may take.
+      work: what a process does with (path, front end), if it is not `decode`.
 
     Yields:
       A function to be called once: it takes paths and a front end and gives the spectrograms in
@@ -67,9 +68,10 @@ def decoders(num_workers: int, timeout: float = 600) -> Iterator[Decode]:
     if num_workers == 1:
         yield lambda paths, front_end: (decode(path, front_end) for path in paths)
         return
-    idle = [_start() for _ in range(num_workers)]
+    start = functools.partial(workers.start, work or _work, _PRELOAD)
+    idle = [start() for _ in range(num_workers)]
     try:
-        yield functools.partial(_decode_all, idle, timeout)
+        yield functools.partial(_decode_all, idle, start, timeout)
     finally:
         for worker in idle:
             workers.end(worker, at_once=True)
@@ -79,18 +81,17 @@ def _work(task: tuple[str, FrontEnd], tell: Callable[[Any], None]) -> Decoded:
     return decode(*task)
 
 
-def _start() -> Worker:
-    return workers.start(_work, _PRELOAD)
-
-
 def _decode_all(
-    idle: list[Worker], timeout: float, paths: Iterable[str], front_end: FrontEnd
+    idle: list[Worker],
+    start: Callable[[], Worker],
+    timeout: float,
+    paths: Iterable[str],
+    front_end: FrontEnd,
 ) -> Iterator[Decoded]:
     """Decodes files with idle workers, which are idle again afterwards."""
     shelf = _Shelf(max(64, AHEAD * len(idle)))
-    thread = threading.Thread(
-        target=shelf.fill, args=(_unordered(idle, timeout, paths, front_end, shelf),), daemon=True
-    )
+    results = _unordered(idle, start, timeout, paths, front_end, shelf)
+    thread = threading.Thread(target=shelf.fill, args=(results,), daemon=True)
     thread.start()
     try:
         yield from shelf.taken()
@@ -155,7 +156,12 @@ def _size(result: Decoded) -> int:
 
 
 def _unordered(
-    idle: list[Worker], timeout: float, paths: Iterable[str], front_end: FrontEnd, shelf: _Shelf
+    idle: list[Worker],
+    start: Callable[[], Worker],
+    timeout: float,
+    paths: Iterable[str],
+    front_end: FrontEnd,
+    shelf: _Shelf,
 ) -> Iterator[tuple[int, Decoded]]:
     """(number, result) of each file, as they become known, while the shelf has room."""
     waiting = enumerate(paths)
@@ -173,7 +179,7 @@ def _unordered(
 
     def replace(worker: Worker) -> None:
         workers.end(worker, at_once=True)
-        starting.add(_start())
+        starting.add(start())
 
     try:
         while not shelf.closed and (upcoming or busy or again):

@@ -1,0 +1,120 @@
+"""Predictions as rows, and rows as a table, JSON or CSV on stdout.
+
+The columns are the same in every format and file:
+
+    path          of the audio file, as it was named on the command line
+    start, end    of the segment in seconds, if there is one row per segment
+    decision      the most probable label; empty (in JSON null) below the threshold
+    <labels>      their probabilities; in JSON an object, `probabilities`
+    embedding     what the output layers read, if asked for
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from glr_jax.tagger import Prediction
+from glr_jax.text import columns as width_of
+from glr_jax.text import printable, shorten
+
+UNSURE = 'unsure'  # in place of a decision in the table
+_FIXED = ('path', 'start', 'end', 'decision', 'embedding')
+Row = dict[str, Any]
+
+
+class Shape(NamedTuple):
+    """Which rows a prediction becomes.
+
+    Attributes:
+      labels: the class names, in order.
+      threshold: the probability below which there is no decision.
+      over_time: whether there is a row per segment instead of one per file.
+      embedding: whether the row has the embedding.
+    """
+
+    labels: tuple[str, ...]
+    threshold: float = 0.0
+    over_time: bool = False
+    embedding: bool = False
+
+
+def rows(prediction: Prediction, shape: Shape) -> list[Row]:
+    """The rows of a file."""
+    if not shape.over_time:
+        row = _row(prediction.path, prediction.probabilities, shape)
+        return [row | {'embedding': prediction.embedding.tolist()} if shape.embedding else row]
+    return [
+        _row(prediction.path, each.probabilities, shape, {'start': each.start, 'end': each.end})
+        for each in prediction.over_time()
+    ]
+
+
+def decision(probabilities: Mapping[str, float], threshold: float) -> str | None:
+    """The most probable label, the first of equals; None if it is less probable than that."""
+    best = max(probabilities, key=probabilities.__getitem__)
+    return best if probabilities[best] >= threshold else None
+
+
+def _row(
+    path: str, probabilities: dict[str, float], shape: Shape, times: Mapping[str, float] = {}
+) -> Row:
+    chosen = decision(probabilities, shape.threshold)
+    return {'path': path, **times, 'decision': chosen, 'probabilities': probabilities}
+
+
+def columns(shape: Shape) -> list[str]:
+    """The columns of a table of rows."""
+    times = ['start', 'end'] if shape.over_time else []
+    names = [f'probability of {name}' if name in _FIXED else name for name in shape.labels]
+    return ['path', *times, 'decision', *names, *(['embedding'] if shape.embedding else [])]
+
+
+def cells(row: Row) -> list[Any]:
+    """The values of a row in the order of the columns."""
+    flat = {name: row[name] for name in _FIXED[:4] if name in row}
+    values = [*flat.values(), *row['probabilities'].values()]
+    return [*values, row['embedding']] if 'embedding' in row else values
+
+
+def csv_cells(row: Row) -> list[str]:
+    """The same as texts: seconds with 3 decimals, probabilities with 6."""
+    texts = {'path': row['path']}
+    texts |= {name: f'{row[name]:.3f}' for name in ('start', 'end') if name in row}
+    texts['decision'] = row['decision'] or ''
+    return [*texts.values(), *(f'{p:.6f}' for p in row['probabilities'].values())]
+
+
+def print_table(found: Iterable[Row], top: int, threshold: float) -> None:
+    """One line per row: the most probable labels, the time, the path."""
+    for row in found:
+        best = sorted(row['probabilities'].items(), key=lambda pair: -pair[1])[:top]
+        shown = [] if row['decision'] is not None else [f'{UNSURE:>10}       ']
+        for label, probability in best:
+            name = shorten(printable(label), 40)
+            shown.append(f'{" " * (10 - width_of(name))}{name} {probability:6.1%}')
+        time = f'{row["start"]:7.1f}-{row["end"]:.1f} s  ' if 'start' in row else ''
+        print(f'{"  ".join(shown)}  {time}{printable(row["path"])}', flush=True)
+
+
+def print_json(found: Iterable[Row]) -> None:
+    """One JSON list, one row per line, each printed as soon as it is known."""
+    print('[', end='')
+    for count, row in enumerate(found):
+        print(f'{"," if count else ""}\n {json.dumps(row)}', end='', flush=True)
+    print('\n]')
+
+
+def print_csv(found: Iterable[Row], shape: Shape) -> None:
+    """A header and one line per row."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(columns(shape))
+    for row in found:
+        writer.writerow(csv_cells(row))
+
+
+def all_rows(predictions: Iterable[Prediction], shape: Shape) -> Iterator[Row]:
+    """The rows of several files, one after the other."""
+    for prediction in predictions:
+        yield from rows(prediction, shape)
