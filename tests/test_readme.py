@@ -29,6 +29,7 @@ from tests.test_launch import script
 READMES = [
     ROOT / 'README.md',
     *(ROOT / part / 'README.md' for part in ('glr_jax', 'data_prep', 'experiments', 'launch')),
+    *sorted((ROOT / 'experiments' / 'guides').glob('*.md')),
 ]
 PARTS = ('glr_jax', 'data_prep', 'experiments', 'launch', 'tests')
 # The commands of these are parsed, but not run.

@@ -259,6 +259,9 @@ class Classifier(nnx.Module):
         return jnp.concatenate(parts, -1).astype(self.dtype)
 
 
+CRNN = Classifier  # as the paper calls it
+
+
 def partition(classifier: Classifier) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
     """Splits a classifier into its structure, trained parameters, and untrained statistics."""
     return nnx.split(classifier, nnx.Param, ...)  # type: ignore[return-value]
