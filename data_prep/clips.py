@@ -1,10 +1,11 @@
 """A clip: a piece of music with its label, and how its spectrogram is computed."""
 
+import contextlib
 import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from jaxtyping import Num
@@ -74,6 +75,18 @@ def audio_clip(id: str, label: str, path: str, *, group: str = '', side: str = '
         stated=functools.partial(stated_seconds, path),
         file=path,
     )
+
+
+@contextlib.contextmanager
+def fetched(clip: Clip) -> Iterator[Clip]:
+    """The clip with a local copy of its file, if that is at an address, for a `with` block."""
+    with contextlib.ExitStack() as stack:
+        if storage.is_remote(clip.file):
+            with contextlib.suppress(OSError):  # reading the clip says why
+                local = stack.enter_context(storage.to_read(clip.file))
+                mel = functools.partial(mel_of_file, local)
+                clip = dataclasses.replace(clip, file=local, mel=mel)
+        yield clip
 
 
 def readable(text: str) -> str:

@@ -50,7 +50,7 @@ def content_of(path: str, front_end: FrontEnd) -> str:
     """A checksum of all that a spectrogram depends on: the bytes of the file and the front end.
 
     Also of the libraries' versions, as another decoder may give other samples. It is '' for clips
-    that are not local files, for huge files, and for files that cannot be read.
+    that are not files, for huge files, and for files that cannot be read.
     """
     if not path or storage.is_remote(path):
         return ''

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Num
 
 from data_prep import reuse
-from data_prep.clips import Clip
+from data_prep.clips import Clip, fetched
 from glr_jax import json_files, storage
 from glr_jax.data import records
 from glr_jax.data.mel import FrontEnd
@@ -171,8 +171,7 @@ def write_shard(
         for clip in job.clips:
             reading(clip)
             try:
-                content, kept = _kept(clip, job, lost)
-                mel = _checked(clip.mel(job.front_end) if kept is None else kept)
+                content, mel, kept = _read(clip, job, lost)
             except (ClipError, MemoryError) as error:
                 skipped.append([clip.id, clip.path, str(error) or 'does not fit into memory'])
                 passing = passing or isinstance(error, UnreadableError)
@@ -182,7 +181,7 @@ def write_shard(
             ids.append(clip.id)
             digests.append(reuse.digest(mel))
             contents.append(content)
-            reused += kept is not None
+            reused += kept
             sizes.append(len(data))
             lengths.extend(_other_length(clip, len(mel), job.front_end))
             yield data
@@ -195,22 +194,21 @@ def write_shard(
     return shard
 
 
-def _kept(
+def _read(
     clip: Clip, job: ShardJob, lost: Collection[str]
-) -> tuple[str, Num[np.ndarray, 'frames mels'] | None]:
-    """What a spectrogram is computed from, and the spectrogram if an earlier command kept it."""
+) -> tuple[str, Num[np.ndarray, 'frames mels'], bool]:
+    """What a spectrogram is computed from, the spectrogram, and whether it was kept from before."""
     if clip.id in lost:
         raise ClipError('killed the process that read it, probably because memory ran out')
-    content = reuse.content_of(clip.file, job.front_end)
-    if not content or not job.kept:
-        return content, None
-    return content, reuse.find(job.kept, content, job.n_mels, job.front_end.mel_dtype)
-
-
-def _checked(mel: Num[np.ndarray, 'frames mels']) -> Num[np.ndarray, 'frames mels']:
+    with fetched(clip) as local:
+        content = reuse.content_of(local.file, job.front_end)
+        kept = None
+        if content and job.kept:
+            kept = reuse.find(job.kept, content, job.n_mels, job.front_end.mel_dtype)
+        mel = local.mel(job.front_end) if kept is None else kept
     if mel.min() == mel.max():
         raise ClipError(f'has the same value everywhere ({mel.min()})')
-    return mel
+    return content, mel, kept is not None
 
 
 def _other_length(clip: Clip, frames: int, front_end: FrontEnd) -> list[list[Any]]:

@@ -149,6 +149,20 @@ def test_an_interrupted_dataset_keeps_its_spectrograms_when_clips_change(
     assert hashes(tmp_path / 'out') == hashes(run(music, tmp_path / 'fresh'))
 
 
+def test_files_at_an_address_are_kept_too(
+    prepared: Path, music: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    fsspec = pytest.importorskip('fsspec')
+    place = f'memory://{tmp_path.name}'
+    fsspec.filesystem('memory').put(str(music), f'{place}/music', recursive=True)
+    run(f'{place}/music', f'{place}/out')
+    assert len(decoded) == 24
+    run(f'{place}/music', f'{place}/out', '--overwrite')
+    assert len(decoded) == 24
+    fsspec.filesystem('memory').get(f'{place}/out', str(tmp_path / 'out'), recursive=True)
+    assert hashes(tmp_path / 'out') == hashes(prepared)
+
+
 def test_the_content_is_of_local_regular_files_only(tmp_path: Path) -> None:
     file = tmp_path / 'a.wav'
     file.write_bytes(b'x')
