@@ -67,6 +67,7 @@ from glr_jax.devices.processes import announce
 from glr_jax.errors import UsageError, UserError
 from glr_jax.nn import cost
 from glr_jax.page.evidence import Evidence
+from glr_jax.progress import Progress
 from glr_jax.run import provenance, training_data
 from glr_jax.run.checkpoint import Best
 from glr_jax.storage import same_folder
@@ -188,7 +189,8 @@ def report_best(
     leaked = training_data.trained_on(dataset, clips, configs)
     _announce_optimism(split, side, leaked, dataset, clips, configs)
     predictors = [predictor(run, test_crops=test_crops) for run in runs]
-    decided = [inference.decide_clips(each, dataset, clips) for each in predictors]
+    with Progress(len(clips) * len(runs), 'scoring', 'clip', shown=processes.is_first()) as bar:
+        decided = [inference.decide_clips(each, dataset, clips, bar.advance) for each in predictors]
     probabilities = np.mean([each for each, _ in decided], 0)
     scores = _scores(dataset, clips, probabilities) | {
         'segment_accuracy': float(np.mean([accuracy for _, accuracy in decided])),

@@ -1,6 +1,6 @@
 """Clips of any length to probabilities: a clip's probabilities are the mean over its segments."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -167,9 +167,18 @@ def _at(
 
 
 def decide_clips(
-    predictor: Predictor, dataset: Dataset, clips: Int[np.ndarray, ' clips']
+    predictor: Predictor,
+    dataset: Dataset,
+    clips: Int[np.ndarray, ' clips'],
+    advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[Float[np.ndarray, 'clips labels'], float]:
     """Probabilities of clips of a dataset, shared out to the processes.
+
+    Args:
+      predictor: the network.
+      dataset: where the clips are.
+      clips: their numbers.
+      advance: called with the number of clips that all processes have read since.
 
     Returns:
       Probabilities in the order of `clips`, and the accuracy of single segments.
@@ -179,8 +188,13 @@ def decide_clips(
     rows = np.zeros((-(-len(clips) // count), len(dataset.labels)))
     right_and_all = np.zeros(2)
     if len(mine):
-        mels = (dataset.mel(clip) for clip in mine)
-        decisions = decide(predictor, mels)
+
+        def mels() -> Iterator[Num[np.ndarray, '_ mels']]:
+            for clip in mine:
+                yield dataset.mel(clip)
+                advance(count)
+
+        decisions = decide(predictor, mels())
         rows[: len(mine)] = decisions.clips
         right = decisions.segments.argmax(1) == dataset.targets[mine][decisions.owner]
         right_and_all[:] = right.sum(), right.size

@@ -22,9 +22,11 @@ class Progress:
       what: a word for the work, as `mel`.
       unit: of what is counted, in the singular.
       done: how many were done by an earlier command; they do not count in the rate.
+      shown: whether to show it; of several processes, only the first one does.
     """
 
-    def __init__(self, total: int, what: str, unit: str, done: int = 0):
+    def __init__(self, total: int, what: str, unit: str, done: int = 0, *, shown: bool = True):
+        self._shown = shown
         self.total, self.what, self.unit, self.done = total, what, unit, done
         self._bar: tqdm | None = None
         self._started = self._next = time.monotonic()
@@ -32,7 +34,7 @@ class Progress:
         self._advanced = False
 
     def __enter__(self) -> 'Progress':
-        if sys.stderr.isatty():
+        if self._shown and sys.stderr.isatty():
             width = min(WIDTH, shutil.get_terminal_size().columns)
             shape = '{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} '
             self._bar = tqdm(
@@ -80,7 +82,8 @@ class Progress:
             self._say()
 
     def _say(self) -> None:
-        print(self.line(time.monotonic()), file=sys.stderr, flush=True)
+        if self._shown:
+            print(self.line(time.monotonic()), file=sys.stderr, flush=True)
 
     def line(self, now: float) -> str:
         """What is done at a time: `mel: 120 of 900 clips, 12.3 clips/s, 1:05 left`."""
