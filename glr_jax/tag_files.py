@@ -186,7 +186,8 @@ def _save(path: str, kind: type, values: list[str], drop_empty: bool) -> None:
         file.add_tags()
     family = _family(file)
     if family != 'ID3':
-        file.tags.pop(_GENRE[family], None)
+        if _GENRE[family] in file.tags:
+            del file.tags[_GENRE[family]]
         if values:
             file.tags[_GENRE[family]] = values
         if drop_empty and not len(file.tags):
