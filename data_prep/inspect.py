@@ -14,9 +14,10 @@ usage: python -m data_prep.inspect FOLDER [--page=FILE.png]
 Reads every record of a dataset and verifies its checksums. Prints the number and the lengths of
 the clips of each label, the number of clips on each side of each split, how many groups are on
 more than one side, why files were skipped, and which clips are not as long as their files state.
+
+--page draws up to four spectrograms of each label, all on one scale of seconds and of decibels.
+More than 20 labels take several files: mels-1.png, mels-2.png, ... for --page=mels.png.
 """
-PICTURES = 4  # per label
-LABELS_DRAWN = 300
 EXAMPLES = 20  # of clips with another length than stated
 FORMATS = ('.png', '.pdf', '.svg', '.jpg')
 
@@ -25,7 +26,11 @@ FORMATS = ('.png', '.pdf', '.svg', '.jpg')
 class Inspection:
     """The flags of this command."""
 
-    page: str = option('', f'image file to draw {PICTURES} spectrograms per label in', is_path=True)
+    page: str = option(
+        '',
+        'image file to draw spectrograms of each label in; many labels take several',
+        is_path=True,
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -38,17 +43,14 @@ if __name__ == '__main__':  # before the imports that take seconds
     cli.check_command_line(Inspection, USAGE)
 
 import re
-import warnings
 from collections import Counter, defaultdict
 
 import numpy as np
 from jaxtyping import Int
-from matplotlib.figure import Figure
 
 from glr_jax import storage
 from glr_jax.cli import status
 from glr_jax.data.dataset import Dataset, open_dataset
-from glr_jax.data.mel import decode
 from glr_jax.data.metadata import read_metadata
 from glr_jax.data.records import SIDES
 from glr_jax.data.tables import read_table
@@ -79,8 +81,10 @@ def main(argv: list[str]) -> None:
     ]
     print('\n\n'.join([*filter(None, tables), f'all {len(dataset)} records are intact']))
     if inspection.page:
-        draw(dataset, inspection.page)
-        status(f'wrote {inspection.page}')
+        from data_prep import pictures  # matplotlib takes a second
+
+        for path in pictures.draw(dataset, lengths, inspection.page):
+            status(f'wrote {path}')
 
 
 def find_faults(folder: str) -> list[str]:
@@ -174,32 +178,6 @@ def length_table(folder: str) -> str:
         lines.append(f'{printable(row["stated"]):>9} {printable(row["read"]):>9}  {name}')
     more = len(rows) - EXAMPLES
     return '\n'.join([*lines, f'and {more} more in {path}'] if more > 0 else lines)
-
-
-def draw(dataset: Dataset, path: str) -> None:
-    """Draws spectrograms of some clips of each label, low frequencies at the bottom.
-
-    A page has at most `LABELS_DRAWN` labels, since images cannot be higher.
-    """
-    labels = dataset.labels[:LABELS_DRAWN]
-    figure = Figure(figsize=(2.6 * PICTURES, 1.5 * len(labels)), layout='constrained')
-    axes = figure.subplots(len(labels), PICTURES, squeeze=False)
-    for number, (label, row) in enumerate(zip(labels, axes, strict=True)):
-        clips = np.flatnonzero(dataset.targets == number)
-        chosen = (
-            clips[np.linspace(0, len(clips) - 1, PICTURES).astype(int)] if len(clips) else clips
-        )
-        for clip, ax in zip(chosen, row, strict=False):
-            decibels = decode(dataset.mel(clip), dataset.front_end)
-            ax.imshow(decibels.T, origin='lower', aspect='auto', cmap='magma', interpolation='none')
-            title = shorten(printable(dataset.ids[clip]), 40)
-            ax.set_title(title, fontsize=7, pad=2, parse_math=False)
-            ax.set_xticks([])
-            ax.set_yticks([])
-        row[0].set_ylabel(shorten(printable(label), 24), parse_math=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='Glyph .* missing from font')
-        figure.savefig(path, dpi=120)
 
 
 if __name__ == '__main__':

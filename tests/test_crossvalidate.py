@@ -15,7 +15,7 @@ from experiments.tables import BASELINES
 from glr_jax import cli, uncertainty
 from glr_jax.errors import UsageError, UserError
 from glr_jax.run.workdir import find_runs, read_config
-from tests.conftest import PAPER, RANDOM
+from tests.conftest import PAPER, RANDOM, make_dataset
 
 SMALL = [
     *PAPER,
@@ -62,7 +62,8 @@ def test_the_report_has_a_row_per_split_and_the_baselines(
         rows = [
             [c.strip() for c in line.split('|')[1:-1]] for line in part.splitlines() if '|' in line
         ]
-        assert rows[0][3:6] == list(BASELINES.values())
+        assert rows[0][3:7] == ['SVM', 'SVM on levels', 'majority', 'network − SVM']
+        assert max(len(line) for line in part.splitlines() if '|' in line) <= 100
         for split, row in zip(('random-1', 'random-2'), rows[2:4], strict=True):
             mine = [r['scores'][key] for r in results['runs'] if r['split'] == split]
             assert row[:2] == [split, '2']
@@ -72,7 +73,7 @@ def test_the_report_has_a_row_per_split_and_the_baselines(
             gain = np.mean(mine) - floor['svm_statistics'][key]
             assert float(row[6].split(' ')[0]) == pytest.approx(100 * gain, abs=0.06)
         assert rows[4][1] == '4'
-    assert '(n = 2 splits), 95 % interval' in text
+    assert '(n = 2 splits; an interval needs at least 3 splits' in text
     assert re.search(r'\d\.\d minutes per run', text)
 
 
@@ -205,9 +206,19 @@ def made_results(splits: list[str], accuracies: list[float]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ('splits', 'accuracies', 'expected', 'words'),
     [
-        (['x', 'x', 'y'], [0.6, 0.8, 0.65], [0.1, 0.05], '+7.5 ± 3.5 points (n = 2 splits)'),
-        (['x', 'x', 'x'], [0.6, 0.8, 0.7], [0, 0.2, 0.1], '+10.0 ± 10.0 points (n = 3 seeds)'),
-        (['x'], [0.7], [0.1], '+10.0 points (n = 1 seed; an interval needs more'),
+        (
+            ['x', 'x', 'y'],
+            [0.6, 0.8, 0.65],
+            [0.1, 0.05],
+            '+7.5 ± 3.5 points (n = 2 splits; an interval needs at least 3',
+        ),
+        (
+            ['x', 'x', 'x'],
+            [0.6, 0.8, 0.7],
+            [0, 0.2, 0.1],
+            '+10.0 ± 10.0 points (n = 3 seeds), 95 % interval -14.8 to +34.8',
+        ),
+        (['x'], [0.7], [0.1], '+10.0 points (n = 1 seed; an interval needs at least 3'),
     ],
 )
 def test_differences_are_paired_by_split_or_else_by_seed(
@@ -248,3 +259,14 @@ def test_bad_flags_are_found_before_anything_is_trained(
     with pytest.raises((UsageError, UserError), match=words):
         crossvalidate.main(command(prepared, tmp_path / 'out', *flags))
     assert not (tmp_path / 'out').exists()
+
+
+def test_the_split_suits_the_dataset_if_none_is_named() -> None:
+    parse = lambda *flags: cli.parse(crossvalidate.CrossValidation, ['x', *flags], '')
+    made = make_dataset(['a', 'b'], [0, 1])
+    made.splits.update({'random-1': ['train', 'test'], 'official': ['train', 'test']})
+    (trial,) = crossvalidate.trials_of(crossvalidate.with_split(parse(), made))
+    assert trial.config.data.split == 'official'
+    for flags in (['--splits=random-1'], ['--data.split=random-1']):
+        (trial,) = crossvalidate.trials_of(crossvalidate.with_split(parse(*flags), made))
+        assert trial.config.data.split == 'random-1'

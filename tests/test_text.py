@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import inspect
+from data_prep import inspect, pictures
 from experiments.tables import markdown
 from glr_jax import metrics, report
 from glr_jax.config import Config
@@ -78,7 +78,7 @@ def test_spectrograms_of_any_label_and_id_are_drawn(tmp_path: Path, suffix: str)
     labels = (LABELS[0], LABELS[-2], LABELS[8] + LABELS[9], LABELS[5] + LABELS[6])
     dataset = make_dataset(labels, range(4), [np.full((4, 2), k, np.uint8) for k in range(4)])
     dataset.ids[:] = [f'{label}/new\nline$^$.wav' for label in labels]
-    inspect.draw(dataset, str(tmp_path / f'page{suffix}'))
+    pictures.draw(dataset, np.full(4, 4), str(tmp_path / f'page{suffix}'))
     assert (tmp_path / f'page{suffix}').stat().st_size
 
 
@@ -122,6 +122,6 @@ def test_what_is_printable_can_be_written_in_any_locale() -> None:
 
 def test_a_label_without_clips_is_shown_too(tmp_path: Path) -> None:
     dataset = make_dataset(('a', 'b'), [0, 0], [np.zeros((4, 2), np.uint8)] * 2)
-    inspect.draw(dataset, str(tmp_path / 'page.png'))
+    pictures.draw(dataset, np.array([4, 4]), str(tmp_path / 'page.png'))
     rows = inspect.label_table(dataset, np.array([4, 4])).splitlines()
     assert [row.split()[:2] for row in rows[1:]] == [['a', '2'], ['b', '0'], ['all', '2']]

@@ -5,6 +5,7 @@
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,26 +14,31 @@ from experiments.crossvalidate import compare, report
 from experiments.trials import Trial
 from glr_jax import baselines, cli, fields, json_files, storage
 from glr_jax.cli import status
-from glr_jax.config import Config
+from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import Dataset
+from glr_jax.data.split_table import default_split
 from glr_jax.errors import UsageError
-from glr_jax.fields import option
+from glr_jax.fields import option, section
 
 USAGE = """
-usage: python -m experiments.crossvalidate --flagfile=experiments/NAME.flags --out=DIR
+usage: python -m experiments.crossvalidate --data.dir=FOLDER --out=DIR
 [--splits=random-1,random-2] [--seeds=5] [--flag=value ...]
 
-Trains the network on each split with each seed, and writes DIR/report.md and DIR/results.json: test
+Trains the network on each split with each seed, on any dataset that data_prep made. Prints test
 accuracy and macro-F1 per split, the baselines beside them, and the paired difference between the
-network and the SVM on statistics. Each run has its own workdir, DIR/SPLIT/seed-N, so DIR/SPLIT is a
-folder of runs that glr_jax.evaluate and glr_jax.predict can average. If it was interrupted, the
-same command resumes it; more splits or seeds add runs to the finished ones.
+network and the SVM on statistics, and writes them to DIR/report.md and DIR/results.json. Each run
+has its own workdir, DIR/SPLIT/seed-N, so DIR/SPLIT is a folder of runs that glr_jax.evaluate and
+glr_jax.predict can average. If it was interrupted, the same command resumes it; more splits or
+seeds add runs to the finished ones.
 
-All flags of glr_jax.train are allowed, except those of several processes. --workdir is replaced.
+All flags of glr_jax.train are allowed, except those of several processes, and so is the flagfile of
+a run. --workdir is replaced. Without --splits there is one split: that of the flagfile, or else the
+one that glr_jax.train would choose.
 The seeds of each split are --seed, --seed + 1, and so on: the split random-3 with --seed=1 and
 --seeds=2 is trained with the seeds 1 and 2.
 
---against=FOLDER compares the runs with those of another DIR that have the same split and seed.
+--against=FOLDER compares the runs with those of another DIR that have the same split and seed;
+python -m glr_jax.compare compares any runs.
 """
 TAKEN = {'workdir': '--out', 'data.split': '--splits'}
 
@@ -42,10 +48,9 @@ class CrossValidation(Config):
     """The flags: those of a run, and which runs there are."""
 
     out: str = option('', 'folder for the runs and the report', is_path=True)
-    splits: tuple[str, ...] = option(
-        ('',), 'splits to train on: columns of splits.csv; by default that of the flagfile'
-    )
+    splits: tuple[str, ...] = option(('',), 'splits to train on: columns of splits.csv; see above')
     seeds: int = option(1, 'runs per split, with consecutive seeds from --seed', minimum=1)
+    data: DataConfig = section(DataConfig, default=DataConfig(split=''))
     against: str = option('', 'the --out of another cross-validation to compare with', is_path=True)
 
     def __post_init__(self) -> None:
@@ -61,6 +66,7 @@ def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(CrossValidation, argv, USAGE)
     dataset = common.start(study, argv, TAKEN, study.parallel.cpu_devices)
+    study = with_split(study, dataset)
     all_trials = trials_of(study)
     trials.check(all_trials, dataset)
     other = compare.read(study.against) if study.against else {}
@@ -73,6 +79,16 @@ def main(argv: list[str]) -> None:
     storage.write_text(os.path.join(study.out, 'report.md'), text)
     print(text)
     status(f'wrote {os.path.join(study.out, "report.md")}')
+    status(f'to compare with other runs: python -m glr_jax.compare {shlex.quote(study.out)} OTHER')
+
+
+def with_split(study: CrossValidation, dataset: Dataset) -> CrossValidation:
+    """The study with a split that suits the dataset, if it names none."""
+    if any(study.splits) or study.data.split:
+        return study
+    split, why = default_split(dataset.splits, dataset.groups)
+    status(f'--splits={split}: {why}')
+    return dataclasses.replace(study, splits=(split,))
 
 
 def trials_of(study: CrossValidation) -> list[Trial]:

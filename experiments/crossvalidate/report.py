@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 
 from experiments.tables import BASELINES, markdown
-from glr_jax.text import counted
+from glr_jax.compare_runs import FEWEST
+from glr_jax.text import counted, printable, shorten
 from glr_jax.uncertainty import spread, t_interval
 
 STRONG = next(iter(BASELINES))
+SHORT = {'svm_statistics': 'SVM', 'svm': 'SVM on levels', 'majority': 'majority'}  # in the table
+LONGEST = 20  # columns of a split's name
 
 
 def document(results: Mapping[str, Any]) -> str:
@@ -40,25 +43,25 @@ def document(results: Mapping[str, Any]) -> str:
 def table(results: Mapping[str, Any], key: str) -> str:
     """One row per split: mean over seeds, the baselines, the difference from the strong SVM.
 
+    It is at most 100 columns wide.
+
     Args:
       results: of the study.
       key: accuracy or macro_f1.
     """
-    header = ['split', 'runs', 'network', *BASELINES.values()]
+    header = ['split', 'runs', 'network', *SHORT.values(), f'network − {SHORT[STRONG]}']
     rows = []
     for split in results['splits']:
         values = _of_split(results, split, key)
         floor = results['baselines'][split]
         gains = [value - floor[STRONG][key] for value in values]
-        minutes = [run['minutes'] for run in results['runs'] if run['split'] == split]
         rows.append(
             [
-                split,
+                shorten(printable(split), LONGEST),
                 str(len(values)),
                 spread(values),
                 *(spread([floor[name][key]]) for name in BASELINES),
                 spread(gains, '+'),
-                f'{np.mean(minutes):.1f}',
             ]
         )
     floors = [
@@ -66,13 +69,9 @@ def table(results: Mapping[str, Any], key: str) -> str:
         for name in BASELINES
     ]
     every = [run['scores'][key] for run in results['runs']]
-    minutes = [run['minutes'] for run in results['runs']]
     all_gains = spread(differences(results, key), '+')
-    name = '**all, mean ± std**'
-    rows.append(
-        [name, str(len(every)), spread(every), *floors, all_gains, f'{np.mean(minutes):.1f}']
-    )
-    return markdown([*header, f'network − {BASELINES[STRONG]}', 'minutes per run'], rows)
+    rows.append(['mean ± std', str(len(every)), spread(every), *floors, all_gains])
+    return markdown(header, rows)
 
 
 def differences(results: Mapping[str, Any], key: str = 'accuracy') -> list[float]:
@@ -96,8 +95,8 @@ def verdict(results: Mapping[str, Any]) -> str:
     several = len(results['splits']) > 1
     units = counted(len(points), 'split' if several else 'seed')
     text = f'Network − {BASELINES[STRONG]}: {spread(points, "+")} points (n = {units}'
-    if len(points) == 1:
-        return text + '; an interval needs more splits or seeds).'
+    if len(points) < FEWEST:
+        return text + f'; an interval needs at least {FEWEST} splits, or as many seeds of one).'
     low, high = t_interval(points)
     text += f'), 95 % interval {100 * low:+.1f} to {100 * high:+.1f} (paired t)'
     if several:
