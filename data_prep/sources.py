@@ -10,9 +10,10 @@ import numpy as np
 import soundfile
 from jaxtyping import Num
 
-from data_prep import demo, listed, splits
+from data_prep import listed, splits
 from data_prep.clips import Clip, audio_clip, check_folder, official_split
 from data_prep.listed import Columns
+from data_prep.styles import STYLES
 from glr_jax import storage
 from glr_jax.data.files import EMPTY, HIDDEN, UNLABELLED, LeftOut, audio_files, is_audio
 from glr_jax.data.mel import FrontEnd, decode, encode, mel_of_samples
@@ -37,7 +38,7 @@ def demo_clips() -> list[Clip]:
             mel=functools.partial(_mel_of_demo, style, seed),
             path=f'demo:{style}.{seed:03d}',
         )
-        for style in demo.STYLES
+        for style in STYLES
         for seed in range(DEMO_CLIPS_PER_STYLE)
     ]
 
@@ -47,12 +48,14 @@ def write_demo_audio(out: str) -> None:
 
     They are test clips of the default split, so that no model has been trained on them.
     """
+    from data_prep import demo  # imports SciPy, which takes a second
+
     folder = os.path.join(out, 'audio')
     storage.make_folder(folder)
     ids = [clip.id for clip in demo_clips()]
     labels = [id.split('.')[0] for id in ids]
     sides = dict(zip(ids, splits.random_split(ids, labels, 1), strict=True))
-    for style in demo.STYLES:
+    for style in STYLES:
         id = next(id for id in ids if id.split('.')[0] == style and sides[id] == 'test')
         rate = FrontEnd().sample_rate
         samples = demo.synthesise(style, int(id.rpartition('.')[2]), rate)
@@ -247,6 +250,8 @@ def _check_range(path: str, mel: Num[np.ndarray, 'clips frames mels'], top_db: f
 
 
 def _mel_of_demo(style: str, seed: int, front_end: FrontEnd) -> Num[np.ndarray, 'frames mels']:
+    from data_prep import demo
+
     return mel_of_samples(demo.synthesise(style, seed, front_end.sample_rate), front_end)
 
 
