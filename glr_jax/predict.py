@@ -122,14 +122,14 @@ def main(argv: list[str]) -> None:
     files = list(find(inputs, faults.append))
     if choice.out or choice.write_tags:
         files = list(dict.fromkeys(files))
+    if files and storage.is_folder(choice.workdir):
+        status('loading the model')
 
     from glr_jax.data.decode_pool import decoders
     from glr_jax.workers import usable_cores
 
     num_workers = choice.num_workers or (usable_cores() if len(files) > FEW else 1)
     with decoders(num_workers, choice.file_timeout) as decode:
-        if files and storage.is_folder(choice.workdir):
-            status('loading the model')
         startup.check_devices()
         if len(faults) == len(inputs) == 1:
             raise UserError(faults[0])
