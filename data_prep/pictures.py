@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -72,7 +72,7 @@ def draw(dataset: Dataset, lengths: Int[np.ndarray, ' clips'], path: str) -> lis
     columns = max(1, max(map(len, chosen)))
     stem, suffix = os.path.splitext(path)
     paths = [f'{stem}-{k}{suffix}' for k in range(1, len(pages) + 1)] if len(pages) > 1 else [path]
-    settings = {'font.family': figures.fonts(), 'text.usetex': False, 'text.parse_math': False}
+    settings: Any = {'font.family': figures.fonts(), 'text.usetex': False, 'text.parse_math': False}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Glyph .* missing from font')
         for page, file in zip(pages, paths, strict=True):
@@ -148,7 +148,8 @@ def _bottom(row: int, rows: int) -> float:
 
 def _label_lines(text: str) -> list[str]:
     """A label in lines that fit beside the pictures."""
-    width, lines, rest = (LABEL_WIDTH - 0.2) * POINTS, [], text
+    width, rest = (LABEL_WIDTH - 0.2) * POINTS, text
+    lines: list[str] = []
     while rest and len(lines) < LABEL_LINES - 1:
         line = _beginning(rest, width, LABEL_SIZE)
         if len(line) < len(rest) and ' ' in line.strip():

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     else:
         print(as_text(tables(groups, differences)))
     if choice.out:
-        from glr_jax import compare_page  # matplotlib takes a second
+        from glr_jax.page import compare_page  # matplotlib takes a second
 
         os.makedirs(choice.out, exist_ok=True)
         files = {

@@ -15,6 +15,7 @@ from glr_jax.errors import UserError
 from glr_jax.fields import text_of, to_dict
 from glr_jax.metrics import wilson_interval
 from glr_jax.run.workdir import find_runs, normalised_together, read_config, read_log
+from glr_jax.text import counted
 
 STRONG = 'svm_statistics'  # the classical classifier that a network should beat
 TOGETHER = 'clips per batch norm'  # depends on the devices too, so no flag has it
@@ -115,7 +116,8 @@ def read(workdirs: Sequence[str], left_out: Callable[[str], None]) -> list[Run]:
             continue
         if run is None:
             done = len(read_log(workdir)[0])
-            left_out(f'{workdir} is left out: it is not finished ({done} epochs so far)')
+            epochs = counted(done, 'epoch')
+            left_out(f'{workdir} is left out: it is not finished ({epochs} so far)')
         else:
             runs.append(run)
     return runs

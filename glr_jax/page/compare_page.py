@@ -1,6 +1,6 @@
 """The page of `glr_jax.compare`: its tables and the learning curves, nothing loaded elsewhere."""
 
-import html
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,30 +13,14 @@ from glr_jax import compare_runs, figures
 from glr_jax.compare_runs import Group
 from glr_jax.compare_tables import Table, is_number
 from glr_jax.figures import Label
+from glr_jax.page.markup import Cell, document, plain, table
 from glr_jax.text import columns, printable
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #222; --muted: #666; --line: #e0e0e0; --paper: #fff; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e6e6; --muted: #a5a5a5; --line: #3c3c3c; --paper: #191919; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-       max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .4rem; }
-h2::first-letter { text-transform: uppercase; }
-p { margin: .4rem 0; } .muted { color: var(--muted); font-size: .92em; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem 1.1rem .2rem 0; text-align: left; border-bottom: 1px solid var(--line);
-         vertical-align: top; max-width: 30rem; overflow-wrap: break-word; }
-th { color: var(--muted); font-weight: 500; }
-.number { text-align: right; white-space: nowrap; }
 .group { white-space: nowrap; margin-right: .7em; }
 .group span { display: inline-block; width: 1.6em; margin-right: .4em; vertical-align: middle;
-              border-top: 3px solid; }
-.curves { display: flex; flex-wrap: wrap; gap: 1rem; }
-.curves > * { flex: 1 1 22rem; min-width: 0; }
-svg { max-width: 100%; height: auto; } svg text { fill: currentColor; }
-@media print { body { margin: 0; max-width: none; } }
+  border-top: 3px solid; }
+h2::first-letter { text-transform: uppercase; }
 """
 INK = '#000000'  # in the SVG; the page has its own colour for it
 MANY = 6  # groups; flags are then listed by value
@@ -56,25 +40,12 @@ def page(groups: Sequence[Group], tables: Sequence[Table]) -> str:
       tables: of the comparison.
     """
     keys = {group.name: _key(group.name, number) for number, group in enumerate(groups)}
-    parts = [_table(_by_value(table, keys), keys) for table in tables]
-    title = ' and '.join(_plain(group.runs[0].workdir) for group in groups[:2])
+    first, *others = (_table(_by_value(found, keys), keys) for found in tables)
+    title = ' and '.join(group.runs[0].workdir for group in groups[:2])
     more = f' and {len(groups) - 2} more' if len(groups) > 2 else ''
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Comparison: {title}{more}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>{STYLE}</style></head><body>
-<h1>Comparison of runs</h1>
-{parts[0]}
-<h2>learning curves</h2>
-{_curves(groups)}
-{''.join(parts[1:])}
-</body></html>
-"""
-
-
-def _plain(text: str) -> str:
-    """A text as HTML that shows it and nothing else."""
-    return html.escape(printable(text))
+    curves = f'<h2>learning curves</h2>\n{_curves(groups)}'
+    body = [f'<style>{STYLE}</style>', '<h1>Comparison of runs</h1>', first, curves, *others]
+    return document(f'Comparison: {title}{more}', '\n'.join(body))
 
 
 def _key(name: str, number: int) -> str:
@@ -98,26 +69,32 @@ def _by_value(table: Table, keys: dict[str, str]) -> Table:
     return table._replace(header=['', 'value', 'groups'], rows=rows)
 
 
-def _table(table: Table, keys: dict[str, str]) -> str:
-    cells = zip(*table.rows, strict=True)
-    kinds = [' class="number"' if all(map(is_number, column)) else '' for column in cells]
-
-    def cell(text: str) -> str:
+def _table(found: Table, keys: dict[str, str]) -> str:
+    def shown(text: str) -> str:
         words = text.split(' ')
-        return ''.join(keys[w] for w in words) if set(words) <= keys.keys() else _plain(text)
+        return ''.join(keys[w] for w in words) if set(words) <= keys.keys() else plain(text)
 
-    head = ''.join(f'<th{k}>{cell(x)}</th>' for k, x in zip(kinds, table.header, strict=True))
-    rows = ''.join(
-        '<tr>'
-        + ''.join(f'<td{k}>{cell(x)}</td>' for k, x in zip(kinds, row, strict=True))
-        + '</tr>'
-        for row in table.rows
-    )
-    notes = ''.join(f'<p class="muted">{_plain(note)}</p>' for note in table.notes if note)
-    return (
-        f'<h2>{_plain(table.title)}</h2>\n<div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f'<tbody>{rows}</tbody></table></div>{notes}\n'
-    )
+    # The other tables have a flag in each row.
+    of_groups = all(row[0] in keys for row in found.rows)
+    numeric = [
+        of_groups and all(map(is_number, column)) for column in zip(*found.rows, strict=True)
+    ]
+    rows = [
+        [
+            Cell(shown(text), _number(text) if n else None)
+            for text, n in zip(row, numeric, strict=True)
+        ]
+        for row in found.rows
+    ]
+    notes = ''.join(f'<p class="muted">{plain(note)}</p>' for note in found.notes if note)
+    drawn = table([shown(text) for text in found.header], rows, sortable=of_groups)
+    return f'<h2>{plain(found.title)}</h2>\n{drawn}{notes}\n'
+
+
+def _number(text: str) -> float | None:
+    """The first number of a cell."""
+    found = re.match(r'[+-]?[\d.]+(e-\d+)?', text)
+    return float(found[0]) if found else None
 
 
 def _curves(groups: Sequence[Group]) -> str:
@@ -134,7 +111,7 @@ def _curves(groups: Sequence[Group]) -> str:
         drawn.append(figures.svg(figure).replace(INK, 'currentColor'))
     several = any(len(group.runs) > 1 for group in groups)
     note = 'Thick lines are means over the runs of a group, thin ones single runs.'
-    curves = f'<div class="curves">{"".join(drawn)}</div>'
+    curves = f'<div class="charts">{"".join(drawn)}</div>'
     return curves + (f'<p class="muted">{note}</p>' if several else '')
 
 
