@@ -1,0 +1,1 @@
+"""Kills, full disks, flipped bits and broken input, in numbers: `python -m tests.torture`."""
