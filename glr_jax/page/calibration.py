@@ -82,9 +82,13 @@ def _diagram(found: Calibration) -> str:
             f'<rect class="fill-one" opacity=".55" x="{left:.1f}" y="{_FLOOR - height:.1f}" '
             f'width="{right - left:.1f}" height="{height:.1f}"/>'
             f'<text class="faint" style="font-size:10px" x="{(left + right) / 2:.1f}" '
-            f'y="{_FLOOR - height - 3:.1f}" text-anchor="middle">{count}</text>'
+            f'y="{_FLOOR - height - 3:.1f}" text-anchor="middle">{_short(count)}</text>'
         )
         parts.append(f'<circle class="fill-one" r="5" cx="{a:.1f}" cy="{b:.1f}"/>')
     parts.append(f'<path class="axis" d="M{LEFT} {_FLOOR}H{RIGHT}"/>')
     parts.append(f'<text class="faint" x="{LEFT - 6}" y="{_FLOOR}" text-anchor="end">clips</text>')
     return svg(''.join(parts), 'reliability diagram', _HEIGHT)
+
+
+def _short(count: int) -> str:
+    return f'{count / 1000:.1f}k' if count >= 1000 else str(count)

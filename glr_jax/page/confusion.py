@@ -9,7 +9,9 @@ from glr_jax.text import columns, printable, shorten
 
 LONGEST = 22  # columns of a label in the matrix; the table has the whole label
 NUMBERED = 30  # labels; in larger matrices the cells have no numbers
+NARROW = 520  # pixels of a matrix that is still readable if it is scaled to a phone
 PAIRS = 10
+IN_PAIRS = 60  # columns of their labels
 BESIDE = 12  # labels of a matrix that leaves room beside it
 _SIZES = {10: 38, 16: 30, 30: 24, 80: 14}  # of a cell, up to so many labels
 _SMALLEST = 10
@@ -21,7 +23,8 @@ def section(scores: dict[str, Any]) -> str:
     return (
         f'<div class="beside{large}"><div><p class="muted">Rows are true labels, columns '
         f'decisions. Colours are shares of a row.</p>{matrix(scores)}</div>'
-        f'<div><h3>Most frequent confusions</h3>{pairs(scores)}</div></div>'
+        f'<div><h3>Most frequent confusions</h3>{pairs(scores)}'
+        '<p class="muted">Shares are those of the true label.</p></div></div>'
     )
 
 
@@ -62,9 +65,11 @@ def matrix(scores: dict[str, Any]) -> str:
         f'<text class="faint" x="{margin + side}" y="{height - 4}" text-anchor="end">decided</text>'
         f'<text class="faint" text-anchor="end" transform="translate(11 1) rotate(-90)">true</text>'
     )
+    narrow = ' narrow' if width < NARROW else ''
     return (
-        f'<div class="box" tabindex="0"><svg class="matrix" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" role="img" aria-label="confusion matrix">'
+        f'<div class="box" tabindex="0"><svg class="matrix{narrow}" width="{width}" '
+        f'height="{height}" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="confusion matrix">'
         f'{"".join(parts)}</svg></div>'
     )
 
@@ -106,14 +111,14 @@ def pairs(scores: dict[str, Any]) -> str:
         return '<p>No clip was classified wrongly.</p>'
     rows = [
         [
-            Cell(name(labels[true])),
-            Cell(name(labels[decided])),
+            Cell(name(shorten(printable(labels[true]), IN_PAIRS))),
+            Cell(name(shorten(printable(labels[decided]), IN_PAIRS))),
             Cell(f'{wrong[true, decided]:,}', int(wrong[true, decided])),
             _of(int(wrong[true, decided]), int(support[true])),
         ]
         for true, decided in found
     ]
-    return table(['true label', 'decided as', 'clips', 'share of the label'], rows)
+    return table(['true label', 'decided as', 'clips', 'share'], rows)
 
 
 def _of(count: int, total: int) -> Cell:

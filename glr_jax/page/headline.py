@@ -51,10 +51,9 @@ def _bars(scores: dict[str, Any], floor: dict[str, Any]) -> str:
     for text, accuracy, kind in bars:
         low, high = wilson_interval(round(accuracy * clips), clips)
         parts.append(
-            f'<span class="name">{text}</span><div class="bar">'
+            f'<span>{text}</span><span class="value">{percent(accuracy)}</span><div class="bar">'
             f'<span class="{kind}" style="width:{100 * accuracy:.2f}%"></span>'
             f'<i style="left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%"></i></div>'
-            f'<span class="value">{percent(accuracy)}</span>'
         )
     return (
         f'<div class="bars">{"".join(parts)}</div>\n'

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -18,14 +19,15 @@ COLUMNS = 560  # of a picture as long as the time scale
 
 
 def decibel_range(
-    mels: Sequence[Float[np.ndarray, 'frames mels']], front_end: FrontEnd
+    mels: Sequence[Float[np.ndarray, '_ mels']], front_end: FrontEnd
 ) -> tuple[float, float]:
     """The values of the darkest and the lightest colour for some spectrograms in decibels."""
     if front_end.mel_dtype == 'uint8':
         return -front_end.top_db, 0.0
     values = np.concatenate([mel[np.isfinite(mel)] for mel in mels] or [np.zeros(1)])
     low, high = (float(values.min()), float(values.max())) if len(values) else (-80.0, 0.0)
-    return 10.0 * np.floor(low / 10), max(10.0 * np.ceil(high / 10), 10.0 * np.floor(low / 10) + 10)
+    low, high = 10.0 * math.floor(low / 10), 10.0 * math.ceil(high / 10)
+    return low, max(high, low + 10 + abs(low) / 1000)
 
 
 def picture(

@@ -13,7 +13,6 @@ from glr_jax.page.charts import round_ticks
 from glr_jax.page.evidence import Evidence
 from glr_jax.page.markup import name, plain
 from glr_jax.page.pictures import COLUMNS, decibel_range, gradient, picture
-from glr_jax.text import counted
 
 SHOWN = 24
 LONGEST = 60.0  # seconds of a clip that are shown
@@ -66,7 +65,7 @@ def section(evidence: Evidence, folder: str) -> str:
         else f'; shown are the {SHOWN} whose wrong decision is most probable'
     )
     several = any(len(spans) > 1 for spans, _ in over_time)
-    return f"""<p>{counted(len(wrong), 'clip')} of {len(targets):,}{most}. The surest mistakes come
+    return f"""<p>{len(wrong):,} of {len(targets):,} clips{most}. The surest mistakes come
 first. All clips are in <a href="predictions.csv">predictions.csv</a>.</p>
 <p class="muted">Mel spectrograms: low frequencies at the bottom, time in {scale.unit}, the same
 scales for all. <span style="white-space:nowrap">{_decibels(limits[0])}<span class="scale"
