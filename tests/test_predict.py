@@ -368,3 +368,9 @@ def test_commands_of_predict_end_with_one_line(
         'no 2.wav was not found',
         f'{cli._command()}: no audio was found',
     ]
+
+
+@pytest.mark.parametrize('module', ['glr_jax.predict', 'glr_jax.data.decode_pool'])
+def test_processes_that_decode_do_not_import_jax(module: str) -> None:
+    code = f'import sys, {module}; print("jax" in sys.modules)'
+    assert subprocess.check_output([sys.executable, '-c', code], text=True) == 'False\n'
