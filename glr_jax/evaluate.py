@@ -58,13 +58,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from glr_jax import inference, metrics, report, storage
+from glr_jax import inference, metrics, report, scored_data, storage
 from glr_jax.config import Config
-from glr_jax.data.dataset import Dataset, open_dataset
-from glr_jax.data.other_data import ALL, OtherData, read_folder, with_labels
+from glr_jax.data.dataset import Dataset
+from glr_jax.data.other_data import ALL, OtherData
 from glr_jax.devices import processes
 from glr_jax.devices.processes import announce
-from glr_jax.errors import UsageError, UserError
+from glr_jax.errors import UserError
 from glr_jax.nn import cost
 from glr_jax.page.evidence import Evidence
 from glr_jax.progress import Progress
@@ -84,9 +84,11 @@ def main(argv: list[str]) -> None:
     single = [run.workdir for run in runs] == [choice.workdir]
     finished = not single or bool(report.read(choice.workdir))
     own = [run.meta.config.data for run in runs]
-    folder = choice.data.dir or _common('dir', [data.dir for data in own], choice.workdir)
+    folder = choice.data.dir or scored_data.common_flag(
+        'dir', [data.dir for data in own], choice.workdir
+    )
     configs = [dataclasses.replace(r.meta.config, workdir=r.workdir) for r in runs]
-    dataset, others = _open(folder, runs)
+    dataset, others = scored_data.open_data(folder, runs)
     split = choice.data.split
     if (
         not split
@@ -94,7 +96,7 @@ def main(argv: list[str]) -> None:
         and not training_data.trained_on(dataset, dataset.members(ALL, 'test'), configs)
     ):
         split = ALL
-    split = split or _common('split', [data.split for data in own], choice.workdir)
+    split = split or scored_data.common_flag('split', [data.split for data in own], choice.workdir)
     scores = report_best(
         choice.workdir,
         dataset,
@@ -111,38 +113,6 @@ def main(argv: list[str]) -> None:
     below = _subfolder(dataset, split, choice.data.test_crops, configs)
     page = os.path.join(choice.workdir, 'report', below, 'index.html')
     announce(f'\nreport      {storage.link(page)}')
-
-
-def _open(folder: str, runs: Sequence[Best]) -> tuple[Dataset, bool]:
-    """A dataset or a folder of audio, and whether it is another one than the runs' own.
-
-    Another one need not have all labels of the runs. Clips with labels that the runs do not have
-    are counted and left out.
-
-    Raises:
-      UserError: it cannot be read, no clip has a label of the runs, or they have another front end.
-    """
-    meta = runs[0].meta  # its labels and front end are those of every run
-    own = all(same_folder(folder, run.meta.config.data.dir) for run in runs)
-    if own or not storage.is_folder(folder) or storage.exists(f'{folder}/splits.csv'):
-        dataset = open_dataset(folder)
-        if own:
-            return dataset, False
-        for run in runs:
-            provenance.check_front_end(dataset, run.meta, run.workdir)
-        other = with_labels(dataset, meta.labels)
-    elif meta.from_audio:
-        other = read_folder(folder, meta.labels, meta.front_end)
-    else:
-        raise UserError(
-            f'{folder} is no dataset; {runs[0].workdir} was trained on ready-made spectrograms, so '
-            'it cannot be scored on audio'
-        )
-    for path, reason in other.skipped.items():
-        announce(f'{path}: {reason}')
-    for label, count in other.unknown.items():
-        announce(f'{count} clips left out: the run does not know their label {label!r}')
-    return other, True
 
 
 def report_best(
@@ -181,7 +151,7 @@ def report_best(
         if processes.is_first():
             training_data.warn_if_damaged(run.workdir)
     configs = [dataclasses.replace(config or r.meta.config, workdir=r.workdir) for r in runs]
-    changed = _changed(dataset, split, runs, configs, allow_changed_data)
+    changed = scored_data.changed(dataset, split, runs, configs, allow_changed_data)
     side = dataset.held_out(split)
     clips = dataset.members(split, side)
     if not len(clips):
@@ -281,32 +251,6 @@ def _announce_optimism(
         )
 
 
-def _changed(
-    dataset: Dataset, split: str, runs: Sequence[Best], configs: Sequence[Config], allow: bool
-) -> list[str]:
-    """What changed in the data of any run since its training began.
-
-    Raises:
-      UserError: the dataset is a run's own and changed after its training, and it may not.
-    """
-    found: list[str] = []
-    for run, config in zip(runs, configs, strict=True):
-        data = config.data
-        if split != data.split or not same_folder(dataset.folder, data.dir) or not run.meta.data:
-            continue
-        clips, known = training_data.clips_of(dataset, split), training_data.read(run.workdir)
-        found += known.changes if known else []
-        if clips.digest in (run.meta.data, known.clips.digest if known else ''):
-            continue
-        what = training_data.changes(known.clips if known else None, clips)
-        message = f'{dataset.folder} changed since {run.workdir} was trained on it: {what}'
-        if not allow:
-            raise UserError(f'{message}; to score it anyway, give --allow_changed_data')
-        announce(message)
-        found.append(what)
-    return list(dict.fromkeys(found))
-
-
 def score(
     apply: inference.Apply, dataset: Dataset, clips: Int[np.ndarray, ' clips'], run: Config
 ) -> dict[str, Any]:
@@ -314,19 +258,6 @@ def score(
     cut = run.data.frames, run.train.batch_size, run.data.test_crops
     probabilities, _ = inference.decide_clips(inference.Predictor(apply, *cut), dataset, clips)
     return _scores(dataset, clips, probabilities)
-
-
-def _common(name: str, values: list[str], workdir: str) -> str:
-    """The value of a data flag that all runs have in common."""
-    distinct = list(dict.fromkeys(values))
-    if name == 'dir' and all(same_folder(distinct[0], other) for other in distinct):
-        return distinct[0]
-    if len(distinct) > 1:
-        raise UsageError(
-            f'the runs below {workdir} have several values of --data.{name}: '
-            f'{", ".join(distinct)}; choose one'
-        )
-    return distinct[0]
 
 
 def _scores(

@@ -48,6 +48,7 @@ TINY = {
         *BATCH,
         *MODEL,
     ],
+    'glr_jax.compare': [],
     'glr_jax.evaluate': [],
     'glr_jax.predict': [],
     'experiments.baselines': ['--data.split=random-1'],
@@ -87,7 +88,8 @@ def sandbox(prepared: Path, music: Path, tmp_path_factory: pytest.TempPathFactor
         (folder / name).symlink_to(ROOT / name)
     for name in ('data', 'runs', 'more_songs'):
         (folder / name).mkdir()
-    (folder / 'music').symlink_to(music)
+    for name in ('music', 'other_music'):
+        (folder / name).symlink_to(music)
     (folder / 'dataset').symlink_to(prepared)
     test_fma.layout(folder / 'FMA', test_fma.TRACKS)
     rng = np.random.default_rng(0)

@@ -169,6 +169,12 @@ def warn_if_damaged(workdir: str) -> None:
         status(f'{path} is damaged{_LOST}; the same train command writes it anew')
 
 
+def trained_ids(workdir: str) -> set[str]:
+    """The ids of the clips that a run was trained on, as far as it is known."""
+    known = read(workdir)
+    return {id for id, _ in known.trained()} if known else set()
+
+
 def seen(
     dataset: Dataset, clips: Int[np.ndarray, ' clips'], trained: Sequence[Sequence[Any]], own: bool
 ) -> Bool[np.ndarray, ' clips']:
