@@ -93,7 +93,9 @@ def test_public_names_are_found_when_used() -> None:
         _ = glr_jax.nothing  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize('command', ['glr_jax.train', 'glr_jax.evaluate', 'glr_jax.predict'])
+@pytest.mark.parametrize(
+    'command', ['glr_jax.train', 'glr_jax.evaluate', 'glr_jax.predict', 'glr_jax.compare']
+)
 def test_help_does_not_wait_for_jax(command: str) -> None:
     code = (
         f'import runpy, sys; sys.argv = ["x", "--help"]\n'
