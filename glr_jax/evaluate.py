@@ -84,19 +84,13 @@ def main(argv: list[str]) -> None:
     single = [run.workdir for run in runs] == [choice.workdir]
     finished = not single or bool(report.read(choice.workdir))
     own = [run.meta.config.data for run in runs]
-    folder = choice.data.dir or scored_data.common_flag(
-        'dir', [data.dir for data in own], choice.workdir
-    )
+    folders = [data.dir for data in own]
+    folder = choice.data.dir or scored_data.common_flag('dir', folders, choice.workdir)
     configs = [dataclasses.replace(r.meta.config, workdir=r.workdir) for r in runs]
     dataset, others = scored_data.open_data(folder, runs)
-    split = choice.data.split
-    if (
-        not split
-        and others
-        and not training_data.trained_on(dataset, dataset.members(ALL, 'test'), configs)
-    ):
-        split = ALL
-    split = split or scored_data.common_flag('split', [data.split for data in own], choice.workdir)
+    unseen = others and not training_data.trained_on(dataset, dataset.members(ALL, 'test'), configs)
+    splits = [ALL] if unseen else [data.split for data in own]
+    split = choice.data.split or scored_data.common_flag('split', splits, choice.workdir)
     scores = report_best(
         choice.workdir,
         dataset,
