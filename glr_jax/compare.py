@@ -13,9 +13,9 @@ Prints which flags of the runs differ, their scores, and how far each is ahead o
 A RUN is a workdir, a folder of runs at any depth, or a quoted pattern: 'runs/*-batch'.
 
 Runs whose flags differ only in the seed and the split (random-1, random-2, ...) form a group, which
-has mean ± standard deviation. Groups are named A, B, C, ... in the order of the arguments, so the
-others are compared with that of the first RUN. Runs that are not finished are left out, and
-a line on stderr says so.
+has mean ± standard deviation. Groups are named A, B, C, ... in the order of the arguments, and all
+others are compared with A, that of the first RUN. Runs that are not finished or damaged are left
+out, and a line on stderr says why.
 
 The difference from A is paired: it is between runs with the same split and seed (or, if there are
 none, the same split) that have the same test clips. Two single runs get the p-value of McNemar's

@@ -20,7 +20,7 @@ WIDTH = 80  # columns of a terminal
 NONE = '-'  # an empty cell
 METHODS = {
     'mcnemar': "Two runs: p of McNemar's exact test, Newcombe's interval.",
-    'bootstrap': 'Several runs: bootstrap over clips.',
+    'bootstrap': 'Several runs: bootstrap over clips, which does not cover other seeds.',
     't': "A run has no predictions.csv: Student's t over the pairs.",
     'none': f'Without predictions.csv, an interval needs {FEWEST} pairs.',
 }
@@ -176,7 +176,7 @@ def is_number(text: str) -> bool:
 def as_text(found: Sequence[Table]) -> str:
     """Tables as text that fits 80 columns where possible.
 
-    Folders are cut at their beginning. A table that is still too wide becomes one block per row,
+    Folders are cut in their middle. A table that is still too wide becomes one block per row,
     with the columns that have the same value on one line.
     """
     return '\n\n'.join('\n'.join(_lines(table)) for table in found)
@@ -187,14 +187,17 @@ def _lines(table: Table) -> list[str]:
     rows = [[printable(cell) for cell in row] for row in (table.header, *table.rows)]
     if table.header[-1] == 'folder':
         others = _width([row[:-1] for row in rows]) + 2
-        rows = [[*row[:-1], _end(row[-1], max(WIDTH - others, 24))] for row in rows]
+        rows = [[*row[:-1], _ends(row[-1], max(WIDTH - others, 24))] for row in rows]
     lines += _aligned(rows) if _width(rows) <= WIDTH else _blocks(rows)
     return lines + [line for note in table.notes for line in textwrap.wrap(note, WIDTH)]
 
 
-def _end(text: str, at_most: int) -> str:
-    """The text, or an ellipsis and its end: the ends of paths tell them apart."""
-    return text if columns(text) <= at_most else shorten(text[::-1], at_most)[::-1]
+def _ends(text: str, at_most: int) -> str:
+    """The text, or its beginning and its end around an ellipsis."""
+    if columns(text) <= at_most:
+        return text
+    beginning = shorten(text, at_most // 2)
+    return beginning[:-1] + shorten(text[::-1], at_most - columns(beginning) + 1)[::-1]
 
 
 def _width(rows: Sequence[Sequence[str]]) -> int:

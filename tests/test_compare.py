@@ -250,6 +250,19 @@ def test_many_flags_are_listed_by_value(tmp_path: Path, capsys: pytest.CaptureFi
     assert '\n    AA AB  21\n' in part
 
 
+def test_long_folders_are_cut_in_their_middle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k in range(2):
+        made_run(tmp_path / ('very long ' * 12) / f'run {k}', [1, 0], hidden=8 + k)
+    text = printed(capsys, tmp_path)
+    assert max(map(columns, text.splitlines())) <= 80
+    first, second = (line for line in text.splitlines()[2:4])
+    assert first.endswith('/run 0')
+    assert second.endswith('/run 1')
+    assert str(tmp_path)[:12] in first
+
+
 def test_one_run_alone_has_its_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made_run(tmp_path / 'one', [1, 1, 1, 0], floor=0.5)
     text = printed(capsys, tmp_path / 'one')
