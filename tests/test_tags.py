@@ -195,10 +195,10 @@ def test_a_tag_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path) -> None
 
 
 def test_a_tag_of_many_tiny_frames_takes_no_time(tmp_path: Path) -> None:
-    path = with_tag(tmp_path / 'a.mp3', frame(b'TXXX', b'x') * 400_000)
-    start = time.monotonic()
+    path = with_tag(tmp_path / 'a.mp3', frame(b'TXXX', b'x') * 200_000)
+    start = time.process_time()
     assert tags.genre_and_artist(str(path))[2] == 'has no genre in its tags'
-    assert time.monotonic() - start < 20  # a copy of the rest per frame: hours
+    assert time.process_time() - start < 15  # copies of the rest of the tag: 200 GB
 
 
 def test_pipes_and_missing_files_are_not_waited_for(tmp_path: Path) -> None:

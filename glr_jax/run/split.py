@@ -11,7 +11,7 @@ from glr_jax.run import workdir
 
 
 def choose_split(config: Config, dataset: Dataset) -> Config:
-    """The config with its split; announces the choice, and groups on two sides of a random split.
+    """The config with its split; announces a choice, and groups on two sides of a random split.
 
     Without --data.split, a run in the workdir keeps its split. A new one gets `official` if the
     source defines it, else `group-1` if there are groups, else `random-1`.
@@ -28,7 +28,8 @@ def choose_split(config: Config, dataset: Dataset) -> Config:
         split = given
     else:
         split, why = default_split(dataset.splits, dataset.groups)
-        announce(f'--data.split={split}: {why}')
+        if split != 'random-1':  # what a run has always had is no news
+            announce(f'--data.split={split}, because {why}')
     shared, of = shared_groups(dataset, split) if split.startswith('random-') else (0, 0)
     if shared:
         remedy = (
