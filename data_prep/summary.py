@@ -49,7 +49,7 @@ def notes(summary: Summary) -> Iterator[str]:
     if summary.reused:
         computed = summary.written.total() - summary.reused
         yield f'{summary.reused} spectrograms kept from before, {computed} computed'
-    yield 'default split: {} ({})'.format(*summary.default_split)
+    yield 'default split: {}, because {}'.format(*summary.default_split)
 
 
 def _label_lines(

@@ -57,7 +57,7 @@ def test_the_choice_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert chosen(tmp_path, grouped) == 'group-1'
     (line,) = capsys.readouterr().err.splitlines()
     assert (
-        line == '--data.split=group-1: no group is in more than one of train, validation and test'
+        line == '--data.split=group-1, because no group is in more than one of train, validation and test'
     )
 
 
@@ -107,7 +107,7 @@ def test_train_uses_the_split_that_data_prep_names(
     rows = [f'{id},singer {k}' for k, id in enumerate(IDS)]
     (music / 'metadata.csv').write_text('\n'.join(['path,artist', *rows]))
     out = run(music, tmp_path / 'out')
-    assert 'default split: group-1 (no group is in more than one of' in capsys.readouterr().err
+    assert 'default split: group-1, because no group is in more than one of' in capsys.readouterr().err
     assert any(open_dataset(str(out)).groups)
     seen: list[str] = []
 

@@ -85,7 +85,7 @@ def test_the_command_reads_a_table_that_lies_elsewhere(
     assert 'is not listed in tracks.csv' in (out / 'skipped.csv').read_text()
     said = capsys.readouterr()
     assert '1 not in tracks.csv' in said.out
-    assert 'default split: official (the source defines it)' in said.err
+    assert 'default split: official, because the source defines it' in said.err
 
 
 @pytest.mark.parametrize(

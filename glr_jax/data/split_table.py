@@ -80,7 +80,7 @@ def default_split(splits: Mapping[str, Sequence[str]], groups: Sequence[str]) ->
         if 'group-1' in usable:
             return 'group-1', 'no group is in more than one of train, validation and test'
         return 'random-1', 'there are too few groups to keep each in one of train and test'
-    return 'random-1', 'it is random, as there are no groups'
+    return 'random-1', 'the clips have no groups'
 
 
 def _sides(table: Table, column: str) -> list[str] | None:
