@@ -56,9 +56,8 @@ def test_the_choice_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[s
     grouped = dataset('aabc', random_1=SIDES, group_1=SIDES)
     assert chosen(tmp_path, grouped) == 'group-1'
     (line,) = capsys.readouterr().err.splitlines()
-    assert (
-        line == '--data.split=group-1, because no group is in more than one of train, validation and test'
-    )
+    words = 'no group is in more than one of train, validation and test'
+    assert line == f'--data.split=group-1, because {words}'
 
 
 def test_groups_on_two_sides_of_a_random_split_are_announced(
@@ -107,7 +106,8 @@ def test_train_uses_the_split_that_data_prep_names(
     rows = [f'{id},singer {k}' for k, id in enumerate(IDS)]
     (music / 'metadata.csv').write_text('\n'.join(['path,artist', *rows]))
     out = run(music, tmp_path / 'out')
-    assert 'default split: group-1, because no group is in more than one of' in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert 'default split: group-1, because no group is in more than one of' in said
     assert any(open_dataset(str(out)).groups)
     seen: list[str] = []
 
