@@ -1,6 +1,8 @@
 """The page of a report: what it says, and how browsers show it."""
 
+import base64
 import dataclasses
+import html
 import http.server
 import io
 import re
@@ -14,9 +16,9 @@ import numpy as np
 import pytest
 
 from glr_jax import cli, metrics, report
-from glr_jax.config import Config
+from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import Dataset
-from glr_jax.page import calibration, headline, origin, pictures, protocol, wrong_clips
+from glr_jax.page import calibration, charts, headline, origin, pictures, protocol, wrong_clips
 from glr_jax.page.audio_links import audio_file, link
 from glr_jax.page.evidence import Evidence
 from glr_jax.page.report_page import page
@@ -104,7 +106,7 @@ def test_pictures_have_low_frequencies_at_the_bottom_and_one_scale() -> None:
     address = pictures.picture(mel, 5, (-80.0, 0.0))
     kind, _, data = address.partition(',')
     assert kind == 'data:image/png;base64'
-    image = matplotlib.image.imread(io.BytesIO(__import__('base64').b64decode(data)))
+    image = matplotlib.image.imread(io.BytesIO(base64.b64decode(data)))
     assert image.shape[:2] == (4, 5)
     light = image[..., :3].sum(-1)
     assert (light[3] > 2).all()  # the lowest band is loud
@@ -185,6 +187,36 @@ def test_flags_to_paste_give_the_same_config() -> None:
     assert sorted(lines) == sorted(given)
     parsed = cli.parse(Config, ['train', *lines[1:]], '')
     assert dataclasses.replace(parsed, workdir=config.workdir) == config
+
+
+@pytest.mark.parametrize(
+    ('changes', 'flags'),
+    [
+        ({}, []),
+        ({'split': 'random-2'}, ['--data.split=random-2']),
+        ({'dataset': 'a b', 'split': 'all'}, ["--data.dir='a b'"]),
+        ({'dataset': 'x', 'test_crops': 3}, ['--data.dir=x', '--data.test_crops=3']),
+    ],
+)
+def test_the_command_that_scores_again_names_the_clips(
+    tmp_path: Path, changes: dict[str, Any], flags: list[str]
+) -> None:
+    config = Config(workdir='runs/a', data=DataConfig(dir='data/a', split=SPLIT))
+    scores = scores_of(evidence_of(dataset_of(('a', 'b'), 6))) | {'dataset': 'data/a'} | changes
+    text = html.unescape(origin.section(scores, config, EPOCHS, None, str(tmp_path)))
+    command = ' '.join(['<pre>python -m glr_jax.evaluate --workdir=runs/a', *flags])
+    assert f'{command}</pre>' in text
+
+
+def test_the_best_epoch_is_marked_whatever_the_log_says() -> None:
+    text = charts.curves(EPOCHS, 8)
+    assert 'best checkpoint: epoch 2' in text
+    assert text.count('class="mark"') == text.count('<circle') == 2
+    assert 'best checkpoint' not in charts.curves(EPOCHS, 9)
+    strange = {'epoch': 10**400, 'step': 8, 'loss': -1e300, 'accuracy': 10**400}
+    rows = [*EPOCHS, strange | {'validation_loss': True, 'validation_accuracy': -5}]
+    assert 'nan' not in charts.curves(rows, 8)
+    assert charts.curves([strange | {'validation_loss': 0, 'validation_accuracy': 0}], 8)
 
 
 @pytest.mark.parametrize('text', ["a\nb'c\\", 'x\u202ey', 'é\x1b\udce9', 'plain', '$x `y`'])

@@ -100,8 +100,8 @@ def curves(epochs: Sequence[dict[str, Any]], step: Any) -> str:
       epochs: rows of `metrics.jsonl`.
       step: of the best checkpoint.
     """
-    best = next((row['epoch'] for row in epochs if row['step'] == step), None)
-    mark = '' if best is None else f'<span>│ best checkpoint: epoch {best}</span>'
+    best = next((k for k, row in enumerate(epochs) if row['step'] == step), None)
+    mark = '' if best is None else f'<span>│ best checkpoint: epoch {epochs[best]["epoch"]}</span>'
     keys = (
         '<p class="keys muted"><span><i class="key one"></i>train</span>'
         f'<span><i class="key two"></i>validation</span>{mark}</p>'
@@ -113,7 +113,7 @@ def curves(epochs: Sequence[dict[str, Any]], step: Any) -> str:
     return f'{keys}<div class="charts">{drawn}</div>'
 
 
-def _curve(epochs: Sequence[dict[str, Any]], name: str, best: Any) -> str:
+def _curve(epochs: Sequence[dict[str, Any]], name: str, best: int | None) -> str:
     at = _values(epochs, 'epoch')
     train, validation = _values(epochs, name), _values(epochs, f'validation_{name}')
     both = np.concatenate([train, validation])
@@ -125,11 +125,12 @@ def _curve(epochs: Sequence[dict[str, Any]], name: str, best: Any) -> str:
     # A single epoch has its place in the middle.
     x = Axis(float(at.min()), float(at.max()), LEFT + 6, RIGHT - 6)
     if x.low == x.high:
-        x = x._replace(low=x.low - 1, high=x.high + 1)
+        half = max(1.0, abs(x.low) / 2)
+        x = x._replace(low=x.low - half, high=x.high + half)
     y = Axis(low, high, BOTTOM, TOP, log)
     parts = [frame(x, y, 'epoch', integer=True, shares=name == 'accuracy')]
     if best is not None:
-        place = x.at(float(best))
+        place = x.at(float(at[best]))
         parts.append(f'<path class="mark" d="M{place:.1f} {BOTTOM}V{TOP}"/>')
     for values, kind in ((train, 'one'), (validation, 'two')):
         points = [(x.at(a), y.at(min(max(v, low), high))) for a, v in zip(at, values, strict=True)]
@@ -138,7 +139,7 @@ def _curve(epochs: Sequence[dict[str, Any]], name: str, best: Any) -> str:
         parts.append(f'<polyline class="{kind}" stroke-width="2"{dashes} points="{line}"/>')
         dots = [points[0]] if len(points) == 1 else []
         if kind == 'two' and best is not None:
-            dots += [p for p, row in zip(points, epochs, strict=True) if row['epoch'] == best]
+            dots.append(points[best])
         parts += [f'<circle class="fill-{kind}" r="4" cx="{a:.1f}" cy="{b:.1f}"/>' for a, b in dots]
     return svg(''.join(parts), f'{name} of training and validation in each epoch')
 

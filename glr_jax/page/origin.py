@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from glr_jax.config import Config
+from glr_jax.data.other_data import ALL
 from glr_jax.fields import text_of
 from glr_jax.nn import cost
 from glr_jax.page.audio_links import link
 from glr_jax.page.evidence import Evidence
 from glr_jax.page.markup import definitions, plain
+from glr_jax.storage import same_folder
 from glr_jax.text import counted, printable
 
 ALWAYS = ('workdir', 'seed', 'data.dir', 'data.split')  # shown at their defaults too
@@ -73,9 +75,7 @@ def quoted(text: str) -> str:
 
 def _commands(scores: dict[str, Any], config: Config, several: bool) -> str:
     workdir = f'--workdir={quoted(config.workdir)}'
-    scored = f'python -m glr_jax.evaluate {workdir}'
-    if scores['split'] != config.data.split:
-        scored += f' --data.split={quoted(scores["split"])}'
+    scored = ' '.join(['python -m glr_jax.evaluate', workdir, *_choice(scores, config)])
     board = config.workdir if several else os.path.join(config.workdir, 'tensorboard')
     lines = [('Score again', scored)]
     if several:
@@ -97,6 +97,17 @@ def _commands(scores: dict[str, Any], config: Config, several: bool) -> str:
         ('Curves in TensorBoard', f'pip install tensorboard\ntensorboard --logdir={quoted(board)}'),
     ]
     return ''.join(f'<h3>{title}</h3><pre>{plain_lines(text)}</pre>' for title, text in lines)
+
+
+def _choice(scores: dict[str, Any], config: Config) -> Iterator[str]:
+    """The flags of `evaluate` for clips other than the run's own."""
+    other = not same_folder(scores['dataset'], config.data.dir)
+    if other:
+        yield f'--data.dir={quoted(scores["dataset"])}'
+    if scores['split'] != config.data.split and not (other and scores['split'] == ALL):
+        yield f'--data.split={quoted(scores["split"])}'
+    if 'test_crops' in scores:
+        yield f'--data.test_crops={scores["test_crops"]}'
 
 
 def plain_lines(text: str) -> str:

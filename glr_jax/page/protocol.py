@@ -7,6 +7,7 @@ from typing import Any
 
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
+from glr_jax.data.other_data import ALL
 from glr_jax.data.records import SIDES
 from glr_jax.page.evidence import Evidence
 from glr_jax.page.markup import Cell, name, plain, table
@@ -18,7 +19,7 @@ _KNOWN = {
     'official': 'This split is defined by the source of the data.',
     'fault_filtered': 'GTZAN without faulty and duplicate clips, and with no artist on two sides '
     '(Kereliuk, Sturm and Larsen, 2015).',
-    'all': 'Every clip of data that the network was not trained on.',
+    ALL: 'Every clip of data that the network was not trained on.',
 }
 
 
@@ -97,7 +98,7 @@ def _meaning(split: str) -> str:
 
 def _groups(dataset: Dataset, split: str) -> str:
     """How many groups are on two sides."""
-    if split == 'all':
+    if split == ALL:
         return ''
     if not dataset.groups:
         return (
@@ -125,7 +126,7 @@ def _sides(dataset: Dataset, split: str) -> str:
     rows = []
     for side in (*SIDES, ''):
         clips = [k for k, its in enumerate(sides) if its == side]
-        if not clips and side == '':
+        if not clips and (side == '' or split == ALL):
             continue
         labels = len({int(dataset.targets[k]) for k in clips})
         cells = [
