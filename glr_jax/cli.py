@@ -140,21 +140,28 @@ def execute(main: Callable[[list[str]], None], *, at_once: bool = False) -> None
     except BrokenPipeError:  # the reader of the output has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:  # a full disk, a folder without write permission
-        reason = error.strerror or str(error)
-        _print_line(f'{name}: {error.filename or "input/output"}: {reason}')
-        sys.exit(1)
     except Exception as error:
-        # From NumPy, or from JAX: a device has too little memory.
-        if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
+        line = explain(error)
+        if line is None:
             raise
-        reason = (str(error) or 'not enough memory').splitlines()[0][:200]
-        remedy = 'a larger --train.accumulate, a smaller batch or --data.resident=off needs less'
-        _print_line(f'{name}: out of memory: {reason}; {remedy}')
+        _print_line(line)
         sys.exit(1)
     finally:
         if at_once:  # while Python ends, a signal would kill it and hide the exit code
             signals.block()
+
+
+def explain(error: Exception) -> str | None:
+    """A failure of the machine in one line; None if the program itself is wrong."""
+    if isinstance(error, OSError):  # a full disk, a folder without write permission
+        reason = error.strerror or str(error)
+        return f'{_command()}: {error.filename or "input/output"}: {reason}'
+    # From NumPy, or from JAX: a device has too little memory.
+    if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
+        return None
+    reason = (str(error) or 'not enough memory').splitlines()[0][:200]
+    remedy = 'a larger --train.accumulate, a smaller batch or --data.resident=off needs less'
+    return f'{_command()}: out of memory: {reason}; {remedy}'
 
 
 def _hide_messages_of_libraries() -> None:

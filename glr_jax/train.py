@@ -57,6 +57,11 @@ def main(argv: list[str]) -> None:
     cli.need(config, 'workdir', 'data.dir')
     startup.enable_compilation_cache()
     processes.start(config.parallel)
+    with processes.as_one():
+        _run(flags, config)
+
+
+def _run(flags: TrainFlags, config: Config) -> None:
     startup.check_devices()
     processes.check_same(config)
     dataset = processes.together(lambda: open_dataset(config.data.dir))
@@ -70,7 +75,7 @@ def main(argv: list[str]) -> None:
     )
     if floor and processes.is_first():
         print(report.compared(floor))
-    announce(f'\nreport      {storage.link(os.path.join(config.workdir, "report", "index.html"))}')
+    announce(f'report      {storage.link(os.path.join(config.workdir, "report", "index.html"))}')
     if dataset.from_audio:
         announce(f'tag files   python -m glr_jax.predict --workdir={config.workdir} FILE_OR_FOLDER')
 

@@ -52,16 +52,20 @@ class Run:
             for k in range(count)
         ]
 
-    def terminate_one(self) -> None:
-        """SIGTERM to the last process, after the first epoch."""
+    def terminate_one(self, epochs: int = 1) -> None:
+        """SIGTERM to the last process, after some epochs."""
+        self.wait(epochs)
+        self.processes[-1].send_signal(signal.SIGTERM)
+
+    def wait(self, epochs: int = 1) -> None:
+        """Waits until the log has as many epochs."""
         log = self.workdir / 'metrics.jsonl'
         deadline = time.monotonic() + 120
-        while not (log.exists() and log.read_text()):
+        while not (log.exists() and log.read_bytes().count(b'\n') >= epochs):
             for process in self.processes:  # a failure is seen at once
                 assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline, 'no epoch ended in two minutes'
             time.sleep(0.02)
-        self.processes[-1].send_signal(signal.SIGTERM)
 
     def finish(self) -> tuple[list[int], list[str], list[str]]:
         """Exit codes, outputs and errors."""
@@ -188,6 +192,34 @@ def test_a_sigterm_to_one_stops_all_and_others_may_resume(
     assert codes == [0] * after[0], errors
     assert f'resuming at step {max(steps)}' in errors[0]
     assert_same_run(tmp_path / 'run', alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('victim', [1])
+def test_if_a_process_is_killed_the_others_end_and_a_rerun_resumes(
+    victim: int, prepared: Path, tmp_path: Path
+) -> None:
+    flags = ['--train.epochs=100000', '--train.schedule=constant', '--train.warmup=0']
+    run = Run(tmp_path / 'run', prepared, 2, 1, *flags, '--parallel.timeout=10')
+    other = run.processes[1 - victim]
+    try:
+        run.wait(3)  # the first ones are saved
+        run.processes[victim].kill()
+        _, errors = other.communicate(timeout=120)
+    finally:
+        for process in run.processes:
+            process.kill()
+            process.wait()
+    assert other.returncode == 1
+    assert f'glr_jax.train: process {1 - victim} ' in errors.splitlines()[-1]
+    assert 'run the same command again to resume' in errors.splitlines()[-1]
+    assert 'Traceback' not in errors
+    epochs = len(rows(tmp_path / 'run'))
+    rerun = Run(tmp_path / 'run', prepared, 2, 1, *flags)
+    rerun.terminate_one(epochs + 1)
+    codes, _, messages = rerun.finish()
+    assert codes == [75, 75], messages
+    assert 'resuming at step' in messages[0]
 
 
 def test_an_error_on_process_0_stops_all(prepared: Path, tmp_path: Path) -> None:

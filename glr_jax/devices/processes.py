@@ -5,6 +5,7 @@ the devices of all processes. Process 0 writes the files; checkpoints are writte
 """
 
 import contextlib
+import ctypes
 import functools
 import itertools
 import json
@@ -12,11 +13,14 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax._src import distributed
+from jax._src.lib import _jax as runtime  # has what jax.distributed does not pass on
 from jax.experimental import multihost_utils
 from jaxtyping import Num
 
@@ -63,8 +67,23 @@ def _join(config: ParallelConfig) -> None:
     initialize = functools.partial(
         jax.distributed.initialize,
         initialization_timeout=config.timeout + 60,
+        heartbeat_timeout_seconds=max(10, min(100, config.timeout)),  # 100: JAX's own default
         shutdown_timeout_seconds=config.timeout,
     )
+    # JAX ends a process that has lost the others by LOG(FATAL): a stack trace, and SIGABRT. Given a
+    # function to call instead, it fails to convert the argument, and only the signal remains.
+    client = runtime.get_distributed_runtime_client
+    runtime.get_distributed_runtime_client = functools.partial(
+        client, missed_heartbeat_callback=_leave_the_others
+    )
+    _on_abort(_aborted)
+    try:
+        _initialize(config, initialize)
+    finally:
+        runtime.get_distributed_runtime_client = client
+
+
+def _initialize(config: ParallelConfig, initialize: Callable[..., None]) -> None:
     if config.coordinator == 'auto':
         initialize()
     else:
@@ -79,6 +98,68 @@ def _give_up(config: ParallelConfig) -> None:
         'their output'
     )
     os._exit(1)  # the main thread is blocked inside JAX
+
+
+def _leave_the_others(_: Any = None) -> None:
+    """Ends this process, which can do nothing without the others."""
+    _end('lost the others: one of them ended or does not answer; read their output')
+
+
+def _aborted(_: Any) -> None:
+    _end('was aborted by JAX, for the reason above or since another process does not answer')
+
+
+def _end(reason: str) -> None:
+    number = distributed.global_state.process_id
+    again = 'and run the same command again to resume'
+    cli.status(f'glr_jax.train: process {number} {reason}, {again}')
+    os._exit(1)  # the main thread may be blocked inside JAX
+
+
+def _on_abort(do: Callable[[Any], None]) -> None:
+    """Calls a function at SIGABRT in any thread; Python's own handlers run in the main thread."""
+    if os.name == 'posix':
+        handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(do)
+        _handlers.append(handler)  # it must not be freed
+        ctypes.CDLL(None).signal(signal.SIGABRT, handler)
+
+
+_handlers: list[Any] = []
+
+
+@contextlib.contextmanager
+def as_one() -> Iterator[None]:
+    """In a `with` block, a failure of this process alone ends it at once, and so tells the others.
+
+    A `UserError` is left to `together`, which raises it on all of them.
+    """
+    if not jax.distributed.is_initialized():
+        yield
+        return
+    try:
+        yield
+    except Exception as error:
+        if _is_of_another(error):
+            _leave_the_others()
+        if isinstance(error, UserError):
+            raise
+        found = cli.explain(error)
+        if found is None:
+            traceback.print_exc()
+        else:
+            cli.status(found)
+        sys.stderr.flush()
+        os._exit(1)  # not by way of JAX, which would wait for the others
+
+
+def _is_of_another(error: BaseException | None) -> bool:
+    """Whether an operation of all processes failed because another one ended."""
+    words = ('Gloo', 'Connection closed by peer', 'coordination service')
+    while error is not None:
+        if any(word in str(error) for word in words):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def announce(message: str) -> None:
