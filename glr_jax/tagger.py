@@ -217,7 +217,8 @@ def load(workdir: str | os.PathLike[str], batch_size: int = 16, test_crops: int 
     """The best checkpoint of a run, or of every run in a folder, ready to tag audio.
 
     Args:
-      workdir: of the run, or a folder of runs, whose probabilities are averaged.
+      workdir: of the run, or a folder of runs, whose probabilities are averaged; or an exported
+        network: its folder, or `hf:USER/NAME` on the Hugging Face Hub.
       batch_size: segments per batch.
       test_crops: cut this many times as many segments from each clip; 0: the run's own setting.
 

@@ -1,11 +1,13 @@
 """Trained networks, restored from their workdirs and ready to use."""
 
 import jax
+from jax.sharding import Mesh
 
 from glr_jax import inference, report
 from glr_jax.devices import parallel
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UserError
+from glr_jax.export import hub, weights
 from glr_jax.run import checkpoint, provenance
 from glr_jax.run.checkpoint import Best
 from glr_jax.run.workdir import find_runs
@@ -14,26 +16,37 @@ from glr_jax.run.workdir import find_runs
 def restore(workdir: str) -> list[Best]:
     """The best checkpoint of a workdir, or of each run below it, on this process's devices.
 
+    Args:
+      workdir: of a run, a folder of runs, a folder that `glr_jax.export` wrote, or `hf:USER/NAME`.
+
     Raises:
       UserError: there is no checkpoint, or the runs have other labels or front ends.
     """
+    if workdir.startswith(hub.PREFIX):
+        workdir = hub.download(workdir)
     mesh = parallel.make_mesh(jax.local_devices())
     workdirs = find_runs(workdir)
     if workdirs in ([], [workdir]):
-        return [checkpoint.restore_best(workdir, mesh)]
+        return [_restore_one(workdir, mesh)]
     runs = []
     for run in workdirs:
         try:
-            runs.append(checkpoint.restore_best(run, mesh))
+            runs.append(_restore_one(run, mesh))
         except checkpoint.NoCheckpointError:
             announce(f'{run} has no finished checkpoint and is left out')
     if not runs:
         raise UserError(f'no run below {workdir} has a finished checkpoint yet')
     for best in runs:
-        if not report.read(best.workdir):
+        if not weights.is_export(best.workdir) and not report.read(best.workdir):
             announce(f'{best.workdir} is not finished; its best checkpoint so far is used')
     provenance.check_alike([(run.workdir, run.meta) for run in runs])
     return runs
+
+
+def _restore_one(workdir: str, mesh: Mesh) -> Best:
+    if weights.is_export(workdir):
+        return weights.read(workdir, mesh)
+    return checkpoint.restore_best(workdir, mesh)
 
 
 def predictor(run: Best, batch_size: int = 0, test_crops: int = 0) -> inference.Predictor:

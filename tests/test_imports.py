@@ -94,7 +94,11 @@ def test_public_names_are_found_when_used() -> None:
 
 
 @pytest.mark.parametrize(
-    'command', ['glr_jax.train', 'glr_jax.evaluate', 'glr_jax.predict', 'glr_jax.compare']
+    'command',
+    [
+        *('glr_jax.train', 'glr_jax.evaluate', 'glr_jax.predict', 'glr_jax.compare'),
+        *('glr_jax.export', 'glr_jax.serve'),
+    ],
 )
 def test_help_does_not_wait_for_jax(command: str) -> None:
     code = (

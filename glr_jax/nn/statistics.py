@@ -82,7 +82,7 @@ def modulation(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch rat
     parts = parts - parts.mean(2, keepdims=True)
     spectrum = jnp.fft.rfft(parts * _hann(WINDOW)[:, None], axis=2)[:, :, 1:]
     power = jnp.log1p(_magnitude(spectrum.real, spectrum.imag)).mean(1)
-    return jnp.einsum('brf,rk->bfk', power, _means(WINDOW // 2, _RATES)).reshape(len(x), -1)
+    return jnp.einsum('brf,rk->bfk', power, _means(WINDOW // 2, _RATES)).reshape(x.shape[0], -1)
 
 
 def texture(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch _']:
@@ -93,7 +93,7 @@ def texture(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch _']:
     patches = patches - patches.mean((3, 4), keepdims=True)
     power = jnp.log1p(_spectrum(patches)).mean(1)
     rates, scales = _means(_PATCH // 2 + 1, _PATCH_RATES), _means(_PATCH, _PATCH_SCALES)
-    return jnp.einsum('bqrf,ra,fs->bqas', power, rates, scales).reshape(len(x), -1)
+    return jnp.einsum('bqrf,ra,fs->bqas', power, rates, scales).reshape(x.shape[0], -1)
 
 
 def contrast(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch two_regions']:

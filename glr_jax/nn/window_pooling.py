@@ -93,7 +93,7 @@ def modulation(x: Float[Array, 'batch time channels']) -> Float[Array, 'batch ra
     # The small term keeps the gradient finite at zero.
     power = jnp.log1p(jnp.sqrt(jnp.square(real) + jnp.square(imaginary) + 1e-8))
     octaves = [power[:, low - 1 : high - 1].mean(1) for low, high in _octaves(time)]
-    return jnp.concatenate([x[:, :0].reshape(len(x), 0), *octaves], -1)
+    return jnp.concatenate([x[:, :0].reshape(x.shape[0], 0), *octaves], -1)
 
 
 def size(features: int, length: int) -> int:

@@ -255,4 +255,5 @@ def find_runs(folder: str) -> list[str]:
 
 
 def _is_workdir(folder: str) -> bool:
-    return any(os.path.exists(os.path.join(folder, x)) for x in ('config.json', 'checkpoints'))
+    marks = ('config.json', 'checkpoints', 'model.safetensors')  # the last of an exported network
+    return any(os.path.exists(os.path.join(folder, x)) for x in marks)

@@ -1,0 +1,286 @@
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export as jax_export
+
+import glr_jax
+from glr_jax.config import Config, DataConfig
+from glr_jax.data.mel import FrontEnd, mel_of_samples
+from glr_jax.errors import UsageError, UserError
+from glr_jax.export import front_end, hub, onnx_file, stablehlo, tflite, verify
+from glr_jax.export.__main__ import main
+from glr_jax.export.function import make_function, make_signature
+from glr_jax.nn.model import make_classifier, partition
+from glr_jax.run.checkpoint import Best
+from glr_jax.run.provenance import Meta
+from tests.conftest import model_config
+
+FRONT_ENDS = {
+    'default': FrontEnd(),
+    'decibels': FrontEnd(n_fft=1023, hop_length=300, n_mels=40, mel_dtype='float32'),
+    'long hop': FrontEnd(n_fft=512, hop_length=700, n_mels=20, ref=1.0, htk=True),
+}
+NETWORKS: dict[str, dict[str, Any]] = {
+    'statistics': {'front': 'statistics', 'segment_projection': 16, 'bidirectional': True}
+    | {'kernels': (128, 128), 'window': 64, 'readout': 'moments', 'cell': 'gru', 'hidden': 8},
+    '2-D': {'front': 'conv', 'conv': '2d', 'kernels': (8,), 'pool': (4,), 'norm': 'group'}
+    | {'readout': 'attention', 'cell': 'lstm', 'hidden': 8},
+    'bbnn': {'front': 'bbnn', 'kind': 'cnn', 'kernels': (128, 128)},
+    'both': {'front': 'both', 'kernels': (16,), 'hidden': 16, 'norm': 'batch', 'cell': 'simple'},
+}
+
+
+def untrained(**changes: Any) -> Best:
+    config = Config(data=DataConfig(frames=96), model=model_config(**changes))
+    classifier = make_classifier(config.model, 128, 3, seed=1)
+    _, params, stats = partition(classifier)
+    meta = Meta(config, ('a', 'b', 'c'), FrontEnd(), True, 128)
+    return Best(classifier, (params, stats), meta, 1, 'untrained')
+
+
+def run_export(workdir: Path, out: Path, *flags: str) -> None:
+    main(['export', f'--workdir={workdir}', f'--out={out}', *flags])
+
+
+@pytest.mark.parametrize('size', [2, 127, 1023, 2048])
+def test_the_dft_is_that_of_numpy(size: int) -> None:
+    x = np.random.default_rng(0).standard_normal((3, size)).astype(np.float32)
+    real, imaginary = front_end.real_dft(jnp.asarray(x))
+    want = np.fft.rfft(x)
+    np.testing.assert_allclose(real + 1j * imaginary, want, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize('settings', FRONT_ENDS.values(), ids=FRONT_ENDS)
+@pytest.mark.parametrize('samples', [20_000, 20_480])
+def test_the_exported_front_end_is_that_of_librosa(settings: FrontEnd, samples: int) -> None:
+    clips = verify.audio_clips([], samples, settings)
+    found = np.asarray(front_end.stored_mel(jnp.asarray(clips), settings))
+    want = np.stack([mel_of_samples(clip, settings) for clip in clips]).astype(np.float32)
+    difference = np.abs(found - want)
+    if settings.mel_dtype == 'float32':
+        assert difference.max() < 1e-3
+    else:
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['statistics', '2-D', *(pytest.param(x, marks=pytest.mark.slow) for x in ('bbnn', 'both'))],
+)
+def test_onnx_gives_the_probabilities_of_every_kind_of_network(name: str) -> None:
+    pytest.importorskip('onnx')
+    pytest.importorskip('onnxruntime')
+    run = untrained(**NETWORKS[name])
+    signature = make_signature([run], False, 0)
+    function = make_function([run], signature)
+    call = onnx_file.load(onnx_file.make(function, signature, {}))
+    assert call
+    for batch in (1, 3):
+        clips = np.random.default_rng(batch).integers(0, 255, (batch, *signature.shape), np.uint8)
+        for found, want in zip(call(clips), jax.jit(function)(clips), strict=True):
+            assert found.shape == want.shape
+            np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    'format', ['onnx', pytest.param('stablehlo', marks=pytest.mark.slow), 'tflite']
+)
+def test_exported_functions_take_samples(format: str) -> None:
+    run = untrained(**NETWORKS['statistics'])
+    signature = make_signature([run], True, 5.0)  # two segments, which are averaged
+    function = make_function([run], signature)
+    if format == 'onnx':
+        pytest.importorskip('onnx')
+        call = onnx_file.load(onnx_file.make(function, signature, {'labels': ['a']}))
+    elif format == 'stablehlo':
+        pytest.importorskip('flatbuffers')
+        call = stablehlo.load(stablehlo.make(function, signature))
+    else:
+        pytest.importorskip('litert_converter')
+        call = tflite.load(tflite.make(function, signature, 1))
+    if call is None:
+        pytest.skip('no runtime')
+    clips, want = verify.inputs_and_probabilities([run], signature, [])
+    difference = verify.largest_difference(call, clips, want, int(format == 'tflite'))
+    assert difference < 1e-3
+    assert verify.largest_difference(call, clips, 1 - want, int(format == 'tflite')) > 0.1
+
+
+def test_stablehlo_is_compiled_for_cpus_gpus_and_tpus() -> None:
+    pytest.importorskip('flatbuffers')
+    run = untrained(kernels=(8, 8), hidden=8)  # its recurrence has a GPU kernel, which is not used
+    signature = make_signature([run], False, 0)
+    content = stablehlo.make(make_function([run], signature), signature)
+    assert jax_export.deserialize(bytearray(content)).platforms == ('cpu', 'cuda', 'tpu')
+
+
+def test_an_exported_folder_is_loaded_like_the_run(
+    tones: Path, tones_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip('safetensors')
+    song = tones / 'low' / '3.wav'
+    run_export(tones_run, tmp_path / 'out', '--licence=cc0-1.0', str(song))
+    assert "within 0 of the checkpoint's" in capsys.readouterr().err
+    loaded, original = glr_jax.load(tmp_path / 'out'), glr_jax.load(tones_run)
+    np.testing.assert_array_equal(loaded(song).clip, original(song).clip)
+    about = json.loads((tmp_path / 'out' / 'model.json').read_text())
+    assert about['labels'] == ['high', 'low', 'middle']
+    assert about['meta']['config']['workdir'] == about['meta']['config']['data']['dir'] == ''
+    card = (tmp_path / 'out' / 'README.md').read_text()
+    for text in ('license: "cc0-1.0"', '95 % interval', 'high, low, middle', 'random'):
+        assert text in card
+    assert str(tones_run.parent) not in card
+
+
+def test_formats_are_added_to_a_folder_of_the_same_network_only(
+    tones_run: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip('flatbuffers')
+    pytest.importorskip('safetensors')
+    run_export(tones_run, tmp_path, '--licence=mine')
+    run_export(tones_run, tmp_path, '--format=stablehlo')
+    about = json.loads((tmp_path / 'model.json').read_text())
+    assert list(about['files']) == ['model.safetensors', 'model.stablehlo']
+    assert about['licence'] == 'mine'
+    about['step'] += 1
+    (tmp_path / 'model.json').write_text(json.dumps(about))
+    with pytest.raises(UserError, match='holds the export of another network'):
+        run_export(tones_run, tmp_path)
+
+
+def test_a_folder_of_runs_is_exported_as_their_mean(tones_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip('flatbuffers')
+    for name in ('one', 'two'):
+        (tmp_path / 'runs').mkdir(exist_ok=True)
+        (tmp_path / 'runs' / name).symlink_to(tones_run)
+    run_export(tmp_path / 'runs', tmp_path / 'out', '--format=stablehlo')
+    with pytest.raises(UserError, match='2 runs, and safetensors holds one network'):
+        run_export(tmp_path / 'runs', tmp_path / 'out')
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'message'),
+    [
+        ('model.safetensors', b'no', 'is damaged'),
+        ('model.json', b'no', 'is damaged'),
+        ('model.json', b'{}', 'is damaged'),
+        ('model.json', None, 'has no model.json'),
+    ],
+)
+def test_a_damaged_export_is_one_line(
+    tones_run: Path, tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    pytest.importorskip('safetensors')
+    run_export(tones_run, tmp_path)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        glr_jax.load(tmp_path)
+
+
+def test_weights_of_other_shapes_than_described_are_refused(
+    tones_run: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip('safetensors')
+    run_export(tones_run, tmp_path)
+    about = json.loads((tmp_path / 'model.json').read_text())
+    about['meta']['config']['model']['hidden'] = 60_000  # of which no array may be allocated
+    (tmp_path / 'model.json').write_text(json.dumps(about))
+    with pytest.raises(UserError, match='has other arrays than'):
+        glr_jax.load(tmp_path)
+
+
+def test_a_file_that_differs_from_the_checkpoint_is_removed(
+    tones_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('flatbuffers')
+    monkeypatch.setattr(verify, 'largest_difference', lambda *_: 0.25)
+    with pytest.raises(UserError, match=r'model\.stablehlo was removed: .* by up to 0\.25'):
+        run_export(tones_run, tmp_path, '--format=stablehlo')
+    assert not (tmp_path / 'model.stablehlo').exists()
+
+
+def test_a_missing_package_is_named(
+    tones_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'litert_converter', None)
+    with pytest.raises(UserError, match='--format=tflite needs litert_converter; install'):
+        run_export(tones_run, tmp_path, '--format=tflite')
+
+
+def test_ready_made_spectrograms_have_no_audio() -> None:
+    run = untrained()
+    run = run._replace(meta=dataclasses.replace(run.meta, from_audio=False))
+    with pytest.raises(UserError, match='leave out --from_audio'):
+        make_signature([run], True, 0)
+
+
+class Hub:
+    """Stands for huggingface_hub."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.calls = folder, []
+
+    def module(self) -> SimpleNamespace:
+        return SimpleNamespace(HfApi=lambda: self, snapshot_download=self.snapshot_download)
+
+    def create_repo(self, name: str, **options: Any) -> str:
+        self.calls.append(('create', name, options))
+        return f'https://huggingface.co/{name}'
+
+    def upload_folder(self, **options: Any) -> None:
+        self.calls.append(('upload', options))
+
+    def snapshot_download(self, name: str, **options: Any) -> str:
+        self.calls.append(('download', name, options))
+        if name == 'no/body':
+            raise RuntimeError('404 not found\nwith details')
+        return str(self.folder)
+
+
+def test_a_network_goes_to_the_hub_and_back(
+    tones: Path,
+    tones_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    pytest.importorskip('safetensors')
+    fake = Hub(tmp_path)
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', fake.module())
+    (tmp_path / 'private.txt').write_text('stays here')
+    run_export(tones_run, tmp_path, '--hub=me/tones', '--licence=cc0-1.0')
+    assert 'https://huggingface.co/me/tones' in capsys.readouterr().out
+    created, uploaded = fake.calls
+    assert created == ('create', 'me/tones', {'private': True, 'exist_ok': True})
+    names = ['README.md', 'model.json', 'model.safetensors']
+    assert uploaded[1]['allow_patterns'] == names
+    song = tones / 'low' / '3.wav'
+    tagger = glr_jax.load('hf:me/tones@v1')
+    np.testing.assert_array_equal(tagger(song).clip, glr_jax.load(tones_run)(song).clip)
+    _, name, options = fake.calls[-1]
+    assert (name, options['revision']) == ('me/tones', 'v1')
+    assert set(options['allow_patterns']) == set(names)
+    with pytest.raises(UserError, match=r'hf:no/body cannot be fetched: 404 not found$'):
+        glr_jax.load('hf:no/body')
+
+
+@pytest.mark.parametrize('name', ['me', '../me/x', 'a/b/c', 'me/..', 'me/x y', '/x', 'me/'])
+def test_the_name_of_a_repository_is_checked(name: str) -> None:
+    with pytest.raises(UsageError, match='must be USER/NAME'):
+        hub.download(f'hf:{name}')
+
+
+def test_the_hub_needs_a_licence(tones_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match='--hub needs --licence'):
+        run_export(tones_run, tmp_path, '--hub=me/tones')
