@@ -264,7 +264,7 @@ def test_bad_flags_are_found_before_anything_is_trained(
 def test_the_split_suits_the_dataset_if_none_is_named() -> None:
     parse = lambda *flags: cli.parse(crossvalidate.CrossValidation, ['x', *flags], '')
     made = make_dataset(['a', 'b'], [0, 1])
-    made.splits.update({'random-1': ['train', 'test'], 'official': ['train', 'test']})
+    made.splits.update({name: ['train', 'validation'] for name in ('random-1', 'official')})
     (trial,) = crossvalidate.trials_of(crossvalidate.with_split(parse(), made))
     assert trial.config.data.split == 'official'
     for flags in (['--splits=random-1'], ['--data.split=random-1']):
