@@ -76,6 +76,7 @@ TINY = {
 }
 OPTIMUM = paper.OPTIMUM | {'layers': 1, 'kernels': 8, 'hidden': 8, 'epochs': 1}
 ONLY_PARSED = {'experiments.tpu_compile', 'experiments.gpu_compile'}  # other compilers, minutes
+ONLY_PARSED |= {'glr_jax.export', 'glr_jax.serve'}  # packages that may be missing; runs for ever
 SLOW = {'experiments.recurrence', 'experiments.throughput'}
 ELSEWHERE = re.compile(r'/shared/|/mnt/|://|--parallel\.coordinator|--runner=beam')
 
