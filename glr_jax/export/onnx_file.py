@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jax import export
 
-from glr_jax.export import onnx_graph
+from glr_jax.export import onnx_program
 from glr_jax.export.function import Function, Signature
 from glr_jax.export.portable import portable
 
@@ -17,9 +17,9 @@ INPUT, OUTPUTS = 'clips', ('probabilities', 'embeddings')
 def make(function: Function, signature: Signature, metadata: dict[str, Any]) -> bytes:
     """The content of the file; its metadata are JSON texts."""
     (batch,) = export.symbolic_shape('batch')
-    program = onnx_graph.trace(portable(function), signature.struct(batch))
+    program = onnx_program.trace(portable(function), signature.struct(batch))
     texts = {name: json.dumps(value) for name, value in metadata.items()}
-    return onnx_graph.make_model(program, OUTPUTS, INPUT, texts).SerializeToString()
+    return onnx_program.make_model(program, OUTPUTS, INPUT, texts).SerializeToString()
 
 
 def load(content: bytes) -> Callable[[np.ndarray], list[np.ndarray]] | None:

@@ -1,7 +1,7 @@
 """One rule per JAX operation: the ONNX nodes that compute it. Follows the ONNX operator docs."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -278,8 +278,3 @@ RULES: dict[str, Rule] = {
     'tanh': _plain('Tanh'),
     'transpose': _transpose,
 }
-
-
-def names() -> Sequence[str]:
-    """The JAX operations that have a rule."""
-    return sorted(RULES)
