@@ -102,7 +102,7 @@ def _give_up(config: ParallelConfig) -> None:
 
 def _leave_the_others(_: Any = None) -> None:
     """Ends this process, which can do nothing without the others."""
-    _end('lost the others: one of them ended or does not answer; read their output')
+    _end('lost the others: one of them ended or does not answer (see their output)')
 
 
 def _aborted(_: Any) -> None:
@@ -111,8 +111,8 @@ def _aborted(_: Any) -> None:
 
 def _end(reason: str) -> None:
     number = distributed.global_state.process_id
-    again = 'and run the same command again to resume'
-    cli.status(f'glr_jax.train: process {number} {reason}, {again}')
+    again = 'run the same command again to resume'
+    cli.status(f'glr_jax.train: process {number} {reason}; {again}')
     os._exit(1)  # the main thread may be blocked inside JAX
 
 
