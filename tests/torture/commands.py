@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import data_prep.__main__ as preparation
-import glr_jax.html_report  # noqa: F401  (matplotlib takes a second in every child otherwise)
+import glr_jax.page.report_page  # noqa: F401  (matplotlib takes a second in every child otherwise)
 from glr_jax import baselines, cli, evaluate, flagfiles, report, signals, train  # noqa: F401
 from glr_jax.data import records  # noqa: F401
 from glr_jax.run import intact
