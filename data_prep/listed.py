@@ -11,8 +11,9 @@ from typing import NamedTuple
 from data_prep.clips import Clip, audio_clip, official_split, readable
 from glr_jax.cli import status
 from glr_jax.data.files import UNLABELLED, LeftOut, audio_files
-from glr_jax.data.tables import Table, read_table
+from glr_jax.data.tables import Table, names_of, read_table
 from glr_jax.errors import UserError
+from glr_jax.text import shorten
 
 NAME = 'metadata.csv'
 COLUMNS = ('path', 'label', 'group', 'artist', 'split')
@@ -58,7 +59,7 @@ def listed_clips(
         place, name = f'{table.path}, line {line}', row[columns.path or 'path']
         parts = os.path.normpath(name).split(os.sep)
         if os.path.isabs(name) or parts[0] in ('..', '.'):
-            raise UserError(f'{place}: path {name!r} is not below {folder}')
+            raise UserError(f'{place}: path {shorten(name, 200)!r} is not below {folder}')
         file = os.path.join(folder, *parts)
         listed.add(readable(file))
         label = row.get(label_column, '')
@@ -68,8 +69,8 @@ def listed_clips(
         label = label or (parts[0] if len(parts) > 1 else '')
         if not label:
             raise UserError(
-                f'{place}: {name!r} has no label; give one in the column label, or put the '
-                'file in a folder with the name of its label'
+                f'{place}: {shorten(name, 200)!r} has no label; give one in the column label, or '
+                'put the file in a folder with the name of its label'
             )
         groups = (row.get(column, '') for column in group_columns)
         clip = audio_clip('/'.join(parts), label, file, group=next(filter(None, groups), ''))
@@ -98,7 +99,7 @@ def _read(path: str, columns: Columns) -> Table:
     if not columns.path and 'path' not in table.columns:
         raise UserError(
             f'{path} has no column path (or file_name); its header has: '
-            f'{", ".join(map(repr, table.columns))}; --path_column names the one with the paths'
+            f'{names_of(table.columns)}; --path_column names the one with the paths'
         )
     for kind, name in columns._asdict().items():
         if name:
@@ -108,7 +109,8 @@ def _read(path: str, columns: Columns) -> Table:
     unknown = table.unknown(COLUMNS)
     if unknown and not any(columns):
         status(
-            f'{table.path}: ignored columns: {", ".join(unknown)}; those with a meaning are '
+            f'{table.path}: ignored columns: '
+            f'{", ".join(shorten(name, 60) for name in unknown)}; those with a meaning are '
             f'{", ".join(COLUMNS)}'
         )
     return table

@@ -9,8 +9,10 @@ import re
 from collections.abc import Sequence
 
 from glr_jax.errors import UsageError
+from glr_jax.text import shorten
 
 MAX_CHARACTERS = 1 << 20
+LONGEST = 100  # characters of a flag's name
 # A flag, with its value perhaps in quotes, and perhaps a comment.
 _QUOTED = re.compile(
     r"""(?P<flag>--?[^\s=]+=)(?P<quote>["'])(?P<value>.*?)(?P=quote)\s*(?:\s#.*)?"""
@@ -37,6 +39,8 @@ def expand(arguments: Sequence[str], folder: str = '', inside: tuple[str, ...] =
         if argument == '--':
             return [*expanded, argument, *todo]
         name, equals, value = argument.partition('=')
+        if name.startswith('-') and len(name) > LONGEST:  # absl would look for similar ones
+            raise UsageError(f'{shorten(name, 60)} is no flag (--help lists the flags)')
         if name not in ('--flagfile', '-flagfile'):
             expanded.append(argument)
             continue
@@ -96,18 +100,20 @@ def _read(path: str, name: str) -> list[str]:
 
 def _flag(line: str, name: str) -> str:
     """The flag of a line, without quotes and comment."""
+    shown = repr(shorten(line, 200))
     if not line.replace('\t', ' ').isprintable():
-        raise UsageError(f'--flagfile={name} has a line with a control character: {line!r}')
+        raise UsageError(f'--flagfile={name} has a line with a control character: {shown}')
     if whole := _WHOLE.fullmatch(line):
         return whole['line']
     if quoted := _QUOTED.fullmatch(line):
         return quoted['flag'] + quoted['value']
     plain = re.split(r'\s#', line, maxsplit=1)[0].rstrip()
     if not plain.startswith('-'):
-        raise UsageError(f'--flagfile={name} has a line that is not a flag: {line!r}')
+        raise UsageError(f'--flagfile={name} has a line that is not a flag: {shown}')
     flag, space, rest = plain.partition(' ')
     if space and '=' not in flag:
-        raise UsageError(f'--flagfile={name}: write {flag}={rest.strip()}, not {plain!r}')
+        shown, flag, rest = repr(shorten(plain, 200)), shorten(flag, 80), shorten(rest.strip(), 80)
+        raise UsageError(f'--flagfile={name}: write {flag}={rest}, not {shown}')
     if re.match(r"""[^=]*=["']""", plain):
-        raise UsageError(f'--flagfile={name} has a quote that is not closed: {line!r}')
+        raise UsageError(f'--flagfile={name} has a quote that is not closed: {shown}')
     return plain

@@ -194,3 +194,10 @@ def test_a_flagfile_that_is_a_pipe_is_read_once(monkeypatch: pytest.MonkeyPatch)
     os.close(reader)
     assert sys.argv == ['train', '--seed=5', '--model.hidden=8']
     assert cli.parse(Config, sys.argv, '') == Config(seed=5, model=ModelConfig(hidden=8))
+
+
+@pytest.mark.parametrize('flag', ['--' + 'x' * 5000, '-' + '9' * 5000 + '=1'])
+def test_a_flag_with_a_very_long_name_is_one_line(flag: str) -> None:
+    with pytest.raises(UsageError, match='is no flag') as failure:
+        cli.parse(Config, ['train', flag], 'usage')
+    assert len(str(failure.value)) < 200

@@ -131,3 +131,11 @@ def test_bytes_that_are_not_utf8_are_written_as_escapes(tmp_path: Path) -> None:
     path = str(tmp_path / 'table.csv')
     tables.write_table(path, ['id'], [[os.fsdecode(b'caf\xe9.wav')]])
     assert tables.read_table(path).rows == [{'id': r'caf\udce9.wav'}]
+
+
+def test_long_names_and_values_are_cut_in_messages(tmp_path: Path) -> None:
+    path = tmp_path / 'a.csv'
+    path.write_text(','.join(['x' * 5000] + [f'column {k}' for k in range(500)]) + '\n')
+    with pytest.raises(UserError, match=r'no column id; its header has: .*…') as failure:
+        tables.read_table(str(path), ('id',))
+    assert len(str(failure.value)) < 1000

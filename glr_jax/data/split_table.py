@@ -101,7 +101,7 @@ def _ids(table: Table) -> list[str]:
             raise UserError(f'{table.path}, line {line}: the id is missing')
         if row['id'] in line_of:
             raise UserError(
-                f'{table.path}, line {line}: the id {row["id"]!r} is on line '
+                f'{table.path}, line {line}: the id {shorten(row["id"], 100)!r} is on line '
                 f'{line_of[row["id"]]} too; keep one row per clip'
             )
         line_of[row['id']] = line
@@ -113,7 +113,6 @@ def _targets(table: Table, labels: Sequence[str]) -> Int[np.ndarray, ' clips']:
     targets = np.zeros(len(table.rows), np.int32)
     for k, row in enumerate(table.rows):
         if row['label'] not in number:
-            some = ', '.join(map(repr, labels[:20])) + (', ...' if len(labels) > 20 else '')
-            raise table.fault(k, 'label', f'one of {some}')
+            raise table.fault(k, 'label', f'one of {tables.names_of(labels)}')
         targets[k] = number[row['label']]
     return targets

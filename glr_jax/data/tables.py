@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from glr_jax import storage
 from glr_jax.errors import UserError
 from glr_jax.json_files import read_bytes
+from glr_jax.text import shorten
 
 MAX_BYTES = 1 << 30  # a row per clip: 1 GiB are some ten million clips
 # What other tools call the sides, in lower case. `eval` is the test side beside `dev`, as in DCASE
@@ -62,7 +63,7 @@ class Table(NamedTuple):
         hint = f'; did you mean {spelling[near[0]]!r}?' if near else ''
         raise UserError(
             f'{flag}={name} is not a column of {self.path}, which has: '
-            f'{", ".join(map(repr, self.columns))}{hint}'
+            f'{names_of(self.columns)}{hint}'
         )
 
     def fault(self, row: int, column: str, allowed: str) -> UserError:
@@ -73,7 +74,7 @@ class Table(NamedTuple):
           column: of the value.
           allowed: what may stand there instead, as `train, validation, test or nothing`.
         """
-        value = self.rows[row][column]
+        value = shorten(self.rows[row][column], 100)
         return UserError(
             f'{self.path}, line {self.lines[row]}: {column} is {value!r}; use {allowed}'
         )
@@ -129,6 +130,12 @@ def read_table(
     if not columns:
         _check_header(path, columns, required)
     return Table(path, columns, rows, lines)
+
+
+def names_of(names: Sequence[str]) -> str:
+    """The first of some names, of columns or labels, as a message lists them."""
+    some = ', '.join(repr(shorten(name, 40)) for name in names[:20])
+    return some + (', ...' if len(names) > 20 else '')
 
 
 def side_of(value: str) -> str | None:
@@ -193,10 +200,10 @@ def _check_header(path: str, columns: Sequence[str], required: Collection[str]) 
     if missing:
         raise UserError(
             f'{path} has no column {" and no column ".join(missing)}; its header has: '
-            f'{", ".join(map(repr, columns))}'
+            f'{names_of(columns)}'
         )
     for place, name in enumerate(columns):
         if not name:
             raise UserError(f'{path}: column {place + 1} has no name in the header; name it')
         if name in columns[:place]:
-            raise UserError(f'{path}: two columns are named {name!r}; rename one')
+            raise UserError(f'{path}: two columns are named {shorten(name, 60)!r}; rename one')
