@@ -33,7 +33,7 @@ class Output(NamedTuple):
       log: of the file that grows.
       columns: of its table.
       stored: the keys of the files whose predictions are in it.
-      file: the open log.
+      file: the open log, without a buffer.
     """
 
     path: str
@@ -56,8 +56,7 @@ class Output(NamedTuple):
             lines = ''.join(f'{json.dumps(row)}\n' for row in rows)
         try:
             with signals.whole:  # Ctrl-C leaves no half of it
-                self.file.write(lines.encode('utf-8', 'backslashreplace'))
-                self.file.flush()
+                _write(self.file, lines)
                 self.stored.add(name)
         except OSError as error:  # a full disk has no name
             error.filename = error.filename or self.log
@@ -65,7 +64,6 @@ class Output(NamedTuple):
 
     def finish(self) -> None:
         """Makes the rows last, and writes a file that cannot be appended to."""
-        self.file.flush()
         with contextlib.suppress(OSError):  # some file systems cannot
             os.fsync(self.file.fileno())
         if self.log == self.path or (not os.path.getsize(self.log) and os.path.exists(self.path)):
@@ -96,17 +94,22 @@ def opened(
         _check_settings(path, log, flag, settings)
         stored = set() if log == path else prediction_formats.stored(path)
         stored |= _mend(log, columns, flag)
-        with open(log, 'ab') as file:
+        with open(log, 'ab', buffering=0) as file:
             if log.endswith('.csv') and not os.path.getsize(log):
                 header = io.StringIO()
                 csv.writer(header).writerow(columns)
-                file.write(header.getvalue().encode('utf-8', 'backslashreplace'))
-                file.flush()
+                _write(file, header.getvalue())
             output = Output(path, log, columns, stored, file)
             yield output
             output.finish()
         if log != path:
             storage.remove(log)
+
+
+def _write(file: io.FileIO, text: str) -> None:
+    rest = memoryview(text.encode('utf-8', 'backslashreplace'))
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _check_settings(path: str, log: str, flag: str, settings: dict[str, Any]) -> None:

@@ -98,7 +98,7 @@ def test_a_torn_last_line_is_written_again(
         content = (tmp_path / 'rows.jsonl').read_bytes()
     note = json.loads((tmp_path / f'{whole.name}.made_with.json').read_text())
     (tmp_path / f'{out.name}.made_with.json').write_text(json.dumps(note))
-    for cut in (1, 9, len(content) // 2, len(content) - 30, len(content) - 3, len(content)):
+    for cut in (9, len(content) // 2, len(content) - 30, len(content) - 1):
         out.unlink(missing_ok=True)
         log.write_bytes(content[:cut])
         tag(f'--out={out}', *flags, *files, odd)
@@ -157,6 +157,19 @@ def test_a_damaged_parquet_file_is_refused(tag: Run, tones: Path, tmp_path: Path
     out.write_bytes(out.read_bytes()[:-9])
     with pytest.raises(UserError, match=f'{out} is damaged'):
         tag(f'--out={out}', tones / 'low')
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='this system has no /dev/full')
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    out = str(tmp_path / 'tags.jsonl')
+    with (
+        open('/dev/full', 'wb', buffering=0) as full,
+        prediction_files.opened(out, '--out', ['path'], {}) as output,
+    ):
+        with pytest.raises(OSError, match='No space left') as failure:
+            output._replace(file=full).add('x.wav', [{'path': 'x.wav'}])
+        assert failure.value.filename == out
+        assert not output.stored
 
 
 def test_two_commands_do_not_write_one_file(tag: Run, tones: Path, tmp_path: Path) -> None:
