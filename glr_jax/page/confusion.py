@@ -44,7 +44,7 @@ def matrix(scores: dict[str, Any]) -> str:
         title = f'{labels[row]} decided as {labels[column]}: {counts[row, column]}'
         parts.append(
             f'<rect x="{x}" y="{y}" width="{size}" height="{size}" '
-            f'fill-opacity="{0.08 + 0.92 * share[row, column]:.2f}"><title>{plain(title)}</title>'
+            f'fill-opacity="{0.15 + 0.85 * share[row, column]:.2f}"><title>{plain(title)}</title>'
             '</rect>'
         )
         if len(labels) <= NUMBERED:
