@@ -8,6 +8,9 @@ import importlib
 import sys
 from typing import Any
 
+if sys.version_info < (3, 11):  # noqa: UP036
+    sys.exit('glr_jax needs Python 3.11 or newer; this is ' + sys.version.split()[0])
+
 _COMMANDS = ('glr_jax', 'data_prep', 'experiments')
 if sys.orig_argv[1:2] == ['-m'] and sys.orig_argv[2].split('.')[0] in _COMMANDS:
     from glr_jax import signals

@@ -106,7 +106,7 @@ def main(argv: list[str]) -> None:
         print(report.compared(floor))
     below = _subfolder(dataset, split, choice.data.test_crops, configs)
     page = os.path.join(choice.workdir, 'report', below, 'index.html')
-    announce(f'\nreport      {storage.link(page)}')
+    announce(f'report      {storage.link(page)}')
 
 
 def report_best(

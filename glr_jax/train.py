@@ -41,7 +41,7 @@ from glr_jax.nn import cost
 from glr_jax.nn.model import make_classifier
 from glr_jax.run import checkpoint, events, start, workdir
 from glr_jax.run.log import Log, validation_losses
-from glr_jax.run.segment import choose_frames
+from glr_jax.run.segment import announce_short_clips, choose_frames
 from glr_jax.run.split import choose_split
 from glr_jax.run.trace import Trace
 
@@ -162,6 +162,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
         f'{epochs} epochs, {steps:,} steps, {mesh.size} {mesh.devices.flat[0].platform} '
         f'device{plural}, clips {"resident" if resident else "streamed"}'
     )
+    announce_short_clips(config, dataset, clips)
     if done:
         announce(f'resuming at step {done} of {steps}')
 

@@ -92,6 +92,9 @@ def sandbox(prepared: Path, music: Path, tmp_path_factory: pytest.TempPathFactor
     for name in ('music', 'other_music'):
         (folder / name).symlink_to(music)
     (folder / 'dataset').symlink_to(prepared)
+    (folder / 'data' / 'demo').mkdir()
+    for path in prepared.iterdir():
+        (folder / 'data' / 'demo' / path.name).symlink_to(path)
     test_fma.layout(folder / 'FMA', test_fma.TRACKS)
     rng = np.random.default_rng(0)
     audio = [
@@ -99,7 +102,7 @@ def sandbox(prepared: Path, music: Path, tmp_path_factory: pytest.TempPathFactor
         for genre in sources.GTZAN_GENRES
         for k in range(3)
     ]
-    for name in ['song.mp3', 'more_songs/one.wav', *audio]:
+    for name in ['song.mp3', 'more_songs/one.wav', 'data/demo/audio/blues.wav', *audio]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(folder / name, 0.1 * rng.standard_normal(4000), 22050)
     ids = sorted(path.relative_to(music) for path in music.glob('*/*.wav'))

@@ -10,7 +10,7 @@ from glr_jax import train
 from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UserError
-from glr_jax.run.segment import choose_frames
+from glr_jax.run.segment import announce_short_clips, choose_frames
 from tests.conftest import SMALL_RUN, model_config
 
 
@@ -31,9 +31,11 @@ def test_seconds_become_frames_of_the_dataset(tones_dataset: Path) -> None:
 def test_clips_much_shorter_than_a_segment_are_announced(
     tones_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen(tones_dataset, 1.0)
+    dataset = open_dataset(str(tones_dataset))
+    clips = dataset.members('random-1', 'train')
+    announce_short_clips(chosen(tones_dataset, 1.0), dataset, clips)
     assert not capsys.readouterr().err
-    chosen(tones_dataset, 30.0)
+    announce_short_clips(chosen(tones_dataset, 30.0), dataset, clips)
     err = capsys.readouterr().err
     assert 'half of the clips have 6' in err
     assert 'fill a segment of 1292 (30.0 s)' in err

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax._src import distributed
-from jax._src.lib import _jax as runtime  # has what jax.distributed does not pass on
 from jax.experimental import multihost_utils
 from jaxtyping import Num
 
@@ -70,15 +69,30 @@ def _join(config: ParallelConfig) -> None:
         heartbeat_timeout_seconds=max(10, min(100, config.timeout)),  # 100: JAX's own default
         shutdown_timeout_seconds=config.timeout,
     )
-    # JAX ends a process that has lost the others by LOG(FATAL): a stack trace, and SIGABRT. Given a
-    # function to call instead, it fails to convert the argument, and only the signal remains.
-    client = runtime.get_distributed_runtime_client
-    runtime.get_distributed_runtime_client = functools.partial(
-        client, missed_heartbeat_callback=_leave_the_others
-    )
-    _on_abort(_aborted)
-    try:
+    with _without_stack_traces():
         _initialize(config, initialize)
+
+
+@contextlib.contextmanager
+def _without_stack_traces() -> Iterator[None]:
+    """Processes that are joined inside say in one line that they have lost the others.
+
+    JAX ends them by LOG(FATAL): a stack trace, and SIGABRT. Given a function to call instead, it
+    fails to convert the argument, and only the signal remains. `jax.distributed` does not pass
+    such a function on; where a version of JAX has no such place, its stack trace stays.
+    """
+    try:
+        from jax._src.lib import _jax as runtime
+
+        client = runtime.get_distributed_runtime_client
+    except (ImportError, AttributeError):
+        yield
+        return
+    _on_abort(_aborted)
+    replaced = functools.partial(client, missed_heartbeat_callback=_leave_the_others)
+    runtime.get_distributed_runtime_client = replaced
+    try:
+        yield
     finally:
         runtime.get_distributed_runtime_client = client
 

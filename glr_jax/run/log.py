@@ -67,7 +67,8 @@ class Log:
         self._timed_steps, self._timed_seconds = 0, 0.0
         self._paused: float | None = None  # since when validation and checkpoint run
         self._pauses: list[float] = []
-        announce(_HEADER)
+        if done < steps:
+            announce(_HEADER)
 
     def __enter__(self) -> 'Log':
         return self

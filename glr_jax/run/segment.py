@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Int
 
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
@@ -11,11 +12,11 @@ from glr_jax.errors import UserError
 
 
 def choose_frames(config: Config, dataset: Dataset, seconds: float) -> Config:
-    """The config with --data.seconds in frames; announces clips that are much shorter.
+    """The config with --data.seconds in frames.
 
     Args:
       config: of the run.
-      dataset: its clips; the split must be one of its splits.
+      dataset: its clips.
       seconds: `--data.seconds`; 0 leaves the frames as they are.
 
     Raises:
@@ -30,9 +31,22 @@ def choose_frames(config: Config, dataset: Dataset, seconds: float) -> Config:
                 'spectrograms, whose frames may have any length; give --data.frames'
             )
         frames = max(8, round(seconds * rate))
-    clips = dataset.members(config.data.split, 'train')
-    size = dataset.n_mels * dataset.mel_dtype.itemsize
-    usual = int(np.median(dataset.stored_bytes(clips)) // size) if len(clips) else frames
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, frames=frames))
+
+
+def announce_short_clips(
+    config: Config, dataset: Dataset, clips: Int[np.ndarray, ' clips']
+) -> None:
+    """Says so if half of the clips are much shorter than a segment.
+
+    Args:
+      config: of the run.
+      dataset: where the clips are.
+      clips: the training clips.
+    """
+    rate = dataset.front_end.sample_rate / dataset.front_end.hop_length  # frames per second
+    frames, size = config.data.frames, dataset.n_mels * dataset.mel_dtype.itemsize
+    usual = int(np.median(dataset.stored_bytes(clips)) // size)
     if usual < 0.6 * frames:
         lasting = lambda count: f' ({count / rate:.1f} s)' if dataset.from_audio else ''
         announce(
@@ -40,4 +54,3 @@ def choose_frames(config: Config, dataset: Dataset, seconds: float) -> Config:
             f'fill a segment of {frames}{lasting(frames)}; shorter ones are faster: '
             f'--data.frames={max(8, usual)}'
         )
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, frames=frames))
