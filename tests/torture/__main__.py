@@ -4,7 +4,10 @@ usage: python -m tests.torture [--kills=N] [--write_failures=N] [--flips=N] [--f
                                [--soak_predictions=N] [--soak_minutes=N] [--seed=N]
 
 Prints a table of what was tried and what survived. The exit code is 1 if anything was lost, went
-wrong in silence or ended in a traceback.
+wrong in silence or ended in a traceback. For the figures in experiments/RESULTS.md:
+
+python -m tests.torture --kills=520 --write_failures=210 --flips=2500 --fuzz=11000 \\
+  --soak_predictions=30000 --soak_minutes=5
 """
 
 import os
@@ -16,10 +19,11 @@ os.environ.setdefault('XLA_FLAGS', '--xla_llvm_disable_expensive_passes=true')
 import argparse
 import sys
 import time
-from collections.abc import Callable
 
 from tests.torture import commands, flips, full_disk, fuzz, kills, soak
-from tests.torture.outcomes import Row, table
+from tests.torture.outcomes import table
+
+COMMANDS = 'train,evaluate,data_prep'
 
 
 def main() -> int:
@@ -27,38 +31,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog='python -m tests.torture', description=__doc__.splitlines()[0]
     )
-    parser.add_argument('--kills', type=int, default=60, help='SIGKILLs at file operations')
-    parser.add_argument('--write_failures', type=int, default=40, help='writes that fail')
-    parser.add_argument('--flips', type=int, default=400, help='bits that are flipped')
-    parser.add_argument('--fuzz', type=int, default=2000, help='broken inputs')
-    parser.add_argument('--soak_predictions', type=int, default=2000, help='at least')
-    parser.add_argument('--soak_minutes', type=float, default=0, help='at least')
-    parser.add_argument('--seed', type=int, default=0, help='of all random choices')
+    add = parser.add_argument
+    add('--kills', type=int, default=60, help='SIGKILLs at file operations')
+    add('--write_failures', type=int, default=40, help='writes that fail')
+    add('--flips', type=int, default=400, help='bits that are flipped')
+    add('--fuzz', type=int, default=2000, help='broken inputs')
+    add('--soak_predictions', type=int, default=2000, help='at least; 0: no soak')
+    add('--soak_minutes', type=float, default=0, help='at least')
+    add('--commands', default=COMMANDS, help='to kill, and to fill the disk of')
+    add('--seed', type=int, default=0, help='of all random choices')
     flags = parser.parse_args()
-    rows: list[Row] = []
-    parts: list[tuple[str, int, Callable[[str], list[Row]]]] = [
-        ('kills', flags.kills, lambda folder: kills.kill_all(folder, flags.kills, flags.seed)),
-        (
-            'write failures',
-            flags.write_failures,
-            lambda folder: full_disk.fill_all(folder, flags.write_failures, flags.seed),
+    seed, names = flags.seed, flags.commands.split(',')
+    parts = {
+        'kills': lambda: kills.kill_all(folder, flags.kills, seed, names),
+        'write_failures': lambda: full_disk.fill_all(folder, flags.write_failures, seed, names),
+        'fuzz': lambda: fuzz.fuzz_all(folder, flags.fuzz, seed),
+        'soak_predictions': lambda: soak.soak_all(
+            folder, flags.soak_predictions, flags.soak_minutes, seed
         ),
-        ('fuzz', flags.fuzz, lambda folder: fuzz.fuzz_all(folder, flags.fuzz, flags.seed)),
-        ('flips', flags.flips, lambda folder: flips.flip_all(folder, flags.flips, flags.seed)),
-        (
-            'soak',
-            flags.soak_predictions,
-            lambda folder: soak.soak_all(
-                folder, flags.soak_predictions, flags.soak_minutes, flags.seed
-            ),
-        ),
-    ]
-    for name, count, part in parts:
-        if count:
-            started = time.monotonic()
-            with commands.scratch() as folder:
-                rows += part(folder)
-            print(f'{name}: {time.monotonic() - started:.0f} s', file=sys.stderr, flush=True)
+        'flips': lambda: flips.flip_all(folder, flags.flips, seed),
+    }
+    rows = []
+    with commands.scratch() as folder:
+        for name, part in parts.items():
+            if getattr(flags, name):
+                started = time.monotonic()
+                rows += part()
+                took = time.monotonic() - started
+                print(f'{name}: {took:.0f} s', file=sys.stderr, flush=True)
     print(table(rows))
     return int(any(row.failed for row in rows))
 

@@ -5,6 +5,7 @@ The parent has imported JAX but started no backend, so that a child costs a seco
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -19,13 +20,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import data_prep.__main__ as preparation
-import glr_jax.page.report_page  # noqa: F401  (matplotlib takes a second in every child otherwise)
-from glr_jax import baselines, cli, evaluate, flagfiles, report, signals, train  # noqa: F401
-from glr_jax.data import records  # noqa: F401
+from glr_jax import cli, evaluate, flagfiles, report, train
 from glr_jax.run import intact
 from tests.torture import faults
 from tests.torture.faults import Fault
 from tests.torture.outcomes import TRACEBACK
+
+# What a child would have to import otherwise.
+_PRELOADED = (
+    *('librosa', 'numba', 'tensorflow_datasets', 'matplotlib.backends.backend_svg', 'scipy.signal'),
+    *('multiprocessing.synchronize', 'PIL.ImageOps', 'tensorboardX', 'joblib', 'sklearn.svm'),
+    *('glr_jax.data.records', 'glr_jax.baselines', 'glr_jax.report'),
+)
+for _name in _PRELOADED:
+    importlib.import_module(_name)
 
 _PAPER = Path(__file__).parents[2] / 'experiments' / 'gtzan_paper.flags'
 LONGEST = 120  # seconds that a child may take
@@ -157,12 +165,27 @@ def training(workdir: str, data: str, *flags: str) -> list[str]:
 
 
 def prepared(folder: str) -> str:
-    """A tiny dataset below a folder."""
-    source, out = write_arrays(os.path.join(folder, 'source.npz')), os.path.join(folder, 'data')
-    ended = run('data_prep', preparing(source, out))
-    if ended.code:
-        raise RuntimeError(ended.said)
+    """A tiny dataset below a folder, made once."""
+    out = os.path.join(folder, 'data')
+    if not os.path.exists(out):
+        source = write_arrays(os.path.join(folder, 'source.npz'))
+        well(run('data_prep', preparing(source, out)))
     return out
+
+
+def trained(folder: str) -> str:
+    """A finished run on it, made once."""
+    data, workdir = prepared(folder), os.path.join(folder, 'run')
+    if not os.path.exists(workdir):
+        well(run('train', training(workdir, data, '--baselines=true')))
+    return workdir
+
+
+def well(ended: Ended) -> Ended:
+    """The end of a command to which nothing was done."""
+    if ended.code:
+        raise RuntimeError(f'the torture itself failed: {ended.said}')
+    return ended
 
 
 def of_run(workdir: str) -> dict[str, Any]:

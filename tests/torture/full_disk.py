@@ -22,20 +22,17 @@ PAGE = 4096
 PER_CHAIN = 3  # failures before a command may finish
 
 
-def fill_all(folder: str, count: int, seed: int) -> list[Row]:
-    """About `count` failed writes in training, evaluation and preparation."""
-    draw = random.Random(seed)
-    data = commands.prepared(folder)
-    cases = [kills.train_case(folder, data), kills.evaluate_case(folder)]
-    cases += [kills.prepare_case(folder, ''), kills.prepare_case(folder, data)]
+def fill_all(folder: str, count: int, seed: int, names: Sequence[str]) -> list[Row]:
+    """About `count` failed writes of some commands."""
+    draw, cases = random.Random(seed), kills.all_cases(folder, names)
     totals = [kills.operations(case, Fault(error=errno.ENOSPC)) for case in cases]
-    totals[0] //= 2  # a run takes several times as long as a preparation
+    # A training run takes several times as long as the others, so it has half of its share.
+    weights = [t / (2 if c.name == 'train' else 1) for c, t in zip(cases, totals, strict=True)]
     budget = round(0.75 * count) if can_mount(folder) else count
-    shares = [max(1, round(budget * total / sum(totals))) for total in totals]
-    totals[0] *= 2
+    shares = [max(1, round(budget * weight / sum(weights))) for weight in weights]
     rows = [_fail(*each, draw) for each in zip(cases, totals, shares, strict=True)]
     if budget < count:
-        rows += _small_disks(folder, data, count - budget, draw)
+        rows += _small_disks(folder, names, count - budget, draw)
     return rows
 
 
@@ -103,15 +100,18 @@ def can_mount(folder: str) -> bool:
     return False
 
 
-def _small_disks(folder: str, data: str, count: int, draw: random.Random) -> list[Row]:
+def _small_disks(folder: str, names: Sequence[str], count: int, draw: random.Random) -> list[Row]:
     """Commands on disks with too little room for them, which then get more."""
     disk = os.path.join(folder, 'disk')
     os.makedirs(disk, exist_ok=True)
+    cases = [_prepare_on(disk, folder)] if 'data_prep' in names else []
+    if 'train' in names:
+        cases.append(kills.train_case(os.path.join(disk, 'run'), commands.prepared(folder)))
     rows = []
-    for case, part in ((_train_on(disk, data), 0.4), (_prepare_on(disk, folder), 0.6)):
+    for case in cases:
         row = Row(f'small disk: {case.kind}')
         needed = _needed(disk, case)
-        wanted = max(1, round(part * count))
+        wanted = max(1, count // len(cases))
         order = list(range(wanted))
         for start in range(0, wanted, PER_CHAIN):
             # The disk grows, but is too small again and again; or it has room for no more files.
@@ -135,25 +135,10 @@ def _small_disks(folder: str, data: str, count: int, draw: random.Random) -> lis
     return rows
 
 
-def _train_on(disk: str, data: str) -> Case:
-    workdir = os.path.join(disk, 'run')
-    arguments = commands.training(workdir, data)
-    finish = lambda: commands.run('train', arguments, after=lambda: commands.of_run(workdir))
-    expected = finish().value
-    if expected is None:
-        raise RuntimeError('train failed')
-
-    def check() -> str:
-        ended = finish()
-        return ended.said if ended.code else commands.difference(ended.value, expected)
-
-    return Case('train', 'train', arguments, workdir, '', check)
-
-
 def _prepare_on(disk: str, folder: str) -> Case:
     out = os.path.join(disk, 'out')
     arguments = commands.preparing(os.path.join(folder, 'source.npz'), out)
-    commands.run('data_prep', arguments)
+    commands.well(commands.run('data_prep', arguments))
     expected = commands.files_of(out)
 
     def check() -> str:

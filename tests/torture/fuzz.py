@@ -68,9 +68,7 @@ class Parser(NamedTuple):
 
 def fuzz_all(folder: str, count: int, seed: int) -> list[Row]:
     """About `count` inputs in all, in one child with limited memory."""
-    data, run = commands.prepared(folder), os.path.join(folder, 'run')
-    if commands.run('train', commands.training(run, data)).code:
-        raise RuntimeError('train failed')
+    commands.trained(folder)
     flags = commands.preparing(os.path.join(folder, 'source.npz'), os.path.join(folder, 'part'))
     commands.run('data_prep', [*flags, '--shard_range=0:1'])
 

@@ -39,26 +39,31 @@ class Case(NamedTuple):
     check: Callable[[], str]
 
 
-def kill_all(folder: str, count: int, seed: int) -> list[Row]:
-    """About `count` kills of training, evaluation and preparation, by their file operations."""
-    draw = random.Random(seed)
-    data = commands.prepared(folder)
-    cases = [train_case(folder, data), evaluate_case(folder)]
-    cases += [prepare_case(folder, ''), prepare_case(folder, data)]
+def kill_all(folder: str, count: int, seed: int, names: Sequence[str]) -> list[Row]:
+    """About `count` kills of some commands, shared out by their file operations."""
+    draw, cases = random.Random(seed), all_cases(folder, names)
     totals = [operations(case, Fault()) for case in cases]
     shares = [max(1, round(count * total / sum(totals))) for total in totals]
     return [_kill(*each, draw) for each in zip(cases, totals, shares, strict=True)]
 
 
-def train_case(folder: str, data: str) -> Case:
-    """A training run; leaves a finished one in `finished`."""
-    workdir = os.path.join(folder, 'run')
+def all_cases(folder: str, names: Sequence[str]) -> list[Case]:
+    """The cases of `train`, `evaluate` and `data_prep`."""
+    data, cases = commands.prepared(folder), []
+    if 'train' in names:
+        cases.append(train_case(os.path.join(folder, 'killed'), data))
+    if 'evaluate' in names:
+        cases.append(evaluate_case(folder))
+    if 'data_prep' in names:
+        cases += [prepare_case(folder, ''), prepare_case(folder, data)]
+    return cases
+
+
+def train_case(workdir: str, data: str) -> Case:
+    """A training run."""
     arguments = commands.training(workdir, data)
     finish = lambda: commands.run('train', arguments, after=lambda: commands.of_run(workdir))
-    expected = finish().value
-    if expected is None:
-        raise RuntimeError('train failed')
-    commands.fresh(os.path.join(folder, 'finished'), workdir)
+    expected = commands.well(finish()).value
 
     def check() -> str:
         ended = finish()
@@ -69,11 +74,11 @@ def train_case(folder: str, data: str) -> Case:
 
 def evaluate_case(folder: str) -> Case:
     """The evaluation of a finished run on another split."""
-    workdir, finished = os.path.join(folder, 'run'), os.path.join(folder, 'finished')
+    finished, workdir = commands.trained(folder), os.path.join(folder, 'evaluated')
     report = os.path.join(workdir, 'report')
     arguments = [f'--workdir={workdir}', '--data.split=random-2']
     commands.fresh(workdir, finished)
-    commands.run('evaluate', arguments)
+    commands.well(commands.run('evaluate', arguments))
     expected = commands.files_of(report)
 
     def check() -> str:
@@ -89,7 +94,7 @@ def prepare_case(folder: str, before: str) -> Case:
     source = commands.write_arrays(os.path.join(folder, name), seed=bool(before))
     arguments = commands.preparing(source, out, '--overwrite')
     commands.fresh(out, before)
-    commands.run('data_prep', arguments)
+    commands.well(commands.run('data_prep', arguments))
     expected = commands.files_of(out)
     allowed = [_content(out), *([_content(before)] if before else [])]
 
@@ -109,10 +114,7 @@ def prepare_case(folder: str, before: str) -> Case:
 def operations(case: Case, fault: Fault) -> int:
     """How many file operations a command takes that nothing happens to."""
     commands.fresh(case.root, case.before)
-    ended = commands.run(case.name, case.arguments, case.root, fault)
-    if ended.code or not ended.value:
-        raise RuntimeError(ended.said)
-    return len(ended.value)
+    return len(commands.well(commands.run(case.name, case.arguments, case.root, fault)).value)
 
 
 def _kill(case: Case, total: int, count: int, draw: random.Random) -> Row:

@@ -32,9 +32,7 @@ class Use(NamedTuple):
 
 def soak_all(folder: str, count: int, minutes: float, seed: int) -> list[Row]:
     """At least `count` predictions and `minutes`, in one child."""
-    data, run = commands.prepared(folder), os.path.join(folder, 'run')
-    if commands.run('train', commands.training(run, data)).code:
-        raise RuntimeError('train failed')
+    commands.trained(folder)
     body = lambda: dataclasses.asdict(_soak(Path(folder), count, minutes, seed))
     ended = commands.in_child(body, longest=0)
     if ended.value is None:
