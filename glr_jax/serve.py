@@ -69,8 +69,6 @@ from glr_jax.trained import restore
 
 MEAN = 'mean of all'
 _EXAMPLES = 12
-_HEADING = """# Music tagger
-Drop a file, record, or pick an example."""
 
 
 def main(argv: list[str]) -> None:
@@ -164,7 +162,7 @@ def make_page(gradio: Any, taggers: dict[str, Tagger], choice: Flags) -> Any:
     with gradio.Blocks(
         title='Music tagger', analytics_enabled=False, delete_cache=(600, 3600)
     ) as page:
-        gradio.Markdown(_HEADING)
+        gradio.Markdown(_heading(choice))
         with gradio.Row():
             with gradio.Column():
                 audio = gradio.Audio(
@@ -187,6 +185,12 @@ def make_page(gradio: Any, taggers: dict[str, Tagger], choice: Flags) -> Any:
         button.click(tag, [audio, model], [top, course], api_name='tag')
     page.queue(default_concurrency_limit=1, max_size=choice.waiting)
     return page
+
+
+def _heading(choice: Flags) -> str:
+    what = 'record, or pick an example' if choice.examples else 'or record'
+    limits = f'up to {choice.max_mb} MB and {choice.max_minutes:g} minutes'
+    return f'# Music tagger\nDrop or pick a file, {what}: {limits}.'
 
 
 def make_tag(
