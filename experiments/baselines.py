@@ -5,12 +5,8 @@
 
 import dataclasses
 
-import numpy as np
-
 from experiments import common
-from glr_jax import baselines, cli, clip_statistics, json_files
-from glr_jax.cli import status
-from glr_jax.data.dataset import open_dataset
+from glr_jax import cli
 from glr_jax.fields import check_fields, option, section
 
 USAGE = """
@@ -52,6 +48,16 @@ class Baselines:
 
     out: str = option('', 'JSON file to write all scores to', is_path=True)
     data: BaselineData = section(BaselineData)
+
+
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(Baselines, USAGE)
+
+import numpy as np
+
+from glr_jax import baselines, clip_statistics, json_files
+from glr_jax.cli import status
+from glr_jax.data.dataset import open_dataset
 
 
 def main(argv: list[str]) -> None:

@@ -1,47 +1,24 @@
-"""What the commands of the studies share: checks of flags, the start, the hardware."""
+"""What the commands of the studies share: checks of flags, the hardware.
+
+They import this before they check their flags, so JAX is imported where it is used.
+"""
 
 import os
 import platform
-from collections.abc import Sequence
 from typing import Any
 
-import jax
-
-from glr_jax import cli, storage
-from glr_jax.data.dataset import Dataset, open_dataset
-from glr_jax.devices import parallel, startup
+from glr_jax import storage
 from glr_jax.errors import FieldError, UsageError, UserError
 from glr_jax.fields import option, text_of
 from glr_jax.text import counted
 from glr_jax.workers import usable_cores
 
+N_MELS = 128  # mel bands where no dataset gives their number
+
 
 def ignored(default: Any) -> Any:
     """A flag of `glr_jax.train` that a study accepts but replaces, for the flagfile of a run."""
     return option(default, 'ignored, so that the flagfile of a run can be used')
-
-
-def start(study: Any, argv: Sequence[str], taken: dict[str, str], cpu_devices: int) -> Dataset:
-    """Checks the flags of a study that trains, sets up JAX and opens the dataset.
-
-    Args:
-      study: its parsed flags, with `out` and `data.dir`.
-      argv: the program's name and its arguments.
-      taken: {flag that the study sets itself: flag to give instead}.
-      cpu_devices: how many devices to simulate on the CPU; 0: none.
-
-    Raises:
-      UsageError: a required flag is missing, a flag in `taken` is on the command line, or `out` is
-        not a folder.
-      UserError: the dataset cannot be opened.
-    """
-    cli.need(study, 'data.dir', 'out')
-    cli.refuse(argv, taken)
-    check_folder(study.out)
-    parallel.set_cpu_devices(cpu_devices)
-    startup.enable_compilation_cache()
-    startup.check_devices()
-    return open_dataset(study.data.dir)
 
 
 def check_folder(out: str) -> None:
@@ -98,6 +75,8 @@ def check_distinct(config: Any, *names: str) -> None:
 
 def hardware() -> dict[str, Any]:
     """The machine that figures were measured on: devices, CPU cores, load, versions."""
+    import jax
+
     devices = jax.devices()
     return {
         'device': devices[0].device_kind,

@@ -4,25 +4,10 @@
 """
 
 import dataclasses
-import os
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Float, Int
-
-from experiments import common, tables
-from glr_jax import baselines, cli, inference, json_files, metrics, report, trained
-from glr_jax.cli import status
-from glr_jax.clip_statistics import GroupsOf, all_groups, groups_of
-from glr_jax.data.dataset import Dataset, open_dataset
-from glr_jax.devices import startup
-from glr_jax.errors import UserError
+from experiments import common
+from glr_jax import cli
 from glr_jax.fields import check_fields, option
-from glr_jax.run import provenance
-from glr_jax.run.workdir import find_runs, read_config
-from glr_jax.uncertainty import spread
 
 USAGE = """
 usage: python -m experiments.ensemble --runs=FOLDER[,FOLDER...] [--baselines] [--out=FILE.json]
@@ -33,8 +18,6 @@ weights. With --baselines, an SVM on statistics of whole clips is scored too, al
 of the ensemble. Its decision values become probabilities by a softmax. The validation clips choose
 the temperature of the softmax and the SVM's share in the mean; the test clips are only scored.
 """
-TEMPERATURES = tuple(2.0 ** np.arange(-5, 4))
-SHARES = (0.0, 0.25, 0.5, 0.75)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +31,32 @@ class Study:
     def __post_init__(self) -> None:
         check_fields(self)
         common.check_distinct(self, 'runs')
+
+
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(Study, USAGE)
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from experiments import tables
+from glr_jax import baselines, inference, json_files, metrics, report, trained
+from glr_jax.cli import status
+from glr_jax.clip_statistics import GroupsOf, all_groups, groups_of
+from glr_jax.data.dataset import Dataset, open_dataset
+from glr_jax.devices import startup
+from glr_jax.errors import UserError
+from glr_jax.run import provenance
+from glr_jax.run.workdir import find_runs, read_config
+from glr_jax.uncertainty import spread
+
+TEMPERATURES = tuple(2.0 ** np.arange(-5, 4))
+SHARES = (0.0, 0.25, 0.5, 0.75)
 
 
 class Predicted(NamedTuple):

@@ -4,6 +4,25 @@
 """
 
 import dataclasses
+
+from glr_jax import cli
+
+USAGE = """
+usage: python -m experiments.gaps WORKDIR/profile...
+
+Prints, for each trace, how long a dispatch of train steps takes, and how long the device then waits
+for the next one. `python -m glr_jax.train --profile=20` records a trace.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class NoFlags:
+    """There are no flags."""
+
+
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(NoFlags, USAGE)
+
 import glob
 import os
 from typing import NamedTuple
@@ -12,15 +31,7 @@ import numpy as np
 from jax.profiler import ProfileData
 from jaxtyping import Float
 
-from glr_jax import cli
 from glr_jax.errors import UsageError, UserError
-
-USAGE = """
-usage: python -m experiments.gaps WORKDIR/profile...
-
-Prints, for each trace, how long a dispatch of train steps takes, and how long the device then waits
-for the next one. `python -m glr_jax.train --profile=20` records a trace.
-"""
 
 
 class Gaps(NamedTuple):
@@ -33,11 +44,6 @@ class Gaps(NamedTuple):
 
     busy: Float[np.ndarray, ' dispatches']
     waits: Float[np.ndarray, ' dispatches-1']
-
-
-@dataclasses.dataclass(frozen=True)
-class NoFlags:
-    """There are no flags."""
 
 
 def main(argv: list[str]) -> None:

@@ -5,17 +5,8 @@
 
 import dataclasses
 
-import jax
-from jax.experimental import topologies
-from jax.sharding import Mesh
-
-from experiments import hlo, paper
-from experiments.tables import markdown
-from experiments.tpu_compile import N_MELS, TpuCompile, compile_step
+from experiments import common, paper
 from glr_jax import cli
-from glr_jax.cli import status
-from glr_jax.devices import parallel
-from glr_jax.errors import UserError
 from glr_jax.fields import check_fields, option, section
 from glr_jax.nn.config import DType, ModelConfig, Recurrence
 
@@ -79,7 +70,22 @@ class GpuCompile:
     def __post_init__(self) -> None:
         check_fields(self)
         self.model.check_frames(self.frames, 'frames')
-        self.model.check_bands(N_MELS)
+        self.model.check_bands(common.N_MELS)
+
+
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(GpuCompile, USAGE)
+
+import jax
+from jax.experimental import topologies
+from jax.sharding import Mesh
+
+from experiments import hlo
+from experiments.tables import markdown
+from experiments.tpu_compile import TpuCompile, compile_step
+from glr_jax.cli import status
+from glr_jax.devices import parallel
+from glr_jax.errors import UserError
 
 
 def main(argv: list[str]) -> None:

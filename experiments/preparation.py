@@ -3,32 +3,11 @@
 `python -m experiments.preparation`
 """
 
-import concurrent.futures
-import contextlib
 import dataclasses
-import glob
-import io
-import multiprocessing
-import os
-import tempfile
-import threading
-from collections.abc import Iterator, Sequence
 
-import librosa
-import numpy as np
-import soundfile
-
-from data_prep import demo
-from data_prep.pipeline import prepare
-from data_prep.runners import on_pool
-from data_prep.sources import folder_clips
-from experiments.timing import Workload, time_in_turns
-from glr_jax import cli, json_files
-from glr_jax.cli import status
-from glr_jax.data.audio import load_audio
-from glr_jax.data.mel import FrontEnd
+from experiments import common
+from glr_jax import cli
 from glr_jax.fields import option
-from glr_jax.workers import one_blas_thread, usable_cores
 
 USAGE = """
 usage: python -m experiments.preparation [--clips=N] [--seconds=S] [--flag=value ...]
@@ -55,11 +34,38 @@ class Preparation:
     out: str = option('', 'JSON file to write the measurements to', is_path=True)
 
 
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(Preparation, USAGE)
+
+import concurrent.futures
+import contextlib
+import glob
+import io
+import multiprocessing
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+
+import librosa
+import numpy as np
+import soundfile
+
+from data_prep import demo
+from data_prep.pipeline import prepare
+from data_prep.runners import on_pool
+from data_prep.sources import folder_clips
+from experiments.timing import Workload, time_in_turns
+from glr_jax import json_files
+from glr_jax.cli import status
+from glr_jax.data.audio import load_audio
+from glr_jax.data.mel import FrontEnd
+from glr_jax.workers import one_blas_thread, usable_cores
+
+
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(Preparation, argv, USAGE)
-    from experiments import common  # imports JAX, which would count as memory of the workers
-
     common.make_folder_of(study.out)
     workers = study.num_workers or usable_cores()
     with tempfile.TemporaryDirectory() as folder:

@@ -4,24 +4,10 @@
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
-
-from experiments.common import hardware, in_words
-from experiments.tables import markdown
-from experiments.timing import Workload, time_in_turns
 from glr_jax import cli
-from glr_jax.cli import status
-from glr_jax.errors import UserError
 from glr_jax.fields import option
-from glr_jax.nn import fused_rnn, rnn
 from glr_jax.nn.config import MAX_FUSED_HIDDEN
-from glr_jax.nn.glr import glr
 
 USAGE = """
 usage: python -m experiments.recurrence [--flag=value ...]
@@ -44,6 +30,26 @@ class Study:
     steps: int = option(160, 'time steps; the default is 640 frames pooled by 2 twice', minimum=1)
     hidden: int = option(96, 'units in the layer', minimum=1, maximum=MAX_FUSED_HIDDEN)
     repeats: int = option(15, 'turns of each', minimum=1)
+
+
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(Study, USAGE)
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from experiments.common import hardware, in_words
+from experiments.tables import markdown
+from experiments.timing import Workload, time_in_turns
+from glr_jax.cli import status
+from glr_jax.errors import UserError
+from glr_jax.nn import fused_rnn, rnn
+from glr_jax.nn.glr import glr
 
 
 def main(argv: list[str]) -> None:

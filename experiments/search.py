@@ -4,30 +4,12 @@
 """
 
 import dataclasses
-import itertools
-import os
-from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
-
-from experiments import common, paper, trials
-from experiments.tables import baseline_table, markdown
-from experiments.trials import Trial
-from glr_jax import baselines, cli, fields, json_files, storage
-from glr_jax.cli import status
-from glr_jax.config import (
-    AugmentConfig,
-    Config,
-    DataConfig,
-    LocalConfig,
-    ParallelConfig,
-    TrainConfig,
-)
-from glr_jax.data.dataset import Dataset
-from glr_jax.errors import UsageError
+from experiments import common, paper
+from glr_jax import cli
+from glr_jax.config import AugmentConfig, DataConfig, LocalConfig, TrainConfig
 from glr_jax.fields import option, section
-from glr_jax.nn import cost
 from glr_jax.nn.config import ModelConfig
 
 USAGE = """
@@ -88,10 +70,30 @@ class Search:
     parallel: LocalConfig = section(LocalConfig)
 
 
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(Search, USAGE)
+
+import itertools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments import trials
+from experiments.tables import baseline_table, markdown
+from experiments.trials import Trial
+from glr_jax import baselines, fields, json_files, storage
+from glr_jax.cli import status
+from glr_jax.config import Config, ParallelConfig
+from glr_jax.data.dataset import Dataset
+from glr_jax.errors import UsageError
+from glr_jax.nn import cost
+
+
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     search = cli.parse(Search, argv, USAGE)
-    dataset = common.start(search, argv, TAKEN, search.parallel.cpu_devices)
+    dataset = trials.start(search, argv, TAKEN, search.parallel.cpu_devices)
     all_trials = trials_of(search)
     trials.check(all_trials, dataset)
     floor = {

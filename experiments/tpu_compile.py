@@ -4,26 +4,12 @@
 """
 
 import dataclasses
-import os
-import re
-from typing import Any, Literal
 
-import jax
-import numpy as np
-import optax
-from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
-
-from experiments import hlo, paper
-from experiments.tables import markdown
-from glr_jax import cli, train_step
-from glr_jax.cli import status
-from glr_jax.data.batches import Batch
-from glr_jax.devices import parallel
-from glr_jax.errors import UsageError, UserError
+from experiments import common, paper
+from glr_jax import cli
+from glr_jax.errors import UsageError
 from glr_jax.fields import check_fields, option, section
 from glr_jax.nn.config import ModelConfig, NormName
-from glr_jax.nn.model import make_classifier
 
 USAGE = """
 usage: python -m experiments.tpu_compile [--flag=value ...]
@@ -40,7 +26,6 @@ measured. About the columns:
 """
 HEADER = ['slice', 'norm', 'clips per step', 'HBM, MiB', 'GFLOP', 'best ms', 'Mcycles']
 HEADER += ['all-reduces', 'exchanged, KiB']
-N_MELS = 128
 TAKEN = {'model.norm': '--norms'}
 
 
@@ -61,11 +46,34 @@ class TpuCompile:
     def __post_init__(self) -> None:
         check_fields(self)
         self.model.check_frames(self.frames, 'frames')
-        self.model.check_bands(N_MELS)
+        self.model.check_bands(common.N_MELS)
         if self.clips % self.accumulate:
             raise UsageError(
                 f'--clips={self.clips} is not a multiple of --accumulate={self.accumulate}'
             )
+
+
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(TpuCompile, USAGE)
+
+import os
+import re
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import optax
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
+
+from experiments import hlo
+from experiments.tables import markdown
+from glr_jax import train_step
+from glr_jax.cli import status
+from glr_jax.data.batches import Batch
+from glr_jax.devices import parallel
+from glr_jax.errors import UserError
+from glr_jax.nn.model import make_classifier
 
 
 def main(argv: list[str]) -> None:
@@ -130,12 +138,12 @@ def compile_step(
       mesh: the devices.
       platform: of the devices.
     """
-    classifier = make_classifier(model, n_mels=N_MELS, num_labels=study.labels, seed=0)
+    classifier = make_classifier(model, n_mels=common.N_MELS, num_labels=study.labels, seed=0)
     optimizer = optax.adam(1e-3)
     program = train_step.make_train_step(classifier, optimizer, 0, study.accumulate)
     clips = study.clips * mesh.size
     batch = Batch(
-        mel=np.zeros((clips, study.frames, N_MELS), np.uint8),
+        mel=np.zeros((clips, study.frames, common.N_MELS), np.uint8),
         target=np.zeros((clips, study.labels), np.float32),
         place=np.zeros(clips, np.int32),
     )

@@ -1,4 +1,4 @@
-"""Trials: the training runs that a study consists of."""
+"""Trials: the training runs that a study consists of, and how such a study starts."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -7,11 +7,12 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from glr_jax import report, train
+from experiments.common import check_folder
+from glr_jax import cli, report, train
 from glr_jax.cli import status
 from glr_jax.config import Config
-from glr_jax.data.dataset import Dataset
-from glr_jax.devices import parallel
+from glr_jax.data.dataset import Dataset, open_dataset
+from glr_jax.devices import parallel, startup
 from glr_jax.errors import UserError
 from glr_jax.nn.config import GLR_NORMS, ModelConfig, NormName
 from glr_jax.run.workdir import read_log
@@ -44,6 +45,29 @@ class Trial:
     def epochs(self) -> list[dict[str, Any]]:
         """One row per epoch (`metrics.jsonl`)."""
         return read_log(self.config.workdir)[0]
+
+
+def start(study: Any, argv: Sequence[str], taken: dict[str, str], cpu_devices: int) -> Dataset:
+    """Checks the flags of a study that trains, sets up JAX and opens the dataset.
+
+    Args:
+      study: its parsed flags, with `out` and `data.dir`.
+      argv: the program's name and its arguments.
+      taken: {flag that the study sets itself: flag to give instead}.
+      cpu_devices: how many devices to simulate on the CPU; 0: none.
+
+    Raises:
+      UsageError: a required flag is missing, a flag in `taken` is on the command line, or `out` is
+        not a folder.
+      UserError: the dataset cannot be opened.
+    """
+    cli.need(study, 'data.dir', 'out')
+    cli.refuse(argv, taken)
+    check_folder(study.out)
+    parallel.set_cpu_devices(cpu_devices)
+    startup.enable_compilation_cache()
+    startup.check_devices()
+    return open_dataset(study.data.dir)
 
 
 def split_of(protocol: str, iteration: int, dataset: Dataset) -> str:

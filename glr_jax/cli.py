@@ -99,7 +99,7 @@ def refuse(argv: Sequence[str], taken: dict[str, str]) -> None:
     A flagfile may have them, since it describes a single run; the study then replaces its values.
 
     Args:
-      argv: the program's name and its arguments.
+      argv: the program's name and its arguments; flagfiles may be expanded in it.
       taken: {flag that the study sets: flag to give instead}, as {'data.split': '--protocol'}.
 
     Raises:
@@ -107,7 +107,8 @@ def refuse(argv: Sequence[str], taken: dict[str, str]) -> None:
     """
     for argument in argv[1:]:
         name = argument.partition('=')[0].lstrip('-')
-        if argument.startswith('-') and name in taken:
+        on_command_line = argument.startswith('-') and not isinstance(argument, flagfiles.Line)
+        if on_command_line and name in taken:
             raise UsageError(f'--{name} is set by the study itself; use {taken[name]} instead')
 
 

@@ -20,8 +20,14 @@ _QUOTED = re.compile(
 _WHOLE = re.compile(r"""(?P<quote>["'])(?P<line>-.*?)(?P=quote)\s*(?:\s#.*)?""")
 
 
+class Line(str):
+    """A flag that stands in a flagfile, not on the command line itself."""
+
+
 def expand(arguments: Sequence[str], folder: str = '', inside: tuple[str, ...] = ()) -> list[str]:
     """The arguments with the lines of each flagfile in place of its `--flagfile=FILE`.
+
+    These lines are of type `Line`.
 
     Args:
       arguments: of a command line, or the lines of a flagfile.
@@ -95,7 +101,7 @@ def _read(path: str, name: str) -> list[str]:
     if len(text) > MAX_CHARACTERS:
         raise UsageError(f'--flagfile={name} is longer than a MiB, so it is no flagfile')
     lines = [line.strip() for line in text.split('\n')]
-    return [_flag(line, name) for line in lines if line and not line.startswith(('#', '//'))]
+    return [Line(_flag(line, name)) for line in lines if line and not line.startswith(('#', '//'))]
 
 
 def _flag(line: str, name: str) -> str:

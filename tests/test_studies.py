@@ -13,7 +13,7 @@ from experiments.reproduce import __main__ as reproduce
 from experiments.tables import markdown
 from experiments.throughput import __main__ as throughput
 from experiments.timing import time_in_turns
-from glr_jax import cli
+from glr_jax import cli, flagfiles
 from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import option, section
 from glr_jax.nn.config import NormName
@@ -137,7 +137,9 @@ def test_flags_of_the_study_are_refused_on_the_command_line_only(tmp_path: Path)
     file = tmp_path / 'run.flags'
     file.write_text('--data.split=official\n')
     taken = {'data.split': '--protocol'}
-    cli.refuse(['x', f'--flagfile={file}', '--data.dir=data.split', '--out', 'x'], taken)
+    arguments = [f'--flagfile={file}', '--data.dir=data.split', '--out', 'x']
+    for given in (arguments, flagfiles.expand(arguments)):
+        cli.refuse(['x', *given], taken)
     for argument in ('--data.split=random-1', '-data.split=random-1', '--data.split'):
         with pytest.raises(UsageError, match=r'--data\.split .* use --protocol instead'):
             cli.refuse(['x', argument, 'random-1'], taken)

@@ -4,25 +4,13 @@
 """
 
 import dataclasses
-import json
-import os
-from collections.abc import Collection, Sequence
-from typing import Any
 
-import jax
-
-from experiments import common, trials
-from experiments.batch_size import figure, report, scaling
-from experiments.batch_size.scaling import Step
-from experiments.trials import Trial, split_of
-from glr_jax import baselines, cli, fields, json_files, storage
-from glr_jax.cli import status
-from glr_jax.config import AugmentConfig, Config, DataConfig, TrainConfig
-from glr_jax.data.dataset import Dataset
-from glr_jax.errors import UsageError, UserError
+from experiments import common
+from glr_jax import cli
+from glr_jax.config import AugmentConfig, DataConfig, TrainConfig
+from glr_jax.errors import UsageError
 from glr_jax.fields import check_fields, option, section
 from glr_jax.nn.config import ModelConfig, NormName
-from glr_jax.text import counted
 
 USAGE = """
 usage: python -m experiments.batch_size --data.dir=FOLDER --out=DIR [--flag=value ...]
@@ -91,10 +79,32 @@ class BatchSize:
                 )
 
 
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(BatchSize, USAGE)
+
+import json
+import os
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import jax
+
+from experiments import trials
+from experiments.batch_size import figure, report, scaling
+from experiments.batch_size.scaling import Step
+from experiments.trials import Trial, split_of
+from glr_jax import baselines, fields, json_files, storage
+from glr_jax.cli import status
+from glr_jax.config import Config
+from glr_jax.data.dataset import Dataset
+from glr_jax.errors import UserError
+from glr_jax.text import counted
+
+
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(BatchSize, argv, USAGE)
-    dataset = common.start(study, argv, TAKEN, study.cpu_devices)
+    dataset = trials.start(study, argv, TAKEN, study.cpu_devices)
     check_devices(study)
     all_trials = trials_of(study, dataset)
     trials.check(all_trials, dataset)

@@ -4,19 +4,10 @@
 """
 
 import dataclasses
-import os
-import shlex
-from collections.abc import Sequence
-from typing import Any
 
-from experiments import common, trials
-from experiments.crossvalidate import compare, report
-from experiments.trials import Trial
-from glr_jax import baselines, cli, fields, json_files, storage
-from glr_jax.cli import status
+from experiments import common
+from glr_jax import cli
 from glr_jax.config import Config, DataConfig
-from glr_jax.data.dataset import Dataset
-from glr_jax.data.split_table import default_split
 from glr_jax.errors import UsageError
 from glr_jax.fields import option, section
 
@@ -62,10 +53,27 @@ class CrossValidation(Config):
             raise UsageError('--baselines=false is not for this study: it always scores them')
 
 
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(CrossValidation, USAGE)
+
+import os
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from experiments import trials
+from experiments.crossvalidate import compare, report
+from experiments.trials import Trial
+from glr_jax import baselines, fields, json_files, storage
+from glr_jax.cli import status
+from glr_jax.data.dataset import Dataset
+from glr_jax.data.split_table import default_split
+
+
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(CrossValidation, argv, USAGE)
-    dataset = common.start(study, argv, TAKEN, study.parallel.cpu_devices)
+    dataset = trials.start(study, argv, TAKEN, study.parallel.cpu_devices)
     study = with_split(study, dataset)
     all_trials = trials_of(study)
     trials.check(all_trials, dataset)

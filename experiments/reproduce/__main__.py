@@ -4,28 +4,12 @@
 """
 
 import dataclasses
-import os
-import typing
-from collections.abc import Sequence
-from typing import Any
 
-from experiments import common, paper, trials
-from experiments.reproduce import figures, report
-from experiments.trials import Trial, split_of
-from glr_jax import baselines, cli, fields, json_files, storage
-from glr_jax.cli import status
-from glr_jax.config import (
-    AugmentConfig,
-    Config,
-    DataConfig,
-    LocalConfig,
-    ParallelConfig,
-    TrainConfig,
-)
-from glr_jax.data.dataset import Dataset
-from glr_jax.errors import FieldError
+from experiments import common, paper
+from glr_jax import cli
+from glr_jax.config import AugmentConfig, DataConfig, LocalConfig, TrainConfig
 from glr_jax.fields import check_fields, option, section
-from glr_jax.nn.config import Kind, ModelConfig, NormName
+from glr_jax.nn.config import ModelConfig
 
 USAGE = """
 usage: python -m experiments.reproduce --data.dir=FOLDER --out=DIR [--flag=value ...]
@@ -87,10 +71,29 @@ class Reproduction:
         common.check_distinct(self, 'models', 'iterations')
 
 
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(Reproduction, USAGE)
+
+import os
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from experiments import trials
+from experiments.reproduce import figures, report
+from experiments.trials import Trial, split_of
+from glr_jax import baselines, fields, json_files, storage
+from glr_jax.cli import status
+from glr_jax.config import Config, ParallelConfig
+from glr_jax.data.dataset import Dataset
+from glr_jax.errors import FieldError
+from glr_jax.nn.config import Kind, NormName
+
+
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(Reproduction, argv, USAGE)
-    dataset = common.start(study, argv, TAKEN, study.parallel.cpu_devices)
+    dataset = trials.start(study, argv, TAKEN, study.parallel.cpu_devices)
     all_trials = trials_of(study, dataset)
     trials.check(all_trials, dataset)
     finished = list(trials.train_each(all_trials, dataset))

@@ -4,21 +4,12 @@
 """
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
-
-import jax
-import numpy as np
+from typing import Literal
 
 from experiments import common, paper
-from experiments.throughput.workloads import COPIED, LABELS, MATMUL, gflops, limits, workloads
-from experiments.timing import Workload, time_in_turns
-from glr_jax import cli, json_files
-from glr_jax.cli import status
+from glr_jax import cli
 from glr_jax.config import DataConfig
-from glr_jax.data import batches, input_pipeline
-from glr_jax.data.dataset import Dataset, open_dataset
-from glr_jax.devices import parallel
-from glr_jax.errors import UsageError, UserError
+from glr_jax.errors import UsageError
 from glr_jax.fields import check_fields, option, section
 from glr_jax.nn.config import ModelConfig
 
@@ -90,6 +81,24 @@ class Throughput:
         if self.two.batch_size:
             model.check_frames(self.two.frames, '2d.frames')
             dataclasses.replace(model, conv='2d').check_bands(self.n_mels)
+
+
+if __name__ == '__main__':  # before the imports that take seconds
+    cli.check_command_line(Throughput, USAGE)
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.throughput.workloads import COPIED, LABELS, MATMUL, gflops, limits, workloads
+from experiments.timing import Workload, time_in_turns
+from glr_jax import json_files
+from glr_jax.cli import status
+from glr_jax.data import batches, input_pipeline
+from glr_jax.data.dataset import Dataset, open_dataset
+from glr_jax.devices import parallel
+from glr_jax.errors import UserError
 
 
 class Row(NamedTuple):
