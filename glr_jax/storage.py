@@ -162,8 +162,8 @@ def to_write(path: str, *, durable: bool = True) -> Iterator[str]:
         if durable:
             _sync_folder(os.path.dirname(path) or '.')
     except OSError as error:  # a full disk has no name, and the partial file is an internal one
-        if error.filename in (None, partial):
-            error.filename = path
+        if error.filename in (None, partial) or error.filename2 == partial:  # of a copy
+            error.filename, error.filename2 = path, None
         raise
     finally:
         with contextlib.suppress(FileNotFoundError):

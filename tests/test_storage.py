@@ -233,3 +233,11 @@ def test_leftovers_of_killed_commands_are_removed_but_not_files_in_use(tmp_path:
     storage.remove_partial(str(tmp_path))
     assert sorted(os.listdir(tmp_path)) == ['new.partial-34', 'partial-56.csv', 'x.partial']
     storage.remove_partial(str(tmp_path / 'no such folder'))
+
+
+def test_a_copy_that_fills_the_disk_names_its_target(tmp_path: Path) -> None:
+    path = str(tmp_path / 'target')
+    with pytest.raises(OSError, match='No space') as failure, storage.to_write(path) as partial:
+        # As shutil.copyfile does.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'source', None, partial)
+    assert (failure.value.filename, failure.value.filename2) == (path, None)
