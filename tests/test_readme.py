@@ -261,6 +261,10 @@ def test_flags_parse(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     match command.words:
         case ['python', '-m', 'pytest', *arguments] | ['pytest', *arguments]:
             assert all((ROOT / word).exists() for word in arguments if word.startswith('tests/'))
+        case ['python', '-m', module, *arguments] if module.startswith('tests.'):
+            path = ROOT / module.replace('.', '/')
+            code = (path / '__main__.py' if path.is_dir() else path.with_suffix('.py')).read_text()
+            assert all(f"'{argument.partition('=')[0]}'" in code for argument in arguments)
         case ['python', '-m', module, *arguments]:
             placeholder = re.compile(r'=[A-Z]$')  # --data.frames=T
             parse(module, [placeholder.sub('=640', argument) for argument in arguments])
