@@ -47,9 +47,7 @@ def test_all_clips_of_a_folder_of_audio_are_scored(
     assert scores['per_class']['middle']['support'] == 0
     assert f'on all 6 clips of {other}' in out
     assert 'bad.wav: cannot be decoded as audio' in err
-    assert re.search(
-        'of the 6 files have the name of a clip that the run was trained on', err
-    )
+    assert re.search('of the 6 files have the name of a clip that the run was trained on', err)
     assert (run_folder / 'report' / 'metrics.json').read_text() == before
 
 

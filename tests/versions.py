@@ -47,7 +47,8 @@ def environment(version: str, *, locked: bool) -> str:
     folder = venvs / version
     python = str(folder / 'bin' / 'python')
     subprocess.run([program, '-m', 'venv', *([] if locked else ['--clear']), folder], check=True)
-    pip = [python, '-m', 'pip', 'install', '-q', '--disable-pip-version-check', '-e', '.[test]']
+    pip = [python, '-m', 'pip', 'install', '-q', '--disable-pip-version-check']
+    pip += ['-e', '.[test,slow]']
     subprocess.run([*pip, *(['-c', CONSTRAINTS] if locked else [])], cwd=ROOT, check=True)
     return python
 
