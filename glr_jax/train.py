@@ -25,10 +25,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
-import optax
-from flax import nnx
 from jax.sharding import Mesh
 
 from glr_jax import evaluate, inference, report, signals, storage, train_step
@@ -39,6 +36,7 @@ from glr_jax.devices.processes import announce
 from glr_jax.errors import StoppedError, UserError
 from glr_jax.nn import cost
 from glr_jax.nn.model import make_classifier
+from glr_jax.optimizer import make_optimizer
 from glr_jax.run import checkpoint, events, start, workdir
 from glr_jax.run.log import Log, validation_losses
 from glr_jax.run.segment import announce_short_clips, choose_frames
@@ -283,37 +281,6 @@ def ending(config: TrainConfig, losses: Sequence[float], seconds: float) -> str:
             f'(--train.patience={config.patience})'
         )
     return ''
-
-
-def make_optimizer(config: TrainConfig, steps: int) -> optax.GradientTransformation:
-    """Adam, or AdamW if there is weight decay; gains and biases do not decay."""
-    rate = learning_rate(config, steps)
-    if not config.weight_decay:
-        return optax.adam(rate)
-    return optax.adamw(rate, weight_decay=config.weight_decay, mask=_kernels)
-
-
-def _kernels(params: nnx.State) -> Any:
-    """Which parameters are kernels; by name, as a cell's gain and bias have several axes too."""
-    kernel = lambda path: any('kernel' in str(getattr(key, 'key', '')) for key in path)
-    return jax.tree_util.tree_map_with_path(lambda path, _: kernel(path), params)
-
-
-def learning_rate(config: TrainConfig, steps: int) -> optax.Schedule:
-    """The learning rate at each step: constant, or half a cosine down to zero at the last.
-
-    During the warm-up it rises linearly from zero.
-    """
-    warm = min(round(config.warmup * steps), steps - 1)
-    rate = config.learning_rate
-    match config.schedule:
-        case 'constant':
-            after = optax.constant_schedule(rate)
-        case 'cosine':
-            after = optax.cosine_decay_schedule(rate, steps - warm)
-    if not warm:
-        return after
-    return optax.join_schedules([optax.linear_schedule(0, rate, warm), after], [warm])
 
 
 if __name__ == '__main__':

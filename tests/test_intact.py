@@ -16,6 +16,7 @@ from glr_jax import train, train_step, trained
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
 from glr_jax.nn.model import make_classifier
+from glr_jax.optimizer import make_optimizer
 from glr_jax.run import checkpoint, intact
 from glr_jax.run.workdir import read_config
 from glr_jax.train_step import TrainState
@@ -180,7 +181,7 @@ def test_a_damaged_run_in_a_folder_of_runs_falls_back_alike(
 
 def like(workdir: Path) -> TrainState:
     config = read_config(str(workdir))
-    optimizer = train.make_optimizer(config.train, steps=100)
+    optimizer = make_optimizer(config.train, steps=100)
     classifier = make_classifier(config.model, n_mels=128, num_labels=3, seed=1)
     return train_step.init_state(classifier, optimizer, averaged=config.train.average > 0)
 
@@ -257,7 +258,7 @@ def test_an_older_checkpoint_without_checksums_is_read(workdir: Path) -> None:
 def test_a_checkpoint_with_other_arrays_is_not_called_damaged(workdir: Path) -> None:
     config = read_config(str(workdir))
     classifier = make_classifier(config.model, n_mels=64, num_labels=3, seed=1)
-    state = train_step.init_state(classifier, train.make_optimizer(config.train, steps=100))
+    state = train_step.init_state(classifier, make_optimizer(config.train, steps=100))
     mesh = parallel.make_mesh(jax.devices()[:1])
     with (
         checkpoint.open_manager(str(workdir)) as manager,

@@ -15,10 +15,11 @@ import numpy as np
 import optax
 import pytest
 
-from glr_jax import train, train_step
+from glr_jax import train_step
 from glr_jax.data import batches
 from glr_jax.devices import parallel, processes
 from glr_jax.nn.model import make_classifier
+from glr_jax.optimizer import learning_rate
 from glr_jax.run import checkpoint
 from glr_jax.run.workdir import read_config
 from tests.conftest import PAPER
@@ -109,7 +110,7 @@ def last_state(workdir: Path) -> Any:
     """Parameters and moments of the newest checkpoint."""
     config, mesh = read_config(str(workdir)), parallel.make_mesh(jax.devices()[:1])
     classifier = make_classifier(config.model, n_mels=128, num_labels=3, seed=1)
-    optimizer = optax.adam(train.learning_rate(config.train, STEPS))
+    optimizer = optax.adam(learning_rate(config.train, STEPS))
     with checkpoint.open_manager(str(workdir), read_only=True) as manager:
         state = train_step.init_state(classifier, optimizer)
         state = checkpoint.restore_latest(manager, state, mesh)

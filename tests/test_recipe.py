@@ -25,6 +25,7 @@ from glr_jax.fields import to_dict
 from glr_jax.nn.augment import augment
 from glr_jax.nn.config import ModelConfig
 from glr_jax.nn.model import Classifier, make_classifier, partition
+from glr_jax.optimizer import learning_rate, make_optimizer
 from glr_jax.run import checkpoint, provenance
 from tests import reference
 from tests.conftest import make_dataset, model_config, train_config
@@ -120,7 +121,7 @@ def test_weight_decay_shrinks_kernels_and_leaves_gains_and_biases_alone(
 ) -> None:
     rate, decay = 0.01, 0.1
     flags = train_config(learning_rate=rate, weight_decay=decay, schedule='constant')
-    optimizer = train.make_optimizer(flags, steps=10)
+    optimizer = make_optimizer(flags, steps=10)
     _, params, _ = partition(classifier_of(config))
     rng = np.random.default_rng(2)
     grads = jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape), jnp.float32), params)
@@ -145,30 +146,30 @@ def test_weight_decay_shrinks_kernels_and_leaves_gains_and_biases_alone(
 def test_without_weight_decay_the_optimizer_is_adam() -> None:
     params, grads = {'kernel': jnp.ones((2, 2))}, {'kernel': jnp.eye(2)}
     flags = train_config(schedule='constant')
-    found, plain = train.make_optimizer(flags, 10), optax.adam(optax.constant_schedule(1e-3))
+    found, plain = make_optimizer(flags, 10), optax.adam(optax.constant_schedule(1e-3))
     assert_equal(found.init(params), plain.init(params))
     assert_equal(*(x.update(grads, x.init(params), params) for x in (found, plain)))
 
 
 def test_the_learning_rate_rises_linearly_and_then_falls_as_half_a_cosine() -> None:
-    rate = train.learning_rate(train_config(learning_rate=2.0, warmup=0.2), steps=100)
+    rate = learning_rate(train_config(learning_rate=2.0, warmup=0.2), steps=100)
     expected = {0: 0, 5: 0.5, 10: 1, 20: 2, 40: 1 + np.sqrt(0.5), 60: 1, 80: 1 - np.sqrt(0.5)}
     for step, value in (expected | {100: 0}).items():
         assert float(rate(step)) == pytest.approx(value, abs=1e-6), step
     flat = train_config(learning_rate=2.0, warmup=0.2, schedule='constant')
-    rate = train.learning_rate(flat, steps=100)
+    rate = learning_rate(flat, steps=100)
     assert [float(rate(step)) for step in (0, 10, 20, 60, 100)] == [0, 1, 2, 2, 2]
 
 
 def test_without_warm_up_the_learning_rate_is_that_of_the_schedule_alone() -> None:
-    rate, plain = train.learning_rate(train_config(), 70), optax.cosine_decay_schedule(1e-3, 70)
+    rate, plain = learning_rate(train_config(), 70), optax.cosine_decay_schedule(1e-3, 70)
     assert [float(rate(k)) for k in range(71)] == [float(plain(k)) for k in range(71)]
-    assert float(train.learning_rate(train_config(schedule='constant'), 70)(33)) == np.float32(1e-3)
+    assert float(learning_rate(train_config(schedule='constant'), 70)(33)) == np.float32(1e-3)
 
 
 @pytest.mark.parametrize('count', [1, 2, 10])
 def test_a_warm_up_leaves_at_least_one_step_at_the_full_rate(count: int) -> None:
-    rate = train.learning_rate(train_config(learning_rate=2.0, warmup=0.99), count)
+    rate = learning_rate(train_config(learning_rate=2.0, warmup=0.99), count)
     assert float(rate(count - 1)) == 2.0
 
 
@@ -274,7 +275,7 @@ def one_device() -> train_step.TrainState:
 def a_state(averaged: bool, devices: int) -> train_step.TrainState:
     """A state with other values in every leaf, on some devices."""
     flags = RECIPE if averaged else train_config()
-    optimizer = train.make_optimizer(flags, steps=10)
+    optimizer = make_optimizer(flags, steps=10)
     state = train_step.init_state(classifier_of(MODEL), optimizer, averaged=averaged)
     rng = np.random.default_rng(3)
     noisy = lambda x: np.asarray(np.asarray(x) + 9 * rng.random(x.shape), x.dtype)
@@ -387,7 +388,7 @@ def test_an_averaged_run_resumes_exactly_and_its_average_is_scored(
     mesh = parallel.make_mesh(jax.devices()[:1])
     states = []
     for workdir in (whole, parts):
-        optimizer = train.make_optimizer(RECIPE, steps=6)
+        optimizer = make_optimizer(RECIPE, steps=6)
         state = train_step.init_state(classifier_of(MODEL), optimizer, averaged=True)
         with checkpoint.open_manager(str(workdir), read_only=True) as manager:
             states.append(checkpoint.restore_latest(manager, state, mesh))

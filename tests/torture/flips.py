@@ -166,12 +166,13 @@ def _close(dataset: Dataset) -> None:
 def _checkpoints(run: Path) -> Callable[[], Any]:
     import jax
 
-    from glr_jax import train, train_step
+    from glr_jax import train_step
     from glr_jax.nn.model import make_classifier
+    from glr_jax.optimizer import make_optimizer
 
     mesh, config = parallel.make_mesh(jax.devices()[:1]), workdir.read_config(str(run))
     classifier = make_classifier(config.model, n_mels=8, num_labels=3, seed=1)
-    optimizer = train.make_optimizer(config.train, steps=9)
+    optimizer = make_optimizer(config.train, steps=9)
     blank = train_step.init_state(classifier, optimizer, averaged=config.train.average > 0)
     state = parallel.replicate(blank, mesh)
 
