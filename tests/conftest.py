@@ -106,6 +106,9 @@ class MadeDataset(Dataset):
     def mel(self, clip: int) -> np.ndarray:
         return self.mels[clip]
 
+    def stored_bytes(self, clips: np.ndarray) -> np.ndarray:
+        return np.asarray([self.mels[clip].nbytes for clip in clips])
+
 
 def make_dataset(
     labels: Sequence[str], targets: Sequence[int], mels: Sequence[np.ndarray] = ()

@@ -112,7 +112,7 @@ def test_a_time_limit_counts_over_resumes_and_ends_with_a_validated_checkpoint(
 
 def test_small_datasets_get_more_epochs(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
     runs.train('more', '--train.epochs=1', '--train.min_steps=5', '--train.average=0.9')
-    assert '3 labels; 7 steps in 3 epochs; ' in capfd.readouterr().err
+    assert '\n3 epochs, 7 steps, ' in capfd.readouterr().err
     assert [row['epoch'] for row in runs.rows('more')] == [1, 2, 3]
     assert TrainConfig(epochs=50).all_epochs(100) == 50
     config = TrainConfig(epochs=50, min_steps=1000)

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from glr_jax import predict
-from glr_jax.data import audio, ffmpeg
+from glr_jax.data import ffmpeg, waveform
 from glr_jax.data.audio import load_audio
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import ClipError, UnreadableError, UserError
@@ -106,8 +106,8 @@ def test_what_is_no_audio_or_names_other_files_is_refused(
     ('module', 'limit', 'value', 'words'),
     [
         (ffmpeg, 'MAX_BYTES', 1000, 'the limit for ffmpeg'),
-        (audio, 'MAX_SECONDS', 1, 'is longer than'),
-        (audio, 'MAX_CHANNELS', 1, 'has 2 channels'),
+        (waveform, 'MAX_SECONDS', 1, 'is longer than'),
+        (waveform, 'MAX_CHANNELS', 1, 'has 2 channels'),
     ],
 )
 def test_its_limits_hold(

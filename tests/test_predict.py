@@ -323,6 +323,7 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_says_what_is_saved_and_continues(
     tag: Run, tones_run: Path, tones: Path, tmp_path: Path
 ) -> None:

@@ -118,6 +118,14 @@ def sandbox(prepared: Path, music: Path, tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
+def make_folders(sandbox: Path, text: str) -> None:
+    """Makes the datasets and runs that a text names."""
+    for kind, name in re.findall(r'\b(data|runs)/([\w-]+)', text):
+        link = sandbox / kind / name
+        if not link.exists():
+            link.symlink_to(sandbox / {'data': 'dataset', 'runs': 'run'}[kind])
+
+
 @pytest.fixture
 def check(
     sandbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -130,10 +138,7 @@ def check(
     monkeypatch.setattr(recurrence, 'TOLERANCES', {'float32': 1e-4})
 
     def python(command: Command, module: str, arguments: list[str]) -> None:
-        for kind, name in re.findall(r'\b(data|runs)/([\w-]+)', ' '.join(arguments)):
-            link = sandbox / kind / name
-            if not link.exists():
-                link.symlink_to(sandbox / {'data': 'dataset', 'runs': 'run'}[kind])
+        make_folders(sandbox, ' '.join(arguments))
         if module in ONLY_PARSED or ELSEWHERE.search(' '.join(arguments)):
             parse(module, arguments)
             return
@@ -281,7 +286,9 @@ SNIPPETS = [
 
 
 @pytest.mark.parametrize('code', SNIPPETS)
-def test_python_snippets_run(code: str) -> None:
+def test_python_snippets_run(code: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sandbox)
+    make_folders(sandbox, code)
     exec(compile(code, 'README.md', 'exec'), {})
 
 

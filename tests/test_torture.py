@@ -20,6 +20,7 @@ def torture(*flags: str) -> list[str]:
     return done.stdout.splitlines()[-1].replace(',', '').split()
 
 
+@pytest.mark.slow
 def test_a_little_torture_is_survived() -> None:
     short = ('--kills=6', '--write_failures=6', '--flips=40', '--fuzz=120')
     kind, tried, *_, lost, silent, tracebacks = torture(*short, '--commands=data_prep')

@@ -23,6 +23,7 @@ def code_of(cell: dict[str, Any]) -> str:
     return ''.join(cell['source'])
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
