@@ -165,9 +165,22 @@ def main(argv: list[str]) -> None:
         mel.check(prep.front_end)
     if prep.source != 'demo':
         cli.need(prep, 'input')
+        _check_apart(prep)
     runner = _choose_runner(prep)  # fails without Beam, before anything is downloaded or written
     with _locked(prep):
         _prepare(prep, runner)
+
+
+def _check_apart(prep: Preparation) -> None:
+    """Raises `UsageError` if the dataset would be written among the audio that is read."""
+    if storage.is_remote(prep.out) or storage.is_remote(prep.input):
+        return
+    out, folder = (os.path.realpath(path) for path in (prep.out, prep.input))
+    if os.path.isdir(folder) and os.path.commonpath([out, folder]) == folder:
+        raise UsageError(
+            f'--out={prep.out} is inside --input={prep.input}; a later preparation would read the '
+            'dataset as clips; choose a folder elsewhere'
+        )
 
 
 @contextlib.contextmanager

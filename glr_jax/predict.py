@@ -144,7 +144,8 @@ def main(argv: list[str]) -> None:
     failed += len(faults)
     if failed:
         count = len(files) + len(faults)
-        raise UserError(f'{failed} of {count} files could not be tagged')
+        what = 'changed' if choice.apply else 'tagged'
+        raise UserError(f'{failed} of {count} files could not be {what}')
 
 
 def _check_writable(choice: Flags) -> None:

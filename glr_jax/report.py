@@ -31,10 +31,10 @@ def table(scores: dict[str, Any]) -> str:
     width = max(12, *(columns(cell(label, 0, LONGEST)) for label in scores['labels']))
     lines = [f'{"":{width}}  precision  recall      f1  clips']
     for label, row in scores['per_class'].items():
-        lines.append(
-            f'{cell(label, width)}  {row["precision"]:9.3f}  {row["recall"]:6.3f}  '
-            f'{row["f1"]:6.3f}  {row["support"]:5}'
-        )
+        numbers = f'{row["precision"]:9.3f}  {row["recall"]:6.3f}  {row["f1"]:6.3f}'
+        if not row['support']:  # not in the mean either
+            numbers = f'{"-":>9}  {"-":>6}  {"-":>6}'
+        lines.append(f'{cell(label, width)}  {numbers}  {row["support"]:5}')
     lines.append(
         f'{"mean":{width}}  {scores["precision"]:9.3f}  {scores["recall"]:6.3f}  '
         f'{scores["macro_f1"]:6.3f}  {scores["num_clips"]:5}'
@@ -127,10 +127,7 @@ def add_floor(config: Config, dataset: Dataset, scores: dict[str, Any]) -> dict[
     found = read_floor(config.workdir, scores)
     if found:
         return found
-    status(
-        'scoring an SVM on statistics and the majority class on the same clips '
-        '(--baselines=false leaves them out)'
-    )
+    status('scoring an SVM and the majority class on the same clips (--baselines=false: none)')
     found = baselines.floor(dataset, config.data.split)
     folder = os.path.join(config.workdir, 'report')
     which = {name: scores[name] for name in ('dataset', 'split', 'side')}

@@ -46,8 +46,10 @@ if __name__ == '__main__':  # before JAX is imported, which takes seconds
     startup.restart_with_huge_pages()
     cli.check_command_line(Flags, USAGE)
 
+import contextlib
 import html
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -104,7 +106,10 @@ def main(argv: list[str]) -> None:
     status(f'serving on {page.local_url} (Ctrl-C ends it)')
     if page.share_url:
         status(f'and for everybody on {page.share_url}')
-    page.block_thread()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):  # there is nothing to resume
+        page.block_thread()
+    page.close()
 
 
 def load_all(workdir: str, test_crops: int) -> dict[str, Tagger]:

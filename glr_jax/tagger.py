@@ -48,7 +48,7 @@ class Moment(NamedTuple):
     probabilities: dict[str, float]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Prediction:
     """What a network, or the mean of several, says about a clip.
 
@@ -68,6 +68,10 @@ class Prediction:
     segments: Float[np.ndarray, 'segments labels']
     times: Float[np.ndarray, 'segments 2']
     embedding: Float[np.ndarray, ' units']
+
+    def __repr__(self) -> str:
+        best = ', '.join(f'{label} {probability:.3f}' for label, probability in self.top())
+        return f'Prediction({self.path!r}: {best})'
 
     @property
     def label(self) -> str:

@@ -13,7 +13,10 @@ from experiments.crossvalidate import __main__ as crossvalidate
 from experiments.crossvalidate import compare, report
 from experiments.tables import BASELINES
 from glr_jax import cli, uncertainty
+from glr_jax.config import DataConfig, DataFlags
+from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UsageError, UserError
+from glr_jax.run.segment import choose_frames
 from glr_jax.run.workdir import find_runs, read_config
 from tests.conftest import PAPER, RANDOM, make_dataset
 
@@ -259,6 +262,14 @@ def test_bad_flags_are_found_before_anything_is_trained(
     with pytest.raises((UsageError, UserError), match=words):
         crossvalidate.main(command(prepared, tmp_path / 'out', *flags))
     assert not (tmp_path / 'out').exists()
+
+
+def test_seconds_become_frames_of_the_dataset(tones_dataset: Path) -> None:
+    dataset = open_dataset(str(tones_dataset))
+    data = DataFlags(seconds=2.0)
+    study = crossvalidate.CrossValidation(out='out', splits=('random-1',), data=data)
+    (trial,) = crossvalidate.trials_of(choose_frames(study, dataset, data.seconds))
+    assert trial.config.data == DataConfig(frames=86, split='random-1')
 
 
 def test_the_split_suits_the_dataset_if_none_is_named() -> None:

@@ -12,6 +12,7 @@ import pytest
 from jax import export as jax_export
 
 import glr_jax
+from glr_jax import json_files
 from glr_jax.config import Config, DataConfig
 from glr_jax.data.mel import FrontEnd, mel_of_samples
 from glr_jax.errors import UsageError, UserError
@@ -188,6 +189,27 @@ def test_a_damaged_export_is_one_line(
         glr_jax.load(tmp_path)
 
 
+@pytest.mark.parametrize('name', ['model.safetensors', 'model.json'])
+def test_a_flipped_bit_in_an_export_is_noticed(tones_run: Path, tmp_path: Path, name: str) -> None:
+    pytest.importorskip('safetensors')
+    run_export(tones_run, tmp_path)
+    content = bytearray((tmp_path / name).read_bytes())
+    place = content.index(b'"step": ') + 8 if name == 'model.json' else len(content) - 3
+    content[place] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf'{name} is damaged: its checksum is wrong'):
+        glr_jax.load(tmp_path)
+
+
+def test_an_export_without_weights_for_this_project_says_so(
+    tones_run: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip('flatbuffers')
+    run_export(tones_run, tmp_path, '--format=stablehlo')
+    with pytest.raises(UserError, match='exported without weights for glr_jax'):
+        glr_jax.load(tmp_path)
+
+
 def test_weights_of_other_shapes_than_described_are_refused(
     tones_run: Path, tmp_path: Path
 ) -> None:
@@ -195,7 +217,8 @@ def test_weights_of_other_shapes_than_described_are_refused(
     run_export(tones_run, tmp_path)
     about = json.loads((tmp_path / 'model.json').read_text())
     about['meta']['config']['model']['hidden'] = 60_000  # of which no array may be allocated
-    (tmp_path / 'model.json').write_text(json.dumps(about))
+    del about['checksum']
+    (tmp_path / 'model.json').write_text(json.dumps(json_files.sealed(about)))
     with pytest.raises(UserError, match='has other arrays than'):
         glr_jax.load(tmp_path)
 

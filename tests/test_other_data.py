@@ -16,7 +16,8 @@ from tests.conftest import PITCHES, write_tone
 
 @pytest.fixture
 def run_folder(tones_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tones_run, tmp_path / 'run'))
+    ignore = shutil.ignore_patterns('random-*')  # reports that other tests have left
+    return Path(shutil.copytree(tones_run, tmp_path / 'run', ignore=ignore))
 
 
 def write_other(folder: Path, labels: dict[str, str], clips: int = 3) -> Path:

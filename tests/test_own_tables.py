@@ -110,3 +110,9 @@ def test_flags_that_do_not_go_together_are_refused(
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'--metadata=.*nowhere\.csv was not found'):
         run(write_music(tmp_path / 'm'), tmp_path / 'o', f'--metadata={tmp_path}/nowhere.csv')
+
+
+def test_a_dataset_is_not_written_among_the_audio(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r'--out=.* is inside --input='):
+        main(['data_prep', f'--input={tmp_path}', f'--out={tmp_path / "data"}'])
+    assert not (tmp_path / 'data').exists()

@@ -124,6 +124,8 @@ def make_folders(sandbox: Path, text: str) -> None:
         link = sandbox / kind / name
         if not link.exists():
             link.symlink_to(sandbox / {'data': 'dataset', 'runs': 'run'}[kind])
+    if 'exported' in text and not (sandbox / 'exported').exists():
+        (sandbox / 'exported').symlink_to(sandbox / 'run')
 
 
 @pytest.fixture
@@ -222,11 +224,14 @@ def parse(module: str, arguments: list[str]) -> None:
             main_of(module)([module, *arguments])
 
 
+VIEWERS = ('xprof', 'tensorboard')
+
+
 def check_packages(words: list[str]) -> None:
     """Checks the arguments of `pip install`: this project with its extras, or a viewer."""
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
     extras = {f'.[{name}]' for name in project['optional-dependencies']}
-    assert set(words) <= extras | {'-q', '-e', '.', '-c', 'tests/constraints.txt', 'xprof'}
+    assert set(words) <= extras | {'-q', '-e', '.', '-c', 'tests/constraints.txt', *VIEWERS}
 
 
 def check_sbatch(words: list[str]) -> None:

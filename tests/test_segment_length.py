@@ -9,7 +9,7 @@ import pytest
 from glr_jax import train
 from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import open_dataset
-from glr_jax.errors import UserError
+from glr_jax.errors import UsageError, UserError
 from glr_jax.run.segment import announce_short_clips, choose_frames
 from tests.conftest import SMALL_RUN, model_config
 
@@ -39,6 +39,12 @@ def test_clips_much_shorter_than_a_segment_are_announced(
     err = capsys.readouterr().err
     assert 'half of the clips have 6' in err
     assert 'fill a segment of 1292 (30.0 s)' in err
+
+
+def test_less_than_a_window_is_refused_in_seconds(tones_dataset: Path) -> None:
+    dataset = open_dataset(str(tones_dataset))
+    with pytest.raises(UsageError, match=r'data.seconds=1 is less than one window of 1.49 s'):
+        choose_frames(Config(), dataset, 1.0)
 
 
 def test_ready_made_spectrograms_have_no_seconds(tones_dataset: Path) -> None:

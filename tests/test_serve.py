@@ -103,7 +103,7 @@ def served(tones_run: Path, tones: Path, tmp_path: Path) -> Iterator[str]:
         yield found[1]
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        assert process.wait(60) == 0, log.read_text()
 
 
 @pytest.mark.slow

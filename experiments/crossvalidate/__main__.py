@@ -7,7 +7,7 @@ import dataclasses
 
 from experiments import common
 from glr_jax import cli
-from glr_jax.config import Config, DataConfig
+from glr_jax.config import Config, DataConfig, DataFlags
 from glr_jax.errors import UsageError
 from glr_jax.fields import option, section
 
@@ -41,7 +41,7 @@ class CrossValidation(Config):
     out: str = option('', 'folder for the runs and the report', is_path=True)
     splits: tuple[str, ...] = option(('',), 'splits to train on: columns of splits.csv; see above')
     seeds: int = option(1, 'runs per split, with consecutive seeds from --seed', minimum=1)
-    data: DataConfig = section(DataConfig, default=DataConfig(split=''))
+    data: DataFlags = section(DataFlags, default=DataFlags(split=''))
     against: str = option('', 'the --out of another cross-validation to compare with', is_path=True)
 
     def __post_init__(self) -> None:
@@ -68,13 +68,14 @@ from glr_jax import baselines, fields, json_files, storage
 from glr_jax.cli import status
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.split_table import default_split
+from glr_jax.run.segment import choose_frames
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(CrossValidation, argv, USAGE)
     dataset = trials.start(study, argv, TAKEN, study.parallel.cpu_devices)
-    study = with_split(study, dataset)
+    study = choose_frames(with_split(study, dataset), dataset, study.data.seconds)
     all_trials = trials_of(study)
     trials.check(all_trials, dataset)
     other = compare.read(study.against) if study.against else {}
@@ -107,13 +108,14 @@ def trials_of(study: CrossValidation) -> list[Trial]:
     """
     own = {field.name: getattr(study, field.name) for field in dataclasses.fields(Config)}
     splits = study.splits if any(study.splits) else (study.data.split,)
+    data = fields.from_dict(DataConfig, fields.to_dict(study.data))
     all_trials = []
     for split in splits:
         for seed in range(study.seed, study.seed + study.seeds):
             changes = {
                 'workdir': os.path.join(study.out, split, f'seed-{seed}'),
                 'seed': seed,
-                'data': dataclasses.replace(study.data, split=split),
+                'data': dataclasses.replace(data, split=split),
             }
             varied = {'split': split, 'seed': seed}
             all_trials.append(Trial(f'{split}, seed {seed}', Config(**own | changes), varied))

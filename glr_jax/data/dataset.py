@@ -125,9 +125,11 @@ def open_dataset(folder: str) -> Dataset:
     table_path = os.path.join(folder, 'splits.csv')
     written_last = os.path.join(folder, 'front_end.json')
     if not storage.exists(written_last) or not storage.exists(table_path):
-        state = 'is not a finished dataset' if storage.is_folder(folder) else 'was not found'
+        if not storage.is_folder(folder):
+            raise UserError(f'{folder} was not found; python -m data_prep makes datasets')
         raise UserError(
-            f'{folder} {state}; create it with: python -m data_prep --out={folder} --source=...'
+            f'{folder} is not a finished dataset; if it holds audio, prepare it: '
+            f'python -m data_prep --source=folder --input={folder} --out=data/NAME'
         )
     metadata = read_metadata(folder)
     files = _open_shards(metadata.shards)

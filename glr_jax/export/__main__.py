@@ -51,6 +51,7 @@ if __name__ == '__main__':  # before JAX is imported, which takes seconds
     startup.restart_with_huge_pages()
     cli.check_command_line(Flags, USAGE)
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -125,12 +126,14 @@ def export(runs: Sequence[Best], choice: Flags, files: Sequence[str] = ()) -> li
         with storage.to_write(os.path.join(choice.out, name)) as partial, open(partial, 'wb') as f:
             f.write(content)
         about['files'][name] = {}
-        if format != 'safetensors':
+        if format == 'safetensors':
+            about['files'][name] = {'sha256': hashlib.sha256(content).hexdigest()}
+        else:
             with open(os.path.join(choice.out, name), 'rb') as file:
                 reread = file.read()
             _check(format, name, reread, clips, wanted, runs, choice)
             about['files'][name] = _takes(format, signature, runs, choice)
-    json_files.write(os.path.join(choice.out, weights.DESCRIPTION), about)
+    json_files.write(os.path.join(choice.out, weights.DESCRIPTION), json_files.sealed(about))
     if 'safetensors' in choice.format:
         (again,) = restore(choice.out)
         _, found = verify.inputs_and_probabilities([again], signature, files)

@@ -2,10 +2,12 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from glr_jax import report
+from glr_jax.data.records import SIDES
 from glr_jax.run import training_data
 from glr_jax.run.checkpoint import Best
 
@@ -63,9 +65,14 @@ def _summary(runs: Sequence[Best], dataset: str) -> str:
 def _data(runs: Sequence[Best], dataset: str, licence: str) -> str:
     meta, config = runs[0].meta, runs[0].meta.config
     record = training_data.read(runs[0].workdir)
-    trained = f' on {len(record.clips.rows):,} clips of all sides' if record else ''
+    sides = Counter(row[2] for row in record.clips.rows) if record else Counter()
+    trained = f' on {sides["train"]:,} clips' if record else ''
+    others = ', '.join(f'{sides[side]:,} {side}' for side in SIDES[1:] if sides[side])
+    others = f' The other clips: {others}.' if others else ''
     front_end = meta.front_end
-    lines = [f'## Data\n\nTrained{trained} with the split `{config.data.split}` of {dataset}.']
+    lines = [
+        f'## Data\n\nTrained{trained} with the split `{config.data.split}` of {dataset}.{others}'
+    ]
     lines.append(_PROTOCOLS.get(config.data.split.rpartition('-')[0] or config.data.split, ''))
     lines.append(
         f'Licence of the data: {_escape(licence)}.'

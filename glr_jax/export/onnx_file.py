@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jax import export
 
-from glr_jax.export import onnx_program
 from glr_jax.export.function import Function, Signature
 from glr_jax.export.portable import portable
 
@@ -16,6 +15,8 @@ INPUT, OUTPUTS = 'clips', ('probabilities', 'embeddings')
 
 def make(function: Function, signature: Signature, metadata: dict[str, Any]) -> bytes:
     """The content of the file; its metadata are JSON texts."""
+    from glr_jax.export import onnx_program  # needs the package onnx
+
     (batch,) = export.symbolic_shape('batch')
     program = onnx_program.trace(portable(function), signature.struct(batch))
     texts = {name: json.dumps(value) for name, value in metadata.items()}

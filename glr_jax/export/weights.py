@@ -4,6 +4,7 @@
 about its run. Neither can hold code.
 """
 
+import hashlib
 import os
 from typing import Any
 
@@ -50,8 +51,11 @@ def read(folder: str, mesh: Mesh) -> Best:
     if not storage.exists(described):
         raise UserError(f'{folder} has no {DESCRIPTION}; {_REMEDY}')
     values = json_files.read_object(described, _REMEDY)
+    if not json_files.is_intact(values):
+        raise UserError(f'{described} is damaged: its checksum is wrong; {_REMEDY}')
     try:
         meta, step = from_dict(Meta, values['meta']), int(values['step'])
+        checksum = values['files'][WEIGHTS].get('sha256', '')
         config = meta.config.model
         # Without memory for its arrays: the files may be anybody's, so sizes are compared first.
         classifier = nnx.eval_shape(
@@ -60,7 +64,7 @@ def read(folder: str, mesh: Mesh) -> Best:
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         raise UserError(f'{described} is damaged: {error}; {_REMEDY}') from None
     _, params, stats = partition(classifier)
-    arrays = _read_arrays(path)
+    arrays = _read_arrays(path, checksum)
     wanted = _named((params, stats))
     shapes = lambda named: {name: (x.shape, str(x.dtype)) for name, x in named.items()}
     if shapes(arrays) != shapes(wanted):
@@ -70,14 +74,18 @@ def read(folder: str, mesh: Mesh) -> Best:
     return Best(classifier, parallel.replicate(state, mesh), meta, step, folder)
 
 
-def _read_arrays(path: str) -> dict[str, np.ndarray]:
+def _read_arrays(path: str, checksum: str) -> dict[str, np.ndarray]:
     try:
         import safetensors.numpy
     except ImportError:
         raise UserError(f'{path} cannot be read: {_INSTALL}') from None
     with storage.to_read(path) as local:
+        with open(local, 'rb') as file:
+            content = file.read()
+        if checksum and hashlib.sha256(content).hexdigest() != checksum:
+            raise UserError(f'{path} is damaged: its checksum is wrong; {_REMEDY}')
         try:
-            return safetensors.numpy.load_file(local)
+            return safetensors.numpy.load(content)
         except safetensors.SafetensorError as error:
             raise UserError(f'{path} is damaged: {error}; {_REMEDY}') from None
 

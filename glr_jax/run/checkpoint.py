@@ -177,6 +177,11 @@ def restore_best(workdir: str, mesh: Mesh) -> Best:
     """
     folder = _folder(workdir)
     if not os.path.isdir(folder):
+        if os.path.exists(os.path.join(workdir, 'model.json')):
+            raise NoCheckpointError(
+                f'{workdir} was exported without weights for glr_jax; export it again with '
+                '--format=safetensors'
+            )
         raise NoCheckpointError(
             f'{workdir} holds no checkpoints; train first: python -m glr_jax.train'
         )

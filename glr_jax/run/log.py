@@ -68,6 +68,7 @@ class Log:
         self._paused: float | None = None  # since when validation and checkpoint run
         self._pauses: list[float] = []
         if done < steps:
+            announce('compiling the network (once per machine and shape), then:')
             announce(_HEADER)
 
     def __enter__(self) -> 'Log':

@@ -1,6 +1,7 @@
 """The length of a run's segments: in frames, or in seconds of its dataset."""
 
 import dataclasses
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -8,10 +9,12 @@ from jaxtyping import Int
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.devices.processes import announce
-from glr_jax.errors import UserError
+from glr_jax.errors import UsageError, UserError
+
+ConfigT = TypeVar('ConfigT', bound=Config)
 
 
-def choose_frames(config: Config, dataset: Dataset, seconds: float) -> Config:
+def choose_frames(config: ConfigT, dataset: Dataset, seconds: float) -> ConfigT:
     """The config with --data.seconds in frames.
 
     Args:
@@ -20,6 +23,7 @@ def choose_frames(config: Config, dataset: Dataset, seconds: float) -> Config:
       seconds: `--data.seconds`; 0 leaves the frames as they are.
 
     Raises:
+      UsageError: a segment would be shorter than a window of statistics.
       UserError: the spectrograms were ready-made, so that the length of a frame is not known.
     """
     rate = dataset.front_end.sample_rate / dataset.front_end.hop_length  # frames per second
@@ -31,6 +35,12 @@ def choose_frames(config: Config, dataset: Dataset, seconds: float) -> Config:
                 'spectrograms, whose frames may have any length; give --data.frames'
             )
         frames = max(8, round(seconds * rate))
+        least = config.model.window if config.model.has_statistics() else 0
+        if frames < least:
+            raise UsageError(
+                f'--data.seconds={seconds:g} is less than one window of {least / rate:.2f} s; give '
+                f'more seconds, or a smaller --model.window than {least}'
+            )
     return dataclasses.replace(config, data=dataclasses.replace(config.data, frames=frames))
 
 
