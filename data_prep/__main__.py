@@ -165,6 +165,7 @@ def main(argv: list[str]) -> None:
         mel.check(prep.front_end)
     if prep.source != 'demo':
         cli.need(prep, 'input')
+    if prep.source == 'folder':
         _check_apart(prep)
     runner = _choose_runner(prep)  # fails without Beam, before anything is downloaded or written
     with _locked(prep):

@@ -85,6 +85,7 @@ def test_a_finished_run_says_so_and_keeps_its_report(
     assert (tones_run / 'report' / 'metrics.json').read_text() == before
 
 
+@pytest.mark.slow
 def test_a_run_resumes_after_sigterm_as_if_never_interrupted(
     tones_run: Path, tones_dataset: Path, tmp_path: Path
 ) -> None:
@@ -273,6 +274,7 @@ def test_a_real_command_reports_an_error_in_one_line(tones_run: Path) -> None:
     assert re.fullmatch(r'glr_jax\.predict: no/such\.mp3 was not found\n', done.stderr)
 
 
+@pytest.mark.slow
 def test_tensorflow_is_not_imported_even_if_it_is_installed(
     tones: Path, tones_run: Path, tmp_path: Path
 ) -> None:

@@ -190,6 +190,7 @@ def leaves(tree: Any) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
 
 
+@pytest.mark.slow
 def test_no_damage_to_any_file_gives_other_weights(workdir: Path, small_run: Path) -> None:
     assert wrong_after(40, workdir, small_run) == []
 

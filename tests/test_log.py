@@ -44,6 +44,7 @@ def test_each_epoch_is_a_row_a_line_and_a_few_events(
     assert (first['validation_loss'], first['validation_macro_f1']) == (0.5, 0.7)
     assert second['clips_per_second'] > 0
     lines = capfd.readouterr().err.splitlines()
+    assert lines.pop(0).startswith('compiling the network')
     assert lines[0].split()[:3] == ['epoch', 'train', 'loss']
     assert [line.split()[0] for line in lines[1:]] == ['1/2', '2/2']
     assert lines[1].split()[1:5] == ['1.500', '0.750', '0.500*', '0.750']  # the best so far
@@ -66,7 +67,7 @@ def test_the_time_left_counts_steps_and_pauses_but_no_compilation(
             log.pause(4 * number, TOTALS)
             now[0] += 50 if number == 1 else 4  # validation, which compiles at first
             log.epoch(number, 4 * number, TOTALS, VALIDATION)
-    left = [line.split()[-1] for line in capfd.readouterr().err.splitlines()[1:]]
+    left = [line.split()[-1] for line in capfd.readouterr().err.splitlines()[2:]]
     # One second per step; then 4 of validation and 1 of the next step per epoch.
     assert left == ['0:36', '0:32', '1:03']
 

@@ -24,6 +24,7 @@ def skipped(out: Path) -> str:
     return (out / 'skipped.csv').read_text()
 
 
+@pytest.mark.slow
 def test_a_clip_that_kills_its_worker_is_skipped_and_the_rest_is_finished(
     music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -350,6 +350,7 @@ def test_an_interrupted_command_says_what_is_saved_and_continues(
     )
 
 
+@pytest.mark.slow
 def test_the_reader_of_the_output_may_close_it(tones_run: Path, tones: Path) -> None:
     process = start(f'--workdir={tones_run}', '--num_workers=2', '--batch_size=1', tones)
     assert process.stdout is not None

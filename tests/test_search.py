@@ -52,6 +52,7 @@ def test_each_changes_one_parameter_at_a_time() -> None:
         assert sum(setting[name] != paper.OPTIMUM[name] for name in setting) == 1
 
 
+@pytest.mark.slow
 def test_every_trial_is_in_the_table_and_none_is_repeated(
     command: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -162,6 +162,7 @@ def test_by_default_programs_go_to_the_cache_folder_of_the_user(tmp_path: Path) 
 
 
 @linux
+@pytest.mark.slow
 def test_damaged_entries_are_replaced_without_a_word(tmp_path: Path) -> None:
     cache = {'JAX_COMPILATION_CACHE_DIR': str(tmp_path)}
     start(tmp_path, '-c', SMALL, **cache)

@@ -42,6 +42,7 @@ def test_the_inner_layers_receive_what_pooling_leaves() -> None:
     assert inner_shapes(config, frames=25, n_mels=13) == ([12, 6], 4, 6, 4, 2 * 6)
 
 
+@pytest.mark.slow
 def test_a_small_model_and_its_input_are_measured(
     prepared: Path,
     tmp_path: Path,

@@ -133,6 +133,7 @@ def test_logits_equal_the_reference() -> None:
 
 
 @pytest.mark.parametrize('pool', [(1,), (8,)])  # 64 positions per window, and 1
+@pytest.mark.slow
 def test_gradients_are_finite_also_in_silence(pool: tuple[int, ...]) -> None:
     model = small(kind='cnn', readout='covariance', pool=pool)
     graph, params, rest = nnx.split(model, nnx.Param, ...)
