@@ -12,7 +12,7 @@ from glr_jax import report, storage, uncertainty
 from glr_jax.config import WITHOUT_EFFECT, Config
 from glr_jax.data.tables import read_table
 from glr_jax.errors import UserError
-from glr_jax.fields import text_of, to_dict
+from glr_jax.fields import flags_of, text_of
 from glr_jax.metrics import wilson_interval
 from glr_jax.run.workdir import find_runs, normalised_together, read_config, read_log
 from glr_jax.text import counted
@@ -146,14 +146,13 @@ def _flags(config: Config, together: int | None) -> dict[str, str]:
 
     A split stands for its family: `random-1` and `random-2` for `random-*`.
     """
-    found = {}
-    for name, value in to_dict(config).items():
-        if name == 'parallel':
-            continue
-        for key, inner in value.items() if isinstance(value, dict) else [('', value)]:
-            flag = f'{name}.{key}' if key else name
-            if flag not in REPEATED and key not in WITHOUT_EFFECT:
-                found[flag] = text_of(tuple(inner) if isinstance(inner, list) else inner)
+    found = {
+        flag: text_of(value)
+        for flag, value in flags_of(config).items()
+        if flag not in REPEATED
+        and not flag.startswith('parallel.')
+        and flag.rpartition('.')[2] not in WITHOUT_EFFECT
+    }
     found['data.split'] = re.sub(r'-\d+$', '-*', config.data.split)
     found['data.dir'] = _folder(config.data.dir)
     found['init_from'] = _folder(config.init_from)

@@ -94,13 +94,13 @@ class Progress:
         since, before = self._marks[0]
         rate = (self.done - before) / (now - since) if now > since else 0
         if self.done == self.total:
-            return f'{text} in {_clock(now - self._started)}'
+            return f'{text} in {clock(now - self._started)}'
         if not rate:
             return text
-        return f'{text}, {rate:.3g} {self.unit}s/s, {_clock((self.total - self.done) / rate)} left'
+        return f'{text}, {rate:.3g} {self.unit}s/s, {clock((self.total - self.done) / rate)} left'
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Minutes and seconds, or hours too: `1:05`, `2:01:05`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -9,7 +9,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from glr_jax import audio_bytes, signals, storage
@@ -76,7 +76,7 @@ def write(path: str, values: Sequence[str], *, drop_empty: bool = False) -> None
     path = os.path.realpath(path)  # a link stays a link
     check_writable(path)
     kind = type(_open(path))
-    try:
+    with _failures_named('written'):
         before = audio_bytes.checksum(path)
         with signals.whole, storage.to_write(path) as copy:
             shutil.copy2(path, copy)
@@ -87,12 +87,6 @@ def write(path: str, values: Sequence[str], *, drop_empty: bool = False) -> None
             os.utime(copy)  # so that players notice
             if audio_bytes.checksum(copy) != before:
                 raise TagError('was left as it is: its audio would have changed')
-    except OSError as error:
-        raise TagError(f'cannot be written: {error.strerror or error}') from None
-    except TagError:
-        raise
-    except Exception as error:  # damaged tags make mutagen raise errors of any kind
-        raise TagError(f'has tags that cannot be written: {_reason(error)}') from None
 
 
 def back_up(backup: str, path: str, before: Genre, after: Sequence[str]) -> None:
@@ -135,6 +129,19 @@ def read_backup(path: str) -> dict[str, Backup]:
     return found
 
 
+@contextlib.contextmanager
+def _failures_named(done: str) -> Iterator[None]:
+    """Raises every failure inside as a `TagError`; `done` is read or written."""
+    try:
+        yield
+    except OSError as error:
+        raise TagError(f'cannot be {done}: {error.strerror or error}') from None
+    except TagError:
+        raise
+    except Exception as error:  # damaged tags make mutagen raise errors of any kind
+        raise TagError(f'has tags that cannot be {done}: {_reason(error)}') from None
+
+
 def _open(path: str) -> Any:
     """A file as mutagen has it.
 
@@ -144,17 +151,11 @@ def _open(path: str) -> Any:
     from mutagen import aiff, flac, mp3, mp4, oggopus, oggvorbis, wave
 
     kinds = [mp3.MP3, flac.FLAC, oggvorbis.OggVorbis, oggopus.OggOpus, mp4.MP4, wave.WAVE]
-    try:
+    with _failures_named('read'):
         found = mutagen.File(path, options=[*kinds, aiff.AIFF])
         if found is None:
             raise TagError('has a format whose tags are not written')
         return _load(path, type(found))
-    except OSError as error:
-        raise TagError(f'cannot be read: {error.strerror or error}') from None
-    except TagError:
-        raise
-    except Exception as error:  # damaged tags make mutagen raise errors of any kind
-        raise TagError(f'has tags that cannot be read: {_reason(error)}') from None
 
 
 def _load(path: str, kind: type) -> Any:

@@ -15,6 +15,7 @@ from glr_jax import json_files, storage
 from glr_jax.devices import processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UserError
+from glr_jax.progress import clock
 from glr_jax.run.events import Events
 from glr_jax.run.workdir import read_log
 from glr_jax.train_step import Totals
@@ -95,7 +96,7 @@ class Log:
             self._bar.n = step
             self._bar.set_postfix_str(
                 f'loss {loss / cases:.3f}, accuracy {correct / cases:.3f}, '
-                f'{self._speed(step):.0f} clips/s, {_clock(self._left(step))} left'
+                f'{self._speed(step):.0f} clips/s, {clock(self._left(step))} left'
             )
 
     def pause(self, step: int, totals: Totals) -> None:
@@ -138,7 +139,7 @@ class Log:
                 f'{f"{epoch}/{self._epochs}":>9}  {row["loss"]:10.3f}  {row["accuracy"]:8.3f}  '
                 f'{row["validation_loss"]:15.3f}{"*" if best else " "} '
                 f'{row["validation_accuracy"]:8.3f}  {f"{speed:.0f}" if speed else "":>7}  '
-                f'{_clock(left) if speed else "":>7}'
+                f'{clock(left) if speed else "":>7}'
             )
         self._bar.n = step
 
@@ -195,9 +196,3 @@ def _reopen(workdir: str, done: int) -> Any:
 def _line(row: dict[str, Any]) -> str:
     """A row with its checksum: --train.patience counts on its numbers after a resume."""
     return json.dumps(json_files.sealed(row))
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f'{hours}:{minutes:02}:{seconds:02}' if hours else f'{minutes}:{seconds:02}'
