@@ -24,6 +24,7 @@ def add_broken_clips(music: Path) -> dict[str, str]:
     """Adds broken clips; returns {id: words that its reason must contain}."""
     hum = music / 'hum'
     (hum / 'empty.wav').touch()
+    soundfile.write(hum / 'header.wav', NOISE[:0], RATE)
     (hum / 'text.mp3').write_text('This is no music.\n' * 500)
     soundfile.write(hum / 'nan.wav', np.where(np.arange(9000) == 500, np.nan, 0.1), RATE, 'FLOAT')
     soundfile.write(hum / 'silent.wav', np.zeros(9000), RATE)
@@ -34,7 +35,8 @@ def add_broken_clips(music: Path) -> dict[str, str]:
     (hum / 'loop.wav').symlink_to('loop.wav')
     (hum / 'gone.wav').symlink_to('nowhere.wav')
     return {
-        'hum/empty.wav': 'decoded',
+        'hum/empty.wav': 'is empty (0 bytes)',
+        'hum/header.wav': 'has no samples',
         'hum/text.mp3': 'decoded',
         'hum/nan.wav': 'NaN',
         'hum/silent.wav': 'silent',

@@ -13,6 +13,7 @@ import soundfile
 from data_prep import inspect
 from glr_jax.data import lengths
 from glr_jax.data.audio import load_audio, stated_seconds
+from glr_jax.data.mp3 import mp3_frames
 from glr_jax.errors import ClipError
 from tests.conftest import run, write_music
 
@@ -40,7 +41,7 @@ def mp3() -> bytes:
 def without_description(data: bytes) -> bytes:
     """An mp3 without its first frame, which states the number of the others."""
     with io.BytesIO(data) as file:
-        found = lengths.mp3_frames(file)
+        found = mp3_frames(file)
     assert found is not None
     assert found.stated == found.frames
     return data[found.spans[0][0] :]
@@ -90,7 +91,7 @@ def test_a_good_mp3_is_read_as_libsndfile_reads_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize('junk', [b'', b'\xff\xfb' * 999, bytes(5000)])
 def test_an_mp3_after_junk_has_as_many_frames(junk: bytes) -> None:
     with io.BytesIO(mp3()) as good, io.BytesIO(junk + mp3()) as bad:
-        one, other = lengths.mp3_frames(good), lengths.mp3_frames(bad)
+        one, other = mp3_frames(good), mp3_frames(bad)
     assert one is not None
     assert other is not None
     assert one.frames == other.frames
@@ -98,7 +99,7 @@ def test_an_mp3_after_junk_has_as_many_frames(junk: bytes) -> None:
 
 @pytest.mark.parametrize('data', [b'', b'ID3', b'no music' * 999, b'\xff' * 5000])
 def test_what_is_no_mp3_has_no_frames(data: bytes) -> None:
-    assert lengths.mp3_frames(io.BytesIO(data)) is None
+    assert mp3_frames(io.BytesIO(data)) is None
 
 
 @pytest.mark.parametrize('size', [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF - 36])
@@ -222,7 +223,7 @@ def test_damaged_files_give_samples_or_a_reason(tmp_path: Path, kind: str) -> No
             assert [start for start, _ in spans[1:]] == [end for _, end in spans[:-1]]
             lengths.without_size(file)
             lengths.wav_sizes(file)
-            found = lengths.mp3_frames(file)
+            found = mp3_frames(file)
             assert found is None or all(0 <= a < b <= len(data) for a, b in found.spans)
         with contextlib.suppress(ClipError):
             assert len(load_audio(write(tmp_path / f'x.{kind.lower()}', bytes(data)), RATE))

@@ -13,6 +13,7 @@ import soundfile
 from glr_jax import storage
 from glr_jax.data import ffmpeg, lengths
 from glr_jax.data.limits import MAX_BLOCK, MAX_SECONDS
+from glr_jax.data.mp3 import Mp3, mp3_frames
 from glr_jax.data.waveform import Audio, Mono, average, check_channels, resample, too_long
 from glr_jax.errors import ClipError, UnreadableError
 
@@ -79,6 +80,8 @@ def open_audio(path: str, *, only_header: bool = False) -> Iterator[Audio]:
         try:
             local = stack.enter_context(storage.to_read(path))
             file = stack.enter_context(_open_regular(local))
+            if not os.fstat(file.fileno()).st_size:
+                raise ClipError('is empty (0 bytes)')
             stack.enter_context(_quiet_decoder())
             try:
                 opened = stack.enter_context(_open_sound(local, file, only_header))
@@ -117,7 +120,7 @@ def _open_sound(path: str, file: BinaryIO, only_header: bool) -> Iterator[Audio]
         beside = stack.enter_context(open(path, 'rb'))  # libsndfile keeps its place in the other
         match sound.format:
             case 'MP3' if not only_header:
-                found = lengths.mp3_frames(beside)
+                found = mp3_frames(beside)
                 if found and _states_too_few(found, frames):
                     pipe = stack.enter_context(lengths.piped(path, found.spans))
                     sounds = [stack.enter_context(_Sound(pipe, closefd=False))]
@@ -153,7 +156,7 @@ class _Sound(soundfile.SoundFile):
         return super().seekable() and self.frames < _UNKNOWN_FRAMES
 
 
-def _states_too_few(found: lengths.Mp3, frames: int) -> bool:
+def _states_too_few(found: Mp3, frames: int) -> bool:
     """Whether an mp3 has more frames than it states, or than libsndfile guesses."""
     if found.stated:
         return found.frames > found.stated + 2

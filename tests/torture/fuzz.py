@@ -30,6 +30,7 @@ from glr_jax.data import example, ffmpeg, lengths, mel
 from glr_jax.data.dataset import open_dataset
 from glr_jax.data.example import ExampleError
 from glr_jax.data.mel import FrontEnd
+from glr_jax.data.mp3 import mp3_frames
 from glr_jax.data.split_table import read_split_table
 from glr_jax.data.tables import read_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
@@ -285,7 +286,7 @@ def _lengths(content: bytes) -> Any:
     mended = lengths.without_size(file)
     if mended:
         mended.read(100)
-    found = lengths.wav_sizes(file), lengths.ogg_streams(file), lengths.mp3_frames(file)
+    found = lengths.wav_sizes(file), lengths.ogg_streams(file), mp3_frames(file)
     assert all(0 <= start <= end for start, end in found[1])
     return found
 
