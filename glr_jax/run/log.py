@@ -22,6 +22,10 @@ from glr_jax.train_step import Totals
 
 # A star behind the validation loss marks the best one so far.
 _HEADER = '    epoch  train loss  accuracy  validation loss  accuracy  clips/s     left'
+_COMPILATION = (
+    '/jax/core/compile/jaxpr_to_mlir_module_duration',
+    '/jax/core/compile/backend_compile_duration',
+)
 
 
 class Log:
@@ -68,14 +72,17 @@ class Log:
         self._timed_steps, self._timed_seconds = 0, 0.0
         self._paused: float | None = None  # since when validation and checkpoint run
         self._pauses: list[float] = []
+        self._compiling = 0.0  # seconds of compilation since then
         if done < steps:
             announce('compiling the network (once per machine and shape), then:')
             announce(_HEADER)
 
     def __enter__(self) -> 'Log':
+        jax.monitoring.register_event_duration_secs_listener(self._note_compilation)
         return self
 
     def __exit__(self, *error: object) -> None:
+        jax.monitoring.unregister_event_duration_listener(self._note_compilation)
         self._bar.close()
         if self._lines is not None:
             with contextlib.suppress(OSError):  # of a full disk, named when the row was written
@@ -89,7 +96,8 @@ class Log:
             jax.block_until_ready(totals)
             self._mark, self._marked_step = time.monotonic(), step
             if self._paused is not None:
-                self._pauses.append(self._mark - self._paused)
+                self._pauses.append(self._paused_for(self._mark))
+                self._paused = None
         elif now - self._shown > 1:
             self._shown = now
             loss, correct, cases = map(float, jax.device_get(totals))
@@ -105,7 +113,7 @@ class Log:
         steps, seconds = self._running(step)
         self._timed_steps += steps
         self._timed_seconds += seconds
-        self._mark, self._paused = None, time.monotonic()
+        self._mark, self._paused, self._compiling = None, time.monotonic(), 0.0
 
     def epoch(self, epoch: int, step: int, totals: Totals, validation: dict[str, Any]) -> None:
         """Logs an epoch: the `totals` of training and the scores on the validation clips."""
@@ -169,12 +177,22 @@ class Log:
     def _left(self, step: int) -> float:
         """Seconds to the end of the run, at the pace of the steps and pauses so far.
 
-        The first step and the first pause do not count: they compile.
+        Compilation counts in neither, since it comes only once. During the first pause, its
+        checkpoint is still to come.
         """
-        speed, usual = self._speed(step), self._pauses[1:]
+        speed, pauses = self._speed(step), self._pauses
+        if not pauses and self._paused is not None:
+            pauses = [self._paused_for(time.monotonic())]
         share = 1 - step / self._steps
-        pauses = share * self._epochs * sum(usual) / len(usual) if usual else 0.0
-        return (self._steps - step) * self._batch_size / speed + pauses if speed else 0.0
+        usual = share * self._epochs * sum(pauses) / len(pauses) if pauses else 0.0
+        return (self._steps - step) * self._batch_size / speed + usual if speed else 0.0
+
+    def _paused_for(self, now: float) -> float:
+        return max(0.0, now - (self._paused or now) - self._compiling)
+
+    def _note_compilation(self, event: str, seconds: float, **_: Any) -> None:
+        if event in _COMPILATION:
+            self._compiling += seconds
 
 
 def validation_losses(workdir: str, done: int) -> list[float]:
