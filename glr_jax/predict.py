@@ -22,6 +22,9 @@ left out. If DIR is a folder of runs, their probabilities are averaged. If a fil
 cannot be read, a line on stderr says why, the other files are still tagged, and the exit code is 1.
 
 With --out=tags.csv the rows go into a file, and the same command resumes if it was interrupted.
+In its paths, bytes that are not UTF-8 are written as in caf\\xe9.mp3; to open such a file, pass the
+path through glr_jax.audio_paths.read.
+
 With --write_tags the label becomes the genre in the tags of mp3, FLAC, Ogg, Opus, MP4, WAV and AIFF
 files: without --apply it only says what would change. --restore_tags=FILE --apply undoes that.
 """
@@ -46,39 +49,70 @@ class Cutting:
 class Flags:
     """The flags of this command."""
 
-    workdir: str = option('', 'folder of the run, or a folder of runs', is_path=True)
-    format: Literal['table', 'json', 'csv'] = option('table', 'output format on stdout')
+    workdir: str = option(
+        '',
+        'folder of a run; or a folder of runs, an exported network, or hf:USER/NAME',
+        is_path=True,
+    )
+    format: Literal['table', 'json', 'csv'] = option(
+        'table', 'output format on stdout, without --out'
+    )
     top: int = option(3, 'labels per file in the table', minimum=1)
     out: str = option(
-        '', 'write a .csv, .jsonl or .parquet file instead; resumes if it exists', is_path=True
+        '',
+        'write the rows to this .csv, .jsonl or .parquet file, not to stdout; if it exists, '
+        'only files without a row in it are tagged',
+        is_path=True,
     )
-    over_time: bool = option(False, 'a row per segment, with its start and end in seconds')
+    over_time: bool = option(
+        False,
+        'one row per segment, with its start and end in seconds, instead of one row per file; '
+        'for shorter steps, add --data.test_crops=4',
+    )
     threshold: float = option(
-        0.0, 'no decision if the best probability is below this', minimum=0, maximum=1
+        0.0,
+        'leave the decision open if no label has at least this probability: an empty decision in '
+        'csv (null in json), unsure in the table, and no change by --write_tags; 0 = always decide',
+        minimum=0,
+        maximum=1,
     )
     embeddings: str = option(
         '',
-        'an .npz file for what the output layers read; or column: in the .jsonl or .parquet file',
+        'also write an embedding of each file (a vector for similarity search or for training '
+        'another classifier) to this .npz file; or --embeddings=column: to a column of --out, '
+        'which must be .jsonl or .parquet. Needs --out',
         is_path=True,
     )
-    write_tags: bool = option(False, 'say how the genre in the tags of the files would change')
-    apply: bool = option(False, 'change the tags')
-    tags_backup: str = option(
-        'tags_backup.jsonl', 'takes what genres were before a change', is_path=True
+    write_tags: bool = option(
+        False, 'show how the genre in the tags of the files would change, instead of the table'
     )
-    restore_tags: str = option('', 'such a file: put its genres back', is_path=True)
+    apply: bool = option(False, 'with --write_tags or --restore_tags: do change the files')
+    tags_backup: str = option(
+        'tags_backup.jsonl',
+        'file to which --write_tags --apply appends the old genres, for --restore_tags',
+        is_path=True,
+    )
+    restore_tags: str = option(
+        '',
+        'show which genres of this --tags_backup file would be put back; takes no audio files',
+        is_path=True,
+    )
     batch_size: int = option(16, 'segments per batch', minimum=1)
     num_workers: int = option(
-        0, f'processes that decode; 0 = one per core for more than {FEW} files', minimum=0
+        0, f'processes that decode audio; 0 = one per core for more than {FEW} files', minimum=0
     )
-    file_timeout: int = option(600, 'seconds that such a process may take for a file', minimum=1)
+    file_timeout: int = option(
+        600, 'give up a file after this many seconds; only with several --num_workers', minimum=1
+    )
     data: Cutting = section(Cutting)
 
     def __post_init__(self) -> None:
         for name in ('out', 'embeddings', 'tags_backup'):
             storage.check_local(getattr(self, name), f'--{name}')
         if self.out and not self.out.endswith(TABLES):
-            raise FieldError('out', self.out, f'must end in {", ".join(TABLES)}')
+            raise FieldError(
+                'out', self.out, f'must end in {", ".join(TABLES[:-1])}, or {TABLES[-1]}'
+            )
         if self.embeddings == 'column':
             if not self.out.endswith(('.jsonl', '.parquet')):
                 raise UsageError('--embeddings=column needs --out=FILE.jsonl or FILE.parquet')
@@ -100,7 +134,7 @@ if __name__ == '__main__':  # before JAX is imported, which takes seconds
 
 from collections.abc import Callable, Iterator, Sequence
 
-from glr_jax import signals
+from glr_jax import audio_paths, signals
 from glr_jax.cli import status
 from glr_jax.errors import UserError
 from glr_jax.text import printable
@@ -121,7 +155,10 @@ def main(argv: list[str]) -> None:
     faults: list[str] = []
     files = list(find(inputs, faults.append))
     if choice.out or choice.write_tags:
-        files = list(dict.fromkeys(files))
+        first: dict[str, str] = {}
+        for path in files:
+            first.setdefault(audio_paths.identity(path), path)
+        files = list(first.values())
     if files and storage.is_folder(choice.workdir):
         status('loading the model')
 
@@ -165,6 +202,11 @@ def _check_writable(choice: Flags) -> None:
             raise UserError(f'--{name}={path} is a folder; name a file')
         if path and not os.path.isdir(folder):
             raise UserError(f'--{name}={path}: the folder {folder} was not found')
+        appended = os.path.exists(path) and not path.endswith(('.parquet', '.npz'))
+        if path and not os.access(path if appended else folder, os.W_OK):
+            raise UserError(
+                f'--{name}={path}: no permission to write there; choose another --{name}'
+            )
         if path.endswith('.parquet') and importlib.util.find_spec('pyarrow') is None:
             raise UserError(f"--{name}={path} needs pyarrow: pip install -e '.[parquet]'")
 

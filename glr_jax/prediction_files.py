@@ -13,16 +13,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from glr_jax import json_files, locks, prediction_formats, signals, storage
+from glr_jax import audio_paths, json_files, locks, prediction_formats, signals, storage
 from glr_jax.errors import UserError
-from glr_jax.predictions import Row, csv_cells
+from glr_jax.predictions import Row, csv_cells, json_text
 
 APPENDED = ('.csv', '.jsonl')
-
-
-def key(path: str) -> str:
-    """A path as the files have it: bytes that are not UTF-8 are escaped."""
-    return path.encode('utf-8', 'backslashreplace').decode('utf-8')
 
 
 class Output(NamedTuple):
@@ -32,7 +27,7 @@ class Output(NamedTuple):
       path: of the finished file.
       log: of the file that grows.
       columns: of its table.
-      stored: the keys of the files whose predictions are in it.
+      stored: the identities of the audio files whose predictions are in it.
       file: the open log, without a buffer.
     """
 
@@ -44,20 +39,19 @@ class Output(NamedTuple):
 
     def add(self, path: str, rows: Sequence[Row]) -> None:
         """Appends the rows of an audio file, unless they are in it already."""
-        name = key(path)
-        if name in self.stored:
+        identity = audio_paths.identity(path)
+        if identity in self.stored:
             return
-        rows = [row | {'path': name} for row in rows]
         if self.log.endswith('.csv'):
             text = io.StringIO()
             csv.writer(text).writerows(map(csv_cells, rows))
             lines = text.getvalue()
         else:
-            lines = ''.join(f'{json.dumps(row)}\n' for row in rows)
+            lines = ''.join(f'{json_text(row)}\n' for row in rows)
         try:
             with signals.whole:  # Ctrl-C leaves no half of it
                 _write(self.file, lines)
-                self.stored.add(name)
+                self.stored.add(identity)
         except OSError as error:  # a full disk has no name
             error.filename = error.filename or self.log
             raise
@@ -86,15 +80,20 @@ def opened(
       settings: the flags that made it, as JSON values.
 
     Raises:
-      UserError: other settings made it, it is damaged, or another command writes it.
+      UserError: other settings made it, it is damaged, another command writes it, or it cannot be
+        written.
     """
     log = path if path.endswith(APPENDED) else f'{path}.partial.jsonl'
     settings = dict(settings) | {'columns': list(columns)}
-    with locks.hold(locks.beside(path), path, flag):
-        _check_settings(path, log, flag, settings)
-        stored = set() if log == path else prediction_formats.stored(path)
-        stored |= _mend(log, columns, flag)
-        with open(log, 'ab', buffering=0) as file:
+    with contextlib.ExitStack() as stack:
+        with _failures_named(path, flag):
+            stack.enter_context(locks.hold(locks.beside(path), path, flag))
+            _check_settings(path, log, flag, settings)
+            names = set() if log == path else prediction_formats.stored(path)
+            names |= _mend(log, columns, flag)
+            stored = {audio_paths.identity(audio_paths.read(name)) for name in names}
+            file = open(log, 'ab', buffering=0)  # noqa: SIM115
+        with file:
             if log.endswith('.csv') and not os.path.getsize(log):
                 header = io.StringIO()
                 csv.writer(header).writerow(columns)
@@ -104,6 +103,18 @@ def opened(
             output.finish()
         if log != path:
             storage.remove(log)
+
+
+@contextlib.contextmanager
+def _failures_named(path: str, flag: str) -> Iterator[None]:
+    """Raises an `OSError` inside as a `UserError` with the flag; it may be about a file beside."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f'{flag}={path} cannot be written: {reason}; choose another {flag}'
+        ) from None
 
 
 def _write(file: io.FileIO, text: str) -> None:
@@ -135,7 +146,7 @@ def _shown(value: Any) -> str:
 
 
 def _mend(log: str, columns: Sequence[str], flag: str) -> set[str]:
-    """Removes the last audio file of a log if its rows may be incomplete; the keys of the others.
+    """Removes the last audio file of a log if its rows may be incomplete; the names of the others.
 
     With a row per segment that is always so: nobody knows how many there should be.
     """
@@ -166,14 +177,14 @@ def _mend(log: str, columns: Sequence[str], flag: str) -> set[str]:
 
 
 def _read(log: str, num_columns: int) -> Iterator[tuple[str | None, int, int]]:
-    """The key of each row, or None if it is damaged, with its first byte and the one after it."""
+    """The name in each row, or None if it is damaged, with its first byte and the one after it."""
     place = 0
 
     with open(log, 'rb') as file:
         if log.endswith('.jsonl'):
             for line in file:
                 start, place = place, place + len(line)
-                yield _json_key(line), start, place
+                yield _json_name(line), start, place
             return
 
         def lines() -> Iterator[str]:
@@ -202,7 +213,7 @@ def _ends_line(log: str) -> bool:
         return file.read() == b'\n'
 
 
-def _json_key(line: bytes) -> str | None:
+def _json_name(line: bytes) -> str | None:
     if not line.endswith(b'\n'):
         return None
     try:

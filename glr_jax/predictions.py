@@ -2,7 +2,8 @@
 
 The columns are the same in every format and file:
 
-    path          of the audio file, as it was named on the command line
+    path          of the audio file, as it was named on the command line; in JSON and CSV, bytes
+                  that are not UTF-8 are escaped as in `audio_paths`
     start, end    of the segment in seconds, if there is one row per segment
     decision      the most probable label; empty (in JSON null) below the threshold
     <labels>      their probabilities; in JSON an object, `probabilities`
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from glr_jax import audio_paths
 from glr_jax.tagger import Prediction
 from glr_jax.text import columns as width_of
 from glr_jax.text import printable, shorten
@@ -80,10 +82,15 @@ def cells(row: Row) -> list[Any]:
 
 def csv_cells(row: Row) -> list[str]:
     """The same as texts: seconds with 3 decimals, probabilities with 6."""
-    texts = {'path': row['path']}
+    texts = {'path': audio_paths.written(row['path'])}
     texts |= {name: f'{row[name]:.3f}' for name in ('start', 'end') if name in row}
     texts['decision'] = row['decision'] or ''
     return [*texts.values(), *(f'{p:.6f}' for p in row['probabilities'].values())]
+
+
+def json_text(row: Row) -> str:
+    """A row as one line of JSON, without a line break."""
+    return json.dumps(row | {'path': audio_paths.written(row['path'])})
 
 
 def print_table(found: Iterable[Row], top: int, threshold: float) -> None:
@@ -102,7 +109,7 @@ def print_json(found: Iterable[Row]) -> None:
     """One JSON list, one row per line, each printed as soon as it is known."""
     print('[', end='')
     for count, row in enumerate(found):
-        print(f'{"," if count else ""}\n {json.dumps(row)}', end='', flush=True)
+        print(f'{"," if count else ""}\n {json_text(row)}', end='', flush=True)
     print('\n]')
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from glr_jax import genre_tags, prediction_files, predictions, signals
+from glr_jax import audio_paths, genre_tags, prediction_files, predictions, signals
 from glr_jax.cli import status
 from glr_jax.data.decode_pool import Decode, Failure
 from glr_jax.genre_tags import Written
@@ -111,7 +111,7 @@ def _into_files(
             prediction_files.opened(choice.out, '--out', predictions.columns(shape), settings)
         )
         stored = out.stored & embeddings.stored if embeddings else out.stored
-        new = [path for path in files if prediction_files.key(path) not in stored]
+        new = [path for path in files if audio_paths.identity(path) not in stored]
         before = len(files) - len(new)
         if before:
             status(f'{choice.out} has {before} of {counted(len(files), "file")} already')

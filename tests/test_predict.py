@@ -19,7 +19,7 @@ import pytest
 import soundfile
 
 import glr_jax
-from glr_jax import cli, predict, prediction_files, predictions, tag_files
+from glr_jax import audio_paths, cli, predict, prediction_files, predictions, tag_files
 from glr_jax.errors import UsageError, UserError
 from glr_jax.tagger import Tagger
 
@@ -242,6 +242,63 @@ def test_embeddings_as_a_column(
     np.testing.assert_allclose(rows_of(out)[0]['embedding'], tagger(path).embedding, rtol=1e-5)
 
 
+@pytest.mark.parametrize('suffix', ['csv', 'jsonl', 'parquet'])
+def test_a_name_that_is_not_utf8_can_be_opened_from_its_row(
+    tag: Run, tones: Path, tmp_path: Path, suffix: str
+) -> None:
+    (tmp_path / 'music').mkdir()
+    names = [b'caf\xe9.wav', rb'caf\xe9.wav', rb'back\slash.wav', b'\\\xe9.wav', 'é.wav'.encode()]
+    for name in names:
+        shutil.copy(tones / 'low' / '0.wav', os.fsencode(tmp_path / 'music') + b'/' + name)
+    out, npz = tmp_path / f'tags.{suffix}', tmp_path / 'e.npz'
+    flags = [f'--out={out}', f'--embeddings={npz}', tmp_path / 'music']
+    tag(*flags)
+    if suffix != 'parquet':
+        out.read_bytes().decode()
+    found = [str(row['path']) for row in rows_of(out)]
+    opened = [audio_paths.read(path) for path in found]
+    assert all(map(os.path.isfile, opened))
+    assert {os.path.basename(os.fsencode(path)) for path in opened} == set(names)
+    assert f'{tmp_path}/music/é.wav' in found
+    assert rf'{tmp_path}/music/caf\xe9.wav' in found
+    with np.load(npz) as arrays:
+        assert arrays['path'].tolist() == found
+    _, err = tag(*flags)
+    assert err.splitlines()[-1] == f'{out} has 5 files, 0 of them new'
+
+
+@pytest.mark.parametrize('format', ['json', 'csv'])
+def test_rows_on_stdout_escape_names_as_files_do(
+    tag: Run, tones: Path, tmp_path: Path, format: str
+) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9.wav')
+    shutil.copy(tones / 'low' / '0.wav', odd)
+    out, _ = tag(f'--format={format}', odd)
+    rows = json.loads(out) if format == 'json' else list(csv.DictReader(out.splitlines()))
+    assert [row['path'] for row in rows] == [rf'{tmp_path}/caf\xe9.wav']
+
+
+@pytest.mark.parametrize('suffix', ['csv', 'jsonl', 'parquet'])
+def test_another_spelling_of_a_path_adds_no_row(
+    tag: Run, tones: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'music').mkdir()
+    (tmp_path / 'linked').symlink_to('music')
+    shutil.copy(tones / 'low' / '0.wav', tmp_path / 'music' / 'a.wav')
+    shutil.copy(tones / 'low' / '1.wav', tmp_path / 'music' / 'b.wav')
+    (tmp_path / 'music' / 'link.wav').symlink_to('a.wav')
+    monkeypatch.chdir(tmp_path)
+    out = f'tags.{suffix}'
+    tag(f'--out={out}', 'music/a.wav', './music/a.wav', tmp_path / 'music' / 'a.wav')
+    assert [row['path'] for row in rows_of(Path(out))] == ['music/a.wav']
+    _, err = tag(f'--out={out}', tmp_path / 'music', 'linked')
+    assert f'{out} has 1 of 3 files already' in err
+    new = [str(tmp_path / 'music' / name) for name in ('b.wav', 'link.wav')]
+    assert [row['path'] for row in rows_of(Path(out))] == ['music/a.wav', *new]
+    _, err = tag(f'--out={out}', 'music', tmp_path / 'linked')
+    assert err.splitlines()[-1] == f'{out} has 3 files, 0 of them new'
+
+
 def test_labels_may_be_called_as_columns_are(tmp_path: Path) -> None:
     shape = predictions.Shape(('path', 'rock'))
     assert predictions.columns(shape) == ['path', 'decision', 'probability of path', 'rock']
@@ -266,7 +323,7 @@ def test_processes_give_the_same_rows_in_the_same_order(tag: Run, tones: Path) -
 @pytest.mark.parametrize(
     ('flags', 'words'),
     [
-        (['--out=x.txt'], '--out=x.txt must end in .csv, .jsonl, .parquet'),
+        (['--out=x.txt'], '--out=x.txt must end in .csv, .jsonl, or .parquet'),
         (['--out=gs://b/x.csv'], 'must be a local folder'),
         (['--threshold=2'], '--threshold=2.0 must be at least 0 and at most 1'),
         (['--embeddings=x.npz'], '--embeddings needs --out'),
@@ -294,6 +351,31 @@ def test_flags_that_do_not_fit_are_refused(flags: list[str], words: str) -> None
 def test_files_that_cannot_be_written_are_known_at_once(flags: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
         predict.main(['predict', '--workdir=w', *flags, 'x.wav'])
+
+
+@pytest.mark.parametrize('name', ['out', 'embeddings', 'tags_backup'])
+def test_a_place_without_write_permission_is_named_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / {'out': 'x.csv', 'embeddings': 'x.npz', 'tags_backup': 'x.jsonl'}[name]
+    flags = {'embeddings': ['--out=x.csv'], 'tags_backup': ['--write_tags', '--apply']}
+    monkeypatch.setattr(os, 'access', lambda place, mode: place != str(tmp_path))
+    with pytest.raises(UserError) as failure:
+        predict.main(['predict', '--workdir=w', f'--{name}={path}', *flags.get(name, []), 'x.wav'])
+    assert str(failure.value) == (
+        f'--{name}={path}: no permission to write there; choose another --{name}'
+    )
+
+
+@pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='this system has no /proc')
+@pytest.mark.parametrize('suffix', ['csv', 'parquet'])
+def test_a_place_that_turns_out_unwritable_is_named_as_it_was_given(suffix: str) -> None:
+    place = rf'--out=/proc/self/x\.{suffix} cannot be written: .*; choose another --out'
+    with (
+        pytest.raises(UserError, match=f'^{place}$'),
+        prediction_files.opened(f'/proc/self/x.{suffix}', '--out', ['path'], {}),
+    ):
+        pass
 
 
 def test_write_tags_shows_writes_and_restores(
