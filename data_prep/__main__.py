@@ -144,7 +144,7 @@ if __name__ == '__main__':  # before the imports that take seconds
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from data_prep import download, listed, sources, summary, tags
 from data_prep.clips import Clip
@@ -152,7 +152,7 @@ from data_prep.fma import fma_clips
 from data_prep.pipeline import prepare
 from data_prep.runners import Runner, on_beam, on_pool, serially
 from glr_jax import locks
-from glr_jax.data import mel
+from glr_jax.data import mel, noted_audio
 from glr_jax.data.files import LeftOut
 from glr_jax.workers import usable_cores
 
@@ -228,6 +228,7 @@ def _prepare(prep: Preparation, runner: Runner) -> None:
         return
     if prep.source == 'demo':
         sources.write_demo_audio(prep.out)
+    noted_audio.note(prep.out, _audio_folder(prep, clips))
     seconds = time.monotonic() - start
     for note in summary.notes(prepared):
         cli.status(note)
@@ -261,6 +262,15 @@ def _find_clips(prep: Preparation, left_out: Callable[[LeftOut], None]) -> list[
             return fma_clips(prep.input, prep.subset)
         case 'arrays':
             return sources.arrays_clips(prep.input, top_db=prep.front_end.top_db)
+
+
+def _audio_folder(prep: Preparation, clips: Sequence[Clip]) -> str:
+    """The folder below which the audio of the clips is; '' if the source has none."""
+    if prep.source == 'folder':
+        return prep.input  # ids are paths below it
+    if prep.source in ('gtzan', 'fma') and not storage.is_remote(prep.input):
+        return os.path.commonpath([os.path.dirname(clip.file) for clip in clips])
+    return ''
 
 
 def _choose_runner(prep: Preparation) -> Runner:

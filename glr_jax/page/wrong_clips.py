@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.mel import decode
-from glr_jax.page.audio_links import audio_file, link
+from glr_jax.page.audio_links import player
 from glr_jax.page.charts import round_ticks
 from glr_jax.page.evidence import Evidence
 from glr_jax.page.markup import name, plain
@@ -112,16 +112,15 @@ def _card(
     length = int(spans[-1, 1]) * scale.frame
     width = 100 * min(length / scale.end, 1)
     columns = max(1, round(COLUMNS * width / 100))
+    audio = player(dataset, id, dataset.labels[target], folder)
     cut = f'; its first {scale.end:g} of {length:.0f} {scale.unit}' * (length > scale.end * 1.001)
-    path = audio_file(dataset, id)
-    player = f'<audio controls preload="none" src="{link(path, folder)}"></audio>' if path else ''
     return f"""
 <figure class="clip"><figcaption><p class="id">{name(id)}</p>
 <p>decided <strong>{name(dataset.labels[decision])}</strong> {row[decision]:.2f}; true label
 <strong>{name(dataset.labels[target])}</strong> {row[target]:.2f}{cut}</p></figcaption>
 <img alt="mel spectrogram of {plain(id)}" style="width:{width:.2f}%"
 src="{picture(mel, columns, limits)}">
-{_time(scale)}{_over_time(spans, rows[:, [target, decision]], scale)}{player}</figure>"""
+{_time(scale)}{_over_time(spans, rows[:, [target, decision]], scale)}{audio}</figure>"""
 
 
 def _time(scale: _Scale) -> str:
