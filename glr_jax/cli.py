@@ -8,12 +8,9 @@ import dataclasses
 import io
 import operator
 import os
-import re
-import shutil
 import sys
-import textwrap
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from logging import CRITICAL, getLogger
 from typing import Any, TypeVar
 
@@ -21,11 +18,11 @@ from absl import flags, logging
 
 from glr_jax import flagfiles, signals
 from glr_jax.errors import AGAIN, FieldError, UsageError, UserError
-from glr_jax.fields import check_fields, text_of
+from glr_jax.fields import check_fields, leaves, prefix_of, text_of
+from glr_jax.flag_help import flag_help
 from glr_jax.text import printable
 
 ConfigT = TypeVar('ConfigT')
-_HELP_COLUMN = 28
 
 
 def parse(config_class: type[ConfigT], argv: Sequence[str], usage: str) -> ConfigT:
@@ -53,17 +50,45 @@ def parse_with_arguments(
       UsageError: a flag is unknown, a value is out of range, or a flagfile cannot be read.
     """
     if _asks_for_help(argv):
-        print(_help(config_class, usage))
+        print(flag_help(config_class, usage))
         raise SystemExit(0)
     values = flags.FlagValues()
     values.set_gnu_getopt(True)  # flags may follow arguments
-    for name, field, kind, default in _leaves(config_class):
+    for name, field, kind, default in leaves(config_class):
         _define(name, field.metadata, kind, default, values)
     try:
-        arguments = values([argv[0], *flagfiles.expand(argv[1:])])[1:]
+        given = _without_replaced(config_class, flagfiles.expand(argv[1:]))
+        arguments = values([argv[0], *given])[1:]
     except flags.Error as error:
         raise UsageError(f'{error} (--help lists the flags)') from None
     return _build(config_class, '', values), arguments
+
+
+def _without_replaced(config_class: type, arguments: list[str]) -> list[str]:
+    """Of two flags of which one replaces the other, the command line's overrides a flagfile's.
+
+    Raises:
+      UsageError: both are on the command line, or both in flagfiles.
+    """
+    for name, field, *_ in leaves(config_class):
+        if not (other := field.metadata['instead_of']):
+            continue
+        pair = name, name[: name.rfind('.') + 1] + other
+        in_file = [{_in_flagfile(a) for a in arguments if _name(a) == each} for each in pair]
+        if in_file[0] & in_file[1]:
+            raise UsageError(f'--{pair[1]} and --{pair[0]} exclude each other; give one of them')
+        if all(in_file):
+            arguments = [a for a in arguments if not (_name(a) in pair and _in_flagfile(a))]
+    return arguments
+
+
+def _name(argument: str) -> str:
+    """The name of a flag; '' if it is none."""
+    return argument.partition('=')[0].lstrip('-') if argument.startswith('-') else ''
+
+
+def _in_flagfile(argument: str) -> bool:
+    return isinstance(argument, flagfiles.Line)
 
 
 def check_command_line(config_class: type, usage: str) -> None:
@@ -106,9 +131,8 @@ def refuse(argv: Sequence[str], taken: dict[str, str]) -> None:
       UsageError: such a flag is on the command line.
     """
     for argument in argv[1:]:
-        name = argument.partition('=')[0].lstrip('-')
-        on_command_line = argument.startswith('-') and not isinstance(argument, flagfiles.Line)
-        if on_command_line and name in taken:
+        name = _name(argument)
+        if name in taken and not _in_flagfile(argument):
             raise UsageError(f'--{name} is set by the study itself; use {taken[name]} instead')
 
 
@@ -201,25 +225,6 @@ def _write_any_text() -> None:
             stream.reconfigure(errors='backslashreplace')
 
 
-def _leaves(
-    config_class: type, prefix: str = '', defaults: Any = None
-) -> Iterator[tuple[str, dataclasses.Field, Any, Any]]:
-    """(flag, field, type, default) of every field that is not a section."""
-    kinds = typing.get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
-        kind, own = kinds[field.name], getattr(defaults, field.name, field.default)
-        if dataclasses.is_dataclass(kind):
-            made = field.default_factory() if defaults is None else own  # type: ignore[operator]
-            yield from _leaves(typing.cast(type, kind), _section_prefix(prefix, field), made)
-        else:
-            yield prefix + field.name, field, kind, own
-
-
-def _section_prefix(prefix: str, field: dataclasses.Field) -> str:
-    own = field.metadata['prefix']
-    return prefix + (f'{field.name}.' if own is None else own)
-
-
 def _define(
     name: str, metadata: Mapping[str, Any], kind: Any, default: Any, values: flags.FlagValues
 ) -> None:
@@ -286,7 +291,7 @@ def _build(config_class: type, prefix: str, values: flags.FlagValues) -> Any:
     kinds, given = typing.get_type_hints(config_class), {}
     for field in dataclasses.fields(config_class):
         if dataclasses.is_dataclass(kinds[field.name]):
-            inner = _section_prefix(prefix, field)
+            inner = prefix_of(prefix, field)
             given[field.name] = _build(kinds[field.name], inner, values)
         else:
             given[field.name] = values[prefix + field.name].value
@@ -296,57 +301,3 @@ def _build(config_class: type, prefix: str, values: flags.FlagValues) -> Any:
     except FieldError as error:
         raise error.inside(prefix) from None
     return config
-
-
-def _help(config_class: type, usage: str) -> str:
-    width = max(60, min(100, shutil.get_terminal_size().columns))
-    lines = [_wrap_usage(textwrap.dedent(usage).strip(), width), '', 'flags:']
-    section_of_last = ''
-    for name, field, kind, default in _leaves(config_class):
-        if name.rpartition('.')[0] != section_of_last:
-            section_of_last = name.rpartition('.')[0]
-            lines.append('')
-        text = field.metadata['help']
-        if typing.get_origin(kind) is typing.Literal:
-            text = f'{"|".join(typing.get_args(kind))}: {text}'
-        if default not in ('', None):
-            text += f' [{text_of(default)}]'
-        lines += _flag_lines(name, text, width)
-    text = (
-        'read flags from a file, one per line; flags after it override the file. In all paths, '
-        '~ and $VAR are expanded'
-    )
-    return '\n'.join([*lines, '', *_flag_lines('flagfile=FILE', text, width)])
-
-
-def _wrap_usage(usage: str, width: int) -> str:
-    """Paragraphs as wide as the terminal; indented lines are rows of `name  description`."""
-    joined = re.sub(r'(?<=\S)\n(?=\S)', ' ', usage)
-    wrapped = []
-    for line in joined.split('\n'):
-        row = re.match(r' +\S+(?: \S+)*? {2,}|', line)
-        indent = ' ' * (len(row[0]) if row else 0)
-        if line.startswith('usage'):
-            indent = '  '
-        wrapped.append(_fill(line, width, '', indent))
-    return '\n'.join(wrapped)
-
-
-def _flag_lines(name: str, text: str, width: int) -> list[str]:
-    """A flag and its help in two columns; a long flag has a line to itself."""
-    head, indent = f'  --{name}', ' ' * _HELP_COLUMN
-    if len(head) > _HELP_COLUMN - 2:
-        return [head, _fill(text, width, indent, indent)]
-    first = head.ljust(_HELP_COLUMN)
-    return [_fill(text, width, first, indent)]
-
-
-def _fill(text: str, width: int, first: str, others: str) -> str:
-    return textwrap.fill(
-        text,
-        width,
-        initial_indent=first,
-        subsequent_indent=others,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

@@ -272,7 +272,10 @@ class DataFlags(DataConfig):
     """The data flags of the train command."""
 
     seconds: float = option(
-        0.0, 'seconds per segment, instead of --data.frames; 0 = as --data.frames says', minimum=0
+        0.0,
+        'seconds per segment, instead of --data.frames; 0 = as --data.frames says',
+        minimum=0,
+        instead_of='frames',
     )
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import operator
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from glr_jax.errors import FieldError
@@ -23,23 +23,25 @@ def option(
     below: float | None = None,
     before: Any = None,
     is_path: bool = False,
+    instead_of: str = '',
 ) -> Any:
     """Declares a dataclass field that is a flag.
 
     Args:
       default: of the field.
-      help: one line for `--help`.
+      help: one line for `--help`; '' hides the flag there.
       minimum: the smallest value allowed; of a tuple, for each of its values.
       maximum: the largest value allowed.
       above: a bound that the value must exceed.
       below: a bound that the value must stay under.
       before: the value that older runs, without this field, get instead of the default.
       is_path: whether `~` and `$VAR` in a flag's value are expanded.
+      instead_of: the field of the same section that this one replaces; a command line cannot give
+        both.
     """
     limits = {'minimum': minimum, 'maximum': maximum, 'above': above, 'below': below}
-    return dataclasses.field(
-        default=default, metadata={'help': help, 'before': before, 'is_path': is_path} | limits
-    )
+    about = {'help': help, 'before': before, 'is_path': is_path, 'instead_of': instead_of}
+    return dataclasses.field(default=default, metadata=about | limits)
 
 
 def section(config_class: type, prefix: str | None = None, default: Any = None) -> Any:
@@ -93,6 +95,32 @@ def flags_of(config: Any) -> dict[str, Any]:
         else:
             found[field.name] = value
     return found
+
+
+def leaves(
+    config_class: type, prefix: str = '', defaults: Any = None
+) -> Iterator[tuple[str, dataclasses.Field, Any, Any]]:
+    """(flag, field, type, default) of every field that is not a section, in sections too.
+
+    Args:
+      config_class: a dataclass whose fields are made by `option` and `section`.
+      prefix: of the flags.
+      defaults: an instance that has the defaults; None: those of the fields.
+    """
+    kinds = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        kind, own = kinds[field.name], getattr(defaults, field.name, field.default)
+        if dataclasses.is_dataclass(kind):
+            made = field.default_factory() if defaults is None else own  # type: ignore[operator]
+            yield from leaves(typing.cast(type, kind), prefix_of(prefix, field), made)
+        else:
+            yield prefix + field.name, field, kind, own
+
+
+def prefix_of(prefix: str, field: dataclasses.Field) -> str:
+    """What the flags of a section begin with; `prefix` is that of the section around it."""
+    own = field.metadata['prefix']
+    return prefix + (f'{field.name}.' if own is None else own)
 
 
 def from_dict(config_class: type[ConfigT], values: Any) -> ConfigT:

@@ -49,6 +49,10 @@ def headline(scores: dict[str, Any]) -> str:
     clips = f'{scores["num_clips"]} {scores["side"]} clips of {scores["split"]}'
     if scores['split'] == 'all':
         clips = f'all {scores["num_clips"]} clips of {scores["dataset"]}'
+    if unreadable := len(scores.get('unreadable', {})):
+        total = scores['num_clips'] + unreadable
+        clips = f'{scores["num_clips"]} of {total} clips of {scores["dataset"]}'
+        clips += f' ({unreadable} unreadable, named in metrics.json)'
     return (
         f'accuracy {scores["accuracy"]:.3f} (95 % interval {low:.3f} to {high:.3f}) on {clips}; '
         f'single segments {scores["segment_accuracy"]:.3f}'

@@ -46,8 +46,6 @@ def open_data(folder: str, runs: Sequence[Best]) -> tuple[Dataset, bool]:
         )
     for path, reason in other.skipped.items():
         announce(f'{path}: {reason}')
-    if other.skipped:
-        announce(f'{len(other.skipped)} files could not be read and are left out')
     for label, count in other.unknown.items():
         announce(f'{count} clips left out: the run does not know their label {label!r}')
     return other, True

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from glr_jax import evaluate, inference, report, signals, storage, train_step
+from glr_jax import inference, report, scoring, signals, storage, train_step
 from glr_jax.data import batches, input_pipeline
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel, processes
@@ -62,6 +62,7 @@ def main(argv: list[str]) -> None:
 def _run(flags: TrainFlags, config: Config) -> None:
     startup.check_devices()
     processes.check_same(config)
+    processes.on_first(lambda: workdir.refuse_file(config.workdir))
     dataset = processes.together(lambda: open_dataset(config.data.dir))
     config = choose_frames(choose_split(config, dataset), dataset, flags.data.seconds)
     scores = train_and_evaluate(config, dataset)
@@ -105,7 +106,7 @@ def train_and_evaluate(
             raise StoppedError(
                 f'{config.workdir}: stopped early and saved; run the same command again to resume'
             )
-        scores = evaluate.report_best(
+        scores = scoring.report_best(
             config.workdir,
             dataset,
             config.data.split,
@@ -238,7 +239,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
             if epoch_ends or ended:
                 log.pause(step, state.totals)
                 apply = probabilities(parallel.on_local((state.to_use(), state.stats)))
-                scores = evaluate.score(apply, dataset, validation, config)
+                scores = scoring.score(apply, dataset, validation, config)
                 if not math.isfinite(scores['loss']) or train_step.has_exploded(state.totals):
                     raise DivergedError(
                         f'{config.workdir}: the loss exploded or became NaN by step {step}; use a '

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from glr_jax import cli, fields
-from glr_jax.config import Config
+from glr_jax.config import Config, TrainFlags
 from glr_jax.errors import UsageError
 from glr_jax.nn.config import ModelConfig
 
@@ -84,6 +84,24 @@ def test_flags_after_a_flagfile_override_it(tmp_path: Path) -> None:
     assert (found.seed, found.model.cell) == (7, 'gru')
     found = parse('--seed=7', '--flagfile', str(flagfile))
     assert (found.seed, found.model.cell) == (5, 'gru')
+
+
+def test_of_seconds_and_frames_the_one_on_the_command_line_counts(tmp_path: Path) -> None:
+    parse = lambda *flags: cli.parse(TrainFlags, ['train', *flags], '').data
+    both = ['--data.seconds=2', '--data.frames=640']
+    for flag, other in (both, both[::-1]):
+        (tmp_path / 'x.flags').write_text(other)
+        for flags in (
+            [f'--flagfile={tmp_path}/x.flags', flag],
+            [flag, f'--flagfile={tmp_path}/x.flags'],
+        ):
+            assert parse(*flags) == parse(flag)
+    words = '--data.frames and --data.seconds exclude each other; give one of them'
+    with pytest.raises(UsageError, match=words):
+        parse(*both)
+    (tmp_path / 'x.flags').write_text('\n'.join(both))
+    with pytest.raises(UsageError, match=words):
+        parse(f'--flagfile={tmp_path}/x.flags')
 
 
 def test_a_flagfile_in_a_flagfile_is_relative_to_it_and_then_to_the_current_folder(

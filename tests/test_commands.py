@@ -157,7 +157,7 @@ def test_evaluation_restores_the_checkpoint_once(
 ) -> None:
     restored = []
     restore: Callable[[str], Any] = trained.restore
-    monkeypatch.setattr(evaluate, 'restore', lambda w: restored.append(w) or restore(w))
+    monkeypatch.setattr(trained, 'restore', lambda w: restored.append(w) or restore(w))
     evaluate.main(['evaluate', f'--workdir={tones_run}'])
     assert restored == [str(tones_run)]
 

@@ -83,9 +83,9 @@ def test_a_run_ends_when_the_validation_loss_stops_improving_also_after_a_resume
 def test_the_best_epoch_before_the_end_is_the_one_that_is_reported(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    score, losses = train.evaluate.score, iter([0.9, 0.5, 0.6, 0.7])
+    score, losses = train.scoring.score, iter([0.9, 0.5, 0.6, 0.7])
     worse = lambda *args: score(*args) | {'loss': next(losses)}
-    monkeypatch.setattr(train.evaluate, 'score', worse)
+    monkeypatch.setattr(train.scoring, 'score', worse)
     with pytest.raises(UserError, match='to resume'):
         runs.train('run', '--train.patience=2', stop_after=6)
     assert runs.train('run', '--train.patience=2')['step'] == 5

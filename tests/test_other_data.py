@@ -1,5 +1,6 @@
 """Scoring a run on data that it has not seen: all of it, with the labels that both have."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 import data_prep.__main__ as data_prep
-from glr_jax import evaluate
-from glr_jax.errors import UserError
+from glr_jax import evaluate, trained
+from glr_jax.data import other_data
+from glr_jax.data.mel import FrontEnd
+from glr_jax.errors import UsageError, UserError
 from tests.conftest import PITCHES, write_tone
 
 
@@ -31,6 +34,10 @@ def write_other(folder: Path, labels: dict[str, str], clips: int = 3) -> Path:
 
 def scored(run: Path, data: Path, *flags: str) -> dict:
     evaluate.main(['evaluate', f'--workdir={run}', f'--data.dir={data}', *flags])
+    return reported(run)
+
+
+def reported(run: Path) -> dict:
     found = next(p for p in (run / 'report').iterdir() if p.is_dir())
     return json.loads((found / 'metrics.json').read_text())
 
@@ -41,12 +48,18 @@ def test_all_clips_of_a_folder_of_audio_are_scored(
     other = write_other(tmp_path / 'other', {'low': 'low', 'HIGH': 'high'})
     (other / 'low' / 'bad.wav').write_text('no audio')
     before = (run_folder / 'report' / 'metrics.json').read_text()
-    scores = scored(run_folder, other)
+    with pytest.raises(UserError, match='1 of 7 files could not be read') as error:
+        scored(run_folder, other)
+    assert error.value.exit_code == 1
+    scores = reported(run_folder)
     out, err = capfd.readouterr()
     assert scores['num_clips'] == 6
+    bad = str(other / 'low' / 'bad.wav')
+    assert list(scores['unreadable']) == [bad]
+    assert scores['unreadable'][bad].startswith('cannot be decoded as audio')
     assert scores['accuracy'] == 1
     assert scores['per_class']['middle']['support'] == 0
-    assert f'on all 6 clips of {other}' in out
+    assert f'on 6 of 7 clips of {other} (1 unreadable, named in metrics.json);' in out
     assert 'bad.wav: cannot be decoded as audio' in err
     assert re.search('of the 6 files have the name of a clip that the run was trained on', err)
     assert (run_folder / 'report' / 'metrics.json').read_text() == before
@@ -77,6 +90,44 @@ def test_a_copy_of_the_runs_own_dataset_is_scored_on_its_test_clips(
     copy = Path(shutil.copytree(tones_dataset, tmp_path / 'copy'))
     scores = scored(run_folder, copy)
     assert (scores['split'], scores['num_clips'], scores['trained_on']) == ('random-1', 3, 0)
+
+
+def test_a_folder_without_faults_is_scored_in_full(
+    run_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = write_other(tmp_path / 'other', {'low': 'low'}, 2)
+    assert 'unreadable' not in scored(run_folder, other)
+    assert f'on all 2 clips of {other};' in capfd.readouterr().out
+
+
+def test_a_folder_is_read_by_several_processes_bit_by_bit_as_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_other(tmp_path / 'other', {'low': 'low', 'high': 'high'})
+    (other / 'low' / 'bad.wav').write_text('no audio')
+    monkeypatch.setattr(other_data, 'usable_cores', lambda: 2)
+    found = []
+    for few in (100, 1):
+        monkeypatch.setattr(other_data, 'FEW', few)
+        found.append(other_data.read_folder(str(other), ('high', 'low'), FrontEnd()))
+    one, several = found
+    assert (one.ids, one.skipped) == (several.ids, several.skipped)
+    assert len(one.skipped) == 1
+    np.testing.assert_array_equal(one.targets, several.targets)
+    for clip in range(6):
+        np.testing.assert_array_equal(one.mel(clip), several.mel(clip))
+
+
+def test_a_run_that_names_no_dataset_needs_data_dir(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (best,) = trained.restore(str(run_folder))
+    config = best.meta.config
+    nowhere = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=''))
+    exported = best._replace(meta=dataclasses.replace(best.meta, config=nowhere))
+    monkeypatch.setattr(trained, 'restore', lambda workdir: [exported])
+    with pytest.raises(UsageError, match='was exported and does not name its dataset; give --data'):
+        evaluate.main(['evaluate', f'--workdir={run_folder}'])
 
 
 @pytest.mark.parametrize(

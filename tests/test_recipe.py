@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
-from glr_jax import evaluate, inference, train, train_step
+from glr_jax import inference, scoring, train, train_step
 from glr_jax.config import AugmentConfig, Config, DataConfig, TrainConfig
 from glr_jax.data.batches import Batch
 from glr_jax.data.dataset import Dataset
@@ -402,7 +402,7 @@ def test_an_averaged_run_resumes_exactly_and_its_average_is_scored(
     probabilities = inference.on_local_devices(best.classifier)
     members = dataset.members('random-1', 'validation')
     on_local = parallel.on_local(best.state)
-    scores = evaluate.score(probabilities(on_local), dataset, members, best.meta.config)
+    scores = scoring.score(probabilities(on_local), dataset, members, best.meta.config)
     assert scores['loss'] == pytest.approx(logged[best.step]['validation_loss'], rel=1e-6)
     assert best.step == 6
     assert_equal(best.state[0], states[0].average)

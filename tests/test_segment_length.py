@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ def test_clips_much_shorter_than_a_segment_are_announced(
     err = capsys.readouterr().err
     assert 'half of the clips have 6' in err
     assert 'fill a segment of 1292 (30.0 s)' in err
+    (seconds,) = re.findall(r'shorter segments are faster: --data.seconds=([\d.]+)\n', err)
+    usual = int(re.findall(r'half of the clips have (\d+) frames', err)[0])
+    assert chosen(tones_dataset, float(seconds)).data.frames == usual
+    ready_made = dataclasses.replace(dataset, from_audio=False)
+    announce_short_clips(chosen(tones_dataset, 0, 1292), ready_made, clips)
+    assert f'faster: --data.frames={usual}\n' in capsys.readouterr().err
 
 
 def test_less_than_a_window_is_refused_in_seconds(tones_dataset: Path) -> None:

@@ -161,6 +161,16 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
         workdir.read_config(str(tmp_path))
 
 
+def test_a_file_as_workdir_is_refused_before_the_dataset_is_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'file'
+    path.touch()
+    with pytest.raises(UserError, match='is a file; choose a folder'):
+        train.main(['train', f'--workdir={path}', '--data.dir=no/such'])
+    assert capfd.readouterr().err == ''
+
+
 def test_a_file_is_no_workdir(tmp_path: Path) -> None:
     path = tmp_path / 'notes.txt'
     path.write_text('mine')

@@ -38,6 +38,7 @@ TAKEN = {'workdir': '--out', 'data.split': '--splits'}
 class CrossValidation(Config):
     """The flags: those of a run, and which runs there are."""
 
+    workdir: str = option('', '', is_path=True)  # only of a flagfile, and not used
     out: str = option('', 'folder for the runs and the report', is_path=True)
     splits: tuple[str, ...] = option(('',), 'splits to train on: columns of splits.csv; see above')
     seeds: int = option(1, 'runs per split, with consecutive seeds from --seed', minimum=1)

@@ -1,5 +1,6 @@
 """The report of `experiments.crossvalidate`, as Markdown."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from glr_jax.uncertainty import spread, t_interval
 STRONG = next(iter(BASELINES))
 SHORT = {'svm_statistics': 'SVM', 'svm': 'SVM on levels', 'majority': 'majority'}  # in the table
 LONGEST = 20  # columns of a split's name
+WIDTH = 100  # columns of a line
 
 
 def document(results: Mapping[str, Any]) -> str:
@@ -25,13 +27,15 @@ def document(results: Mapping[str, Any]) -> str:
     minutes = [run['minutes'] for run in runs]
     parts = [
         f'# Cross-validation: {results["dataset"]}',
-        f'{counted(len(runs), "run")} on {counted(len(splits), "split")}; '
-        f'{results["clips"]} clips, {len(results["labels"])} labels; {results["hardware"]}; '
-        f'{np.mean(minutes):.1f} minutes per run.',
+        _wrapped(
+            f'{counted(len(runs), "run")} on {counted(len(splits), "split")}; '
+            f'{results["clips"]} clips, {len(results["labels"])} labels; {results["hardware"]}; '
+            f'{np.mean(minutes):.1f} minutes per run.'
+        ),
         *_warnings(runs),
         '## Test accuracy in per cent',
         table(results, 'accuracy'),
-        verdict(results),
+        _wrapped(verdict(results)),
         '## Macro-F1 in per cent',
         table(results, 'macro_f1'),
     ]
@@ -121,15 +125,15 @@ def against(found: Mapping[str, Any]) -> str:
         [pair['split'], str(pair['seed']), spread([pair['difference']], '+')]
         for pair in found['pairs']
     ]
-    return (
+    text = (
         f'This − {found["folder"]}: {spread(gains, "+")} points over '
         f'{counted(len(gains), "pair")} of runs with the same split and seed. Over '
         f'{counted(found["clips"], "clip")}: {100 * found["mean"]:+.1f} points, 95 % interval '
         f'{low} to {high} (bootstrap over clips). Only this one is right '
         f'{counted(found["only_here_right"], "time")}, only the other '
-        f'{counted(found["only_there_right"], "time")}.\n\n'
-        + markdown(['split', 'seed', 'points'], rows)
+        f'{counted(found["only_there_right"], "time")}.'
     )
+    return f'{_wrapped(text)}\n\n{markdown(["split", "seed", "points"], rows)}'
 
 
 def _of_split(results: Mapping[str, Any], split: str, key: str) -> list[float]:
@@ -141,6 +145,12 @@ def _warnings(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     if not on_validation:
         return []
     return [
-        f'**No test clips in {", ".join(on_validation)}. The scores are on the validation clips, '
-        'which also chose the best epoch, so they are optimistic.**'
+        _wrapped(
+            f'**No test clips in {", ".join(on_validation)}. The scores are on the validation '
+            'clips, which also chose the best epoch, so they are optimistic.**'
+        )
     ]
+
+
+def _wrapped(paragraph: str) -> str:
+    return textwrap.fill(paragraph, WIDTH, break_long_words=False, break_on_hyphens=False)

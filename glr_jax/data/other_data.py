@@ -13,12 +13,15 @@ from tqdm import tqdm
 
 from glr_jax import storage
 from glr_jax.data.dataset import Dataset
+from glr_jax.data.decode_pool import Failure, decoders
 from glr_jax.data.files import audio_files
-from glr_jax.data.mel import FrontEnd, mel_of_file
+from glr_jax.data.mel import FrontEnd
 from glr_jax.data.records import SIDES
-from glr_jax.errors import ClipError, UserError
+from glr_jax.errors import UserError
+from glr_jax.workers import usable_cores
 
 ALL = 'all'  # the split whose test clips are all clips that have a label of the run
+FEW = 16  # files that are decoded in this process, because starting others takes longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ def with_labels(dataset: Dataset, labels: tuple[str, ...]) -> OtherData:
 
 
 def read_folder(folder: str, labels: tuple[str, ...], front_end: FrontEnd) -> OtherData:
-    """A folder of audio with one sub-folder per label, read into memory.
+    """A folder of audio with one sub-folder per label, read into memory on all cores.
 
     Args:
       folder: where the audio is.
@@ -71,15 +74,16 @@ def read_folder(folder: str, labels: tuple[str, ...], front_end: FrontEnd) -> Ot
     names = {label.casefold(): label for label in labels}
     ids, clip_labels, mels, skipped = [], [], [], {}
     bar = tqdm(files, 'decoding', unit='clip', leave=False, disable=not sys.stderr.isatty())
-    for path, id in bar:
-        try:
-            mels.append(mel_of_file(path, front_end))
-        except (ClipError, MemoryError) as error:
-            skipped[path] = str(error) or 'does not fit into memory'
-            continue
-        label = id.split('/')[0]
-        ids.append(id)
-        clip_labels.append(names.get(label.casefold(), label))
+    with decoders(usable_cores() if len(files) > FEW else 1) as decode:
+        results = decode([path for path, _ in files], front_end)
+        for (path, id), result in zip(bar, results, strict=True):
+            if isinstance(result, Failure):
+                skipped[path] = result.reason
+                continue
+            label = id.split('/')[0]
+            ids.append(id)
+            clip_labels.append(names.get(label.casefold(), label))
+            mels.append(result[1])
     if not ids:
         raise UserError(f'{folder}: none of its {len(files)} audio files can be read')
     values = {

@@ -190,9 +190,9 @@ class Log:
     def _paused_for(self, now: float) -> float:
         return max(0.0, now - (self._paused or now) - self._compiling)
 
-    def _note_compilation(self, event: str, seconds: float, **_: Any) -> None:
+    def _note_compilation(self, event: str, duration_secs: float, **_: Any) -> None:
         if event in _COMPILATION:
-            self._compiling += seconds
+            self._compiling += duration_secs
 
 
 def validation_losses(workdir: str, done: int) -> list[float]:

@@ -1,6 +1,7 @@
 """The length of a run's segments: in frames, or in seconds of its dataset."""
 
 import dataclasses
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -35,7 +36,7 @@ def choose_frames(config: ConfigT, dataset: Dataset, seconds: float) -> ConfigT:
                 'spectrograms, whose frames may have any length; give --data.frames'
             )
         frames = max(8, round(seconds * rate))
-        least = config.model.window if config.model.has_statistics() else 0
+        least = _fewest(config)
         if frames < least:
             raise UsageError(
                 f'--data.seconds={seconds:g} is less than one window of {least / rate:.2f} s; give '
@@ -59,8 +60,17 @@ def announce_short_clips(
     usual = int(np.median(dataset.stored_bytes(clips)) // size)
     if usual < 0.6 * frames:
         lasting = lambda count: f' ({count / rate:.1f} s)' if dataset.from_audio else ''
+        fitting = max(usual, _fewest(config))
+        flag = f'--data.frames={fitting}'
+        if dataset.from_audio:  # rounded up: fewer frames may be too few
+            flag = f'--data.seconds={math.ceil(100 * fitting / rate) / 100:g}'
         announce(
             f'half of the clips have {usual} frames{lasting(usual)} or fewer and are repeated to '
-            f'fill a segment of {frames}{lasting(frames)}; shorter ones are faster: '
-            f'--data.frames={max(8, usual)}'
+            f'fill a segment of {frames}{lasting(frames)}'
+            + (f'; shorter segments are faster: {flag}' if fitting < frames else '')
         )
+
+
+def _fewest(config: Config) -> int:
+    """The fewest frames that a segment may have."""
+    return max(8, config.model.window if config.model.has_statistics() else 0)

@@ -32,8 +32,7 @@ def lock(folder: str) -> Iterator[None]:
     if not _is_free_or_ours(folder):  # `claim` refuses it
         yield
         return
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise UserError(f'--workdir={folder} is a file; choose a folder')
+    refuse_file(folder)
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, LOCK)
     with locks.hold(path, folder, '--workdir', keep=True):
@@ -44,6 +43,12 @@ def lock(folder: str) -> Iterator[None]:
                 with contextlib.suppress(FileNotFoundError):  # Windows: nothing was locked
                     os.remove(path)
                 os.rmdir(folder)
+
+
+def refuse_file(folder: str) -> None:
+    """Raises `UserError` if a workdir is a file."""
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise UserError(f'--workdir={folder} is a file; choose a folder')
 
 
 def _is_free_or_ours(folder: str) -> bool:
