@@ -47,9 +47,11 @@ if __name__ == '__main__':  # before JAX is imported, which takes seconds
     cli.check_command_line(Flags, USAGE)
 
 import contextlib
+import errno
 import html
 import os
 import signal
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -77,6 +79,7 @@ def main(argv: list[str]) -> None:
     """Runs the command line."""
     choice = cli.parse(Flags, argv, USAGE)
     cli.need(choice, 'workdir')
+    check_port(choice.host, choice.port)
     gradio = _import()
     startup.enable_compilation_cache()
     startup.check_devices()
@@ -99,10 +102,8 @@ def main(argv: list[str]) -> None:
             prevent_thread_lock=True,
             quiet=True,
         )
-    except OSError:
-        raise UserError(
-            f'port {choice.port} of {choice.host} is in use or not allowed; choose another --port'
-        ) from None
+    except OSError as error:  # another program took the port while the model was loaded
+        raise UserError(_port_fault(choice.host, choice.port, error)) from None
     status(f'serving on {page.local_url} (Ctrl-C ends it)')
     if page.share_url:
         status(f'and for everybody on {page.share_url}')
@@ -110,6 +111,31 @@ def main(argv: list[str]) -> None:
     with contextlib.suppress(KeyboardInterrupt):  # there is nothing to resume
         page.block_thread()
     page.close()
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises `UserError` unless this process can listen there; loading models takes much longer."""
+    for each in dict.fromkeys([host.strip('[]'), '127.0.0.1']):  # Gradio tries the latter as well
+        try:
+            found = socket.getaddrinfo(each, port, type=socket.SOCK_STREAM)
+            for family, kind, protocol, _, address in found[:1]:
+                with socket.socket(family, kind, protocol) as listener:
+                    if os.name == 'posix':  # else a port that was in use just now seems taken
+                        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    listener.bind(address)
+        except OSError as error:
+            raise UserError(_port_fault(each, port, error)) from None
+
+
+def _port_fault(host: str, port: int, error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return (
+            f'--host={host} is not an address of this machine; 127.0.0.1 is for this machine only, '
+            '0.0.0.0 for the whole network'
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f'--port={port}: no permission to listen there; choose a --port of 1024 or more'
+    return f'--port={port} of {host} is in use by another program; choose another --port'
 
 
 def load_all(workdir: str, test_crops: int) -> dict[str, Tagger]:

@@ -26,9 +26,15 @@ from glr_jax.data.segments import segment_starts
 from glr_jax.devices import startup
 from glr_jax.errors import ClipError, UserError
 from glr_jax.run.checkpoint import Best
+from glr_jax.text import counted, printable, shorten
 from glr_jax.trained import predictor, restore
 
+_SHOWN = 10  # labels, in the representation of a tagger
 Mel = Num[np.ndarray, '_ mels']
+_ACCEPTED = (
+    'audio must be the path of a file, samples with their rate as (samples, sample_rate), or a '
+    'list of these'
+)
 Audio = str | os.PathLike[str] | tuple[Any, int]  # a file, or (samples, sample_rate)
 
 
@@ -120,8 +126,16 @@ class Tagger:
         self.labels: tuple[str, ...] = meta.labels
         self.front_end: FrontEnd = meta.front_end
         self.networks = tuple(f'{os.path.realpath(run.workdir)} at step {run.step}' for run in runs)
+        self._kinds = tuple(run.meta.config.model.kind for run in runs)
         self._from_audio, self._workdir = meta.from_audio, runs[0].workdir
         self._predictors = [predictor(run, batch_size, test_crops) for run in runs]
+
+    def __repr__(self) -> str:
+        names = ', '.join(self.labels[:_SHOWN]) + (', ...' if len(self.labels) > _SHOWN else '')
+        kinds, several = '/'.join(dict.fromkeys(self._kinds)), len(self.networks) - 1
+        others = f' and {counted(several, "more network")}, averaged' if several else ''
+        labels = f'{counted(len(self.labels), "label")}: {names}'
+        return printable(f'Tagger({kinds} of {self.networks[0]}{others}; {labels})')
 
     @overload  # a str is a sequence too, but of no audio
     def __call__(self, audio: Audio) -> Prediction: ...  # type: ignore[overload-overlap]
@@ -129,7 +143,7 @@ class Tagger:
     @overload
     def __call__(self, audio: Sequence[Audio]) -> list[Prediction]: ...
 
-    def __call__(self, audio: Audio | Sequence[Audio]) -> Prediction | list[Prediction]:
+    def __call__(self, audio: Any) -> Prediction | list[Prediction]:
         """Tags one clip, or several in batches.
 
         Args:
@@ -138,11 +152,15 @@ class Tagger:
 
         Raises:
           ClipError: audio cannot be read; the message names the file.
+          TypeError: it is none of these.
           UserError: the networks were trained on ready-made spectrograms.
         """
         one = isinstance(audio, str | os.PathLike | tuple)
+        if not one and (isinstance(audio, bytes | np.ndarray) or not isinstance(audio, Iterable)):
+            raise TypeError(_refusal(audio))
+        self.check_audio()
         found = []
-        for tagged in self.tag([audio] if one else audio):  # type: ignore[list-item, arg-type]
+        for tagged in self.tag_mels(map(self._read, [audio] if one else audio)):
             if isinstance(tagged, Failure):
                 raise ClipError(f'{tagged.path or "the samples"}: {tagged.reason}')
             found.append(tagged)
@@ -155,6 +173,7 @@ class Tagger:
           audio: as for a call.
 
         Raises:
+          TypeError: an item is not audio.
           UserError: the networks were trained on ready-made spectrograms.
         """
         self.check_audio()
@@ -189,9 +208,11 @@ class Tagger:
                 waiting, segments = [], np.zeros(len(self._predictors), int)
         yield from self._decide(waiting)
 
-    def _read(self, audio: Audio) -> Decoded:
-        if not isinstance(audio, tuple):
+    def _read(self, audio: Any) -> Decoded:
+        if isinstance(audio, str | os.PathLike):
             return decode(os.fspath(audio), self.front_end)
+        if not isinstance(audio, tuple) or len(audio) != 2:
+            raise TypeError(_refusal(audio))
         try:
             return '', mel_of_waveform(np.asarray(audio[0]), audio[1], self.front_end)
         except (ClipError, MemoryError) as error:
@@ -215,6 +236,15 @@ class Tagger:
         for clip, (spans, segments) in enumerate(over_time):
             times = spans * seconds
             yield Prediction('', self.labels, clips[clip], segments, times, embeddings[clip])
+
+
+def _refusal(audio: Any) -> str:
+    if isinstance(audio, np.ndarray):
+        return (
+            f'{_ACCEPTED}; samples alone lack their rate: (samples, 44100) if they are at 44.1 kHz'
+        )
+    shown = shorten(printable(repr(audio)), 60)
+    return f'{_ACCEPTED}; not {shown}, of type {type(audio).__name__}'
 
 
 def load(workdir: str | os.PathLike[str], batch_size: int = 16, test_crops: int = 0) -> Tagger:

@@ -1,8 +1,10 @@
 import dataclasses
+import errno
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,7 +81,47 @@ def test_audio_that_does_not_state_its_length_is_not_read_beyond_the_limit(
 def test_missing_gradio_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'gradio', None)
     with pytest.raises(UserError, match='gradio is missing; install it with'):
-        serve.main(['serve', '--workdir=anything'])
+        serve.main(['serve', '--workdir=anything', f'--port={free_port()}'])
+
+
+def free_port() -> int:
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        return server.getsockname()[1]
+
+
+def test_a_port_in_use_is_known_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, 'load_all', lambda *_: pytest.fail('loaded'))
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        port = server.getsockname()[1]
+        words = (
+            rf'^--port={port} of 127\.0\.0\.1 is in use by another program; choose another --port$'
+        )
+        for host in ([], ['--host=localhost'], ['--host=0.0.0.0']):
+            with pytest.raises(UserError, match='in use' if host else words):
+                serve.main(['serve', '--workdir=anything', f'--port={port}', *host])
+
+
+@pytest.mark.parametrize('host', ['192.0.2.1', 'no.such.host.invalid'])
+def test_a_host_that_is_not_this_machine_is_named(host: str) -> None:
+    with pytest.raises(UserError, match=f'^--host={host} is not an address of this machine; 127'):
+        serve.check_port(host, free_port())
+
+
+def test_a_port_without_permission_says_which_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, 'Permission denied')
+
+    monkeypatch.setattr(socket.socket, 'bind', refuse)
+    with pytest.raises(UserError, match=r'^--port=80: no permission .* a --port of 1024 or more$'):
+        serve.check_port('127.0.0.1', 80)
+
+
+def test_a_free_port_stays_free() -> None:
+    port = free_port()
+    for host in ('127.0.0.1', '0.0.0.0', 'localhost'):
+        serve.check_port(host, port)
+    with socket.create_server(('127.0.0.1', port)):
+        pass
 
 
 @pytest.fixture

@@ -80,6 +80,40 @@ def test_what_cannot_be_tagged_is_said(tagger: Tagger, audio: Any, words: str) -
         tagger(audio)
 
 
+@pytest.mark.parametrize(
+    ('audio', 'words'),
+    [
+        (5, 'list of these; not 5, of type int'),
+        (None, 'not None, of type NoneType'),
+        (b'song.wav', "not b'song.wav', of type bytes"),
+        (['song.wav', 5], 'not 5, of type int'),
+        (np.zeros(3), r'samples alone lack their rate: \(samples, 44100\)'),
+        ([np.zeros(3)], 'samples alone lack their rate'),
+        ((np.zeros(3),), r'not \(array\(\[0., 0., 0.\]\),\), of type tuple'),
+    ],
+)
+def test_anything_but_audio_is_refused_with_what_is_accepted(
+    tagger: Tagger, audio: Any, words: str, tones: Path
+) -> None:
+    if isinstance(audio, list):
+        audio = [str(tones / 'low' / '3.wav') if isinstance(x, str) else x for x in audio]
+    accepted = r'^audio must be the path of a file, samples with .* \(samples, sample_rate\), or a '
+    with pytest.raises(TypeError, match=f'{accepted}.*{words}'):
+        tagger(audio)
+
+
+def test_a_tagger_shows_its_network_and_labels(
+    tagger: Tagger, tones_run: Path, tmp_path: Path
+) -> None:
+    network = f'crnn of {tones_run} at step 18'
+    assert repr(tagger) == f'Tagger({network}; 3 labels: high, low, middle)'
+    for name in ('one', 'two'):
+        (tmp_path / name).symlink_to(tones_run)
+    assert repr(glr_jax.load(tmp_path)) == (
+        f'Tagger({network} and 1 more network, averaged; 3 labels: high, low, middle)'
+    )
+
+
 def test_the_files_beside_a_bad_one_are_tagged_and_the_order_is_kept(
     tagger: Tagger, tones: Path
 ) -> None:
