@@ -13,7 +13,7 @@ from glr_jax.data.dataset import Dataset
 from glr_jax.data.segments import chunks, segment_starts, segments
 from glr_jax.devices import parallel, processes
 from glr_jax.nn.model import Classifier, partition
-from glr_jax.nn.outputs import combined
+from glr_jax.nn.outputs import combined, probabilities
 
 ModelState = tuple[nnx.State, nnx.State]  # params, stats
 
@@ -75,7 +75,8 @@ def make_predict_step(
     def predict(state: Any, mel: Array) -> Output:
         network = nnx.merge(graph, *state)
         read = network.read(mel)
-        return Output(jax.nn.softmax(combined(network.outputs_of(read))), read.embedding())
+        logits = combined(network.outputs_of(read), network.multi_label)
+        return Output(probabilities(logits, network.multi_label), read.embedding())
 
     return predict
 
@@ -181,7 +182,8 @@ def decide_clips(
       advance: called with the number of clips that all processes have read since.
 
     Returns:
-      Probabilities in the order of `clips`, and the accuracy of single segments.
+      Probabilities in the order of `clips`, and the accuracy of single segments; where clips have
+      several labels, the share of labels that are decided right at 0.5.
     """
     count, process = jax.process_count(), jax.process_index()
     mine = clips[process::count]
@@ -196,7 +198,11 @@ def decide_clips(
 
         decisions = decide(predictor, mels())
         rows[: len(mine)] = decisions.clips
-        right = decisions.segments.argmax(1) == dataset.targets[mine][decisions.owner]
+        targets = dataset.targets[mine][decisions.owner]
+        if dataset.multi_label:
+            right = (decisions.segments >= 0.5) == targets
+        else:
+            right = decisions.segments.argmax(1) == targets
         right_and_all[:] = right.sum(), right.size
     rows = processes.gather(rows).swapaxes(0, 1).reshape(-1, len(dataset.labels))
     right_and_all = processes.gather(right_and_all).sum(0)

@@ -7,6 +7,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from glr_jax import tag_metrics
+
+NAMES = {'accuracy': 'accuracy', 'macro_roc_auc': 'macro ROC-AUC'}
+
+
+def main_score(scores: dict[str, Any]) -> str:
+    """The name of the score that compares runs: macro ROC-AUC where clips have several labels."""
+    return 'macro_roc_auc' if scores.get('multi_label') else 'accuracy'
+
+
+def shown(score: float | None) -> str:
+    """A score with three decimals; a dash where it is not defined."""
+    return '-' if score is None else f'{score:.3f}'
+
 
 def confusion_matrix(
     targets: Int[np.ndarray, ' clips'], decisions: Int[np.ndarray, ' clips'], num_labels: int
@@ -73,23 +87,14 @@ def fault(values: dict[str, Any]) -> str:
     Args:
       values: from a `metrics.json`.
     """
-    labels, rows = values.get('labels'), values.get('confusion')
+    labels = values.get('labels')
     if not isinstance(labels, list) or not labels or len(set(map(str, labels))) < len(labels):
         return 'its labels are no list of names'
     if not all(isinstance(label, str) for label in labels):
         return 'a label is no text'
-    if (
-        not isinstance(rows, list)
-        or len(rows) != len(labels)
-        or not all(_is_row(row, len(labels)) for row in rows)
-    ):
-        return 'its confusion matrix is no table of counts'
-    confusion = np.asarray(rows, np.int64)
-    if not confusion.any():
-        return 'its confusion matrix is empty'
-    for name, expected in _of_confusion(confusion, labels).items():
-        if not _close(values.get(name), expected):
-            return f'{name} does not follow from its confusion matrix'
+    found = tag_metrics.fault(values) if values.get('multi_label') else _confusion_fault(values)
+    if found:
+        return found
     if not _is_share(values.get('segment_accuracy')):
         return 'segment_accuracy is no number from 0 to 1'
     for name in ('dataset', 'split', 'side'):
@@ -107,6 +112,23 @@ def fault(values: dict[str, Any]) -> str:
     return ''
 
 
+def _confusion_fault(values: dict[str, Any]) -> str:
+    labels, rows = values['labels'], values.get('confusion')
+    if (
+        not isinstance(rows, list)
+        or len(rows) != len(labels)
+        or not all(_is_row(row, len(labels)) for row in rows)
+    ):
+        return 'its confusion matrix is no table of counts'
+    confusion = np.asarray(rows, np.int64)
+    if not confusion.any():
+        return 'its confusion matrix is empty'
+    for name, expected in _of_confusion(confusion, labels).items():
+        if not _close(values.get(name), expected):
+            return f'{name} does not follow from its confusion matrix'
+    return ''
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40
 
@@ -121,7 +143,7 @@ def _is_share(value: Any) -> bool:
 
 def _is_run(value: Any) -> bool:
     whole = isinstance(value, dict) and isinstance(value.get('workdir'), str)
-    return whole and _is_share(value.get('accuracy'))
+    return whole and any(_is_share(value.get(name)) for name in NAMES)
 
 
 def _close(found: Any, expected: Any) -> bool:

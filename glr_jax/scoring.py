@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from glr_jax import inference, metrics, report, scored_data
+from glr_jax import inference, metrics, report, scored_data, tag_metrics
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.other_data import OtherData
@@ -71,7 +71,8 @@ def report_best(
     with Progress(len(clips) * len(runs), 'scoring', 'clip', shown=processes.is_first()) as bar:
         decided = [inference.decide_clips(each, dataset, clips, bar.advance) for each in predictors]
     probabilities = np.mean([each for each, _ in decided], 0)
-    scores = _scores(dataset, clips, probabilities) | {
+    thresholds = mean_thresholds([run.meta for run in runs])
+    scores = _scores(dataset, clips, probabilities, thresholds) | {
         'segment_accuracy': float(np.mean([accuracy for _, accuracy in decided])),
         'split': split,
         'side': side,
@@ -92,14 +93,14 @@ def report_best(
     shown = dataclasses.replace(configs[0], workdir=workdir)
     if runs[0].workdir != workdir:  # a folder of runs
         names = [os.path.relpath(run.workdir, workdir) for run in runs]
-        accuracies = [_scores(dataset, clips, each)['accuracy'] for each, _ in decided]
+        main = metrics.main_score(scores)
+        each_score = [_scores(dataset, clips, each)[main] for each, _ in decided]
         scores['step'] = [run.step for run in runs]
         scores['runs'] = [
-            {'workdir': name, 'accuracy': accuracy}
-            for name, accuracy in zip(names, accuracies, strict=True)
+            {'workdir': name, main: score} for name, score in zip(names, each_score, strict=True)
         ]
-        for name, accuracy in zip(names, accuracies, strict=True):
-            announce(f'{name}: accuracy {accuracy:.3f}')
+        for name, score in zip(names, each_score, strict=True):
+            announce(f'{name}: {metrics.NAMES[main]} {metrics.shown(score)}')
     if processes.is_first():
         folder = os.path.join(workdir, 'report', subfolder(dataset, split, test_crops, configs))
         report.write_predictions(folder, dataset, clips, probabilities)
@@ -165,17 +166,39 @@ def _announce_optimism(
 def score(
     apply: inference.Apply, dataset: Dataset, clips: Int[np.ndarray, ' clips'], run: Config
 ) -> dict[str, Any]:
-    """Scores of some clips with the weights of `apply`."""
+    """Scores of the validation clips with the weights of `apply`.
+
+    Where clips may have several labels, the clips also choose the thresholds.
+    """
     cut = run.data.frames, run.train.batch_size, run.data.test_crops
     probabilities, _ = inference.decide_clips(inference.Predictor(apply, *cut), dataset, clips)
-    return _scores(dataset, clips, probabilities)
+    thresholds: tuple[float, ...] = ()
+    if dataset.multi_label:
+        thresholds = tag_metrics.best_thresholds(dataset.has_label()[clips], probabilities)
+    return _scores(dataset, clips, probabilities, thresholds)
+
+
+def thresholds_in(scores: dict[str, Any]) -> tuple[float, ...]:
+    """The thresholds of several labels per clip that scores were computed with, else ()."""
+    return tuple(row['threshold'] for row in scores['per_class'].values() if 'threshold' in row)
+
+
+def mean_thresholds(metas: Sequence[provenance.Meta]) -> tuple[float, ...]:
+    """The mean of several runs' thresholds, for the mean of their probabilities."""
+    known = [meta.thresholds for meta in metas if meta.thresholds]
+    return tuple(map(float, np.mean(known, 0))) if known else ()
 
 
 def _scores(
     dataset: Dataset,
     clips: Int[np.ndarray, ' clips'],
     probabilities: Float[np.ndarray, 'clips labels'],
+    thresholds: Sequence[float] = (),
 ) -> dict[str, Any]:
+    if dataset.multi_label:
+        has = dataset.has_label()[clips]
+        found = tag_metrics.scores(has, probabilities, dataset.labels, thresholds)
+        return found | {'loss': tag_metrics.binary_cross_entropy(has, probabilities)}
     targets = dataset.targets[clips]
     scores = metrics.scores(targets, probabilities.argmax(1), dataset.labels)
     return scores | {'loss': metrics.cross_entropy(targets, probabilities)}

@@ -137,7 +137,8 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     # Model and optimizer.
     part = parallel.process_slice(batch_size, mesh, config.train.accumulate)
     config.model.check_bands(dataset.n_mels)
-    classifier = make_classifier(config.model, dataset.n_mels, len(dataset.labels), seed)
+    bands, labels = dataset.n_mels, len(dataset.labels)
+    classifier = make_classifier(config.model, bands, labels, seed, dataset.multi_label)
     optimizer = make_optimizer(config.train, steps)
 
     # State: from the latest intact checkpoint, from another run, or from the beginning.
@@ -255,6 +256,8 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
                         zeros = parallel.replicate(train_step.zero_totals(), mesh)
                         state = state._replace(totals=zeros)
                     now = dataclasses.replace(meta, seconds=total)
+                    if scores:
+                        now = dataclasses.replace(now, thresholds=scoring.thresholds_in(scores))
                     checkpoint.save(manager, state, now, scores)
             if ended or stops:
                 break

@@ -14,9 +14,9 @@ from jaxtyping import Float, Int
 from glr_jax.config import AugmentConfig
 from glr_jax.data.batches import Batch
 from glr_jax.devices.parallel import AXIS, mean_over_devices
+from glr_jax.nn import outputs
 from glr_jax.nn.augment import augment
 from glr_jax.nn.model import Classifier, partition
-from glr_jax.nn.outputs import combined
 
 TrainStep = Callable[['TrainState', Batch], 'TrainState']
 AUGMENT = 0x617567  # folded into a case's key; the model folds in small numbers for dropout
@@ -28,7 +28,8 @@ class Totals(NamedTuple):
     """Sums over the cases of the epoch so far.
 
     The loss is the plain cross-entropy, without label smoothing and class weights, so that runs
-    with and without them can be compared.
+    with and without them can be compared. `correct` counts right decisions: where clips may have
+    several labels, the share of the labels that are decided right at a probability of 0.5.
     """
 
     loss: Float[Array, '']
@@ -92,7 +93,7 @@ def make_train_step(
     *,
     average: float = 0.0,
     label_smoothing: float = 0.0,
-    class_weights: Float[Array | np.ndarray, ' labels'] | None = None,
+    class_weights: Float[np.ndarray, ' labels'] | Float[np.ndarray, '2 labels'] | None = None,
     augmentation: AugmentConfig = NO_AUGMENTATION,
 ) -> TrainStep:
     """One step on one device: the gradient of its part, the mean over devices, the update.
@@ -106,12 +107,12 @@ def make_train_step(
       average: decay of the moving average of the parameters, if the state has one; less in the
         first steps, see `average_decay`.
       label_smoothing: fraction of each target that is spread evenly over the labels.
-      class_weights: weight of each label in the loss; a mixed case has the mean of its labels'
-        weights. None: all weights are 1.
+      class_weights: as in `outputs.label_weights`; None: all weights are 1.
       augmentation: random changes of the segments.
     """
     classifier.train()
     graph, *_ = partition(classifier)
+    multi_label = classifier.multi_label
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         def loss_of(
@@ -120,19 +121,21 @@ def make_train_step(
             # Random numbers belong to a case, so any number of devices draws the same ones.
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), micro.place)
             model = nnx.merge(graph, params, stats, copy=True)  # batch norm updates stats
-            mel = jnp.asarray(micro.mel)
+            mel, target = jnp.asarray(micro.mel), jnp.asarray(micro.target)
             if augmentation != NO_AUGMENTATION:
                 own = jax.vmap(jax.random.fold_in, (0, None))(keys, AUGMENT)
                 mel = augment(mel, own, model.mean[...], model.spread(), augmentation)
-            outputs = model.outputs(mel, keys)
-            logits = combined(outputs)
-            plain = losses = optax.softmax_cross_entropy(logits, micro.target)
-            if label_smoothing or outputs.shape[1] > 1:  # each output has its own loss
-                target = optax.smooth_labels(micro.target, label_smoothing)[:, None]
-                losses = optax.softmax_cross_entropy(outputs, target).mean(1)
-            if class_weights is not None:
-                losses = losses * jnp.sum(micro.target * class_weights, -1)
-            correct = jnp.mean(jnp.argmax(logits, -1) == jnp.argmax(micro.target, -1))
+            each = model.outputs(mel, keys)
+            logits = outputs.combined(each, multi_label)
+            plain = losses = outputs.loss(logits, target, multi_label)
+            if label_smoothing or class_weights is not None or each.shape[1] > 1:
+                weights = None
+                if class_weights is not None:
+                    weights = outputs.label_weights(target, class_weights)[:, None]
+                smoothed = outputs.smooth(target, label_smoothing, multi_label)[:, None]
+                # Each output has its own loss.
+                losses = outputs.loss(each, smoothed, multi_label, weights).mean(1)
+            correct = outputs.correct(logits, target, multi_label).mean()
             return losses.mean(), (partition(model)[2], plain.mean(), correct)
 
         def add(carry: tuple[nnx.State, Any], micro: Batch) -> tuple[tuple[nnx.State, Any], None]:

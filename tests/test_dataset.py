@@ -44,7 +44,7 @@ def test_an_example_is_read_as_tfds_reads_it(mel_dtype: str) -> None:
     theirs = features.deserialize_example_np(data)
     found = example.parse(data, 4, np.dtype(mel_dtype))
     assert found.id == theirs['id'].decode()
-    assert found.label == theirs['label']
+    assert found.labels == (theirs['label'],)
     assert found.mel.dtype == theirs['mel'].dtype
     np.testing.assert_array_equal(found.mel, theirs['mel'])
 

@@ -43,15 +43,29 @@ def test_an_example_is_a_protocol_buffer_of_four_features() -> None:
         records.features(labels, 4, 'uint8'), {'id': 'ä/1', 'label': 'c', 'group': '', 'mel': MEL}
     )
     assert theirs == record()
-    id, label, mel = parse(theirs, 4, UINT8)
-    assert (id, label) == ('ä/1', 2)
+    id, labels_read, mel = parse(theirs, 4, UINT8)
+    assert (id, labels_read) == ('ä/1', (2,))
     np.testing.assert_array_equal(mel, MEL)
     assert mel.base is not None  # not a copy
 
 
+@pytest.mark.parametrize('labels', [[], [1], [0, 2]])
+def test_an_example_may_have_several_labels(labels: list[int]) -> None:
+    names = ('a', 'b', 'c')
+    theirs = records.serialize(
+        records.features(names, 4, 'uint8', multi_label=True),
+        {'id': 'ä/1', 'labels': labels, 'group': '', 'mel': MEL},
+    )
+    packed = field(3, field(1, bytes(labels)) if labels else b'')
+    ours = feature('group', texts(b'')) + feature('id', texts('ä/1'.encode()))
+    ours += feature('labels', packed) + feature('mel', texts(MEL.tobytes()))
+    assert theirs == field(1, ours)
+    assert parse(theirs, 4, UINT8).labels == tuple(labels)
+
+
 def test_large_numbers_and_several_orders_are_read() -> None:
     label = field(3, field(1, b'\xe8\x07'))
-    assert parse(record(label=label), 4, UINT8).label == 1000
+    assert parse(record(label=label), 4, UINT8).labels == (1000,)
     turned = field(1, feature('mel', texts(MEL.tobytes()))) + field(
         1,
         feature('label', label) + feature('id', texts(b'x')) + feature('group', texts(b'g')),
@@ -80,9 +94,9 @@ def test_a_float_spectrogram_can_be_summed_as_if_it_had_been_read_alone() -> Non
         (record(mel=texts(b'abcd', b'abcd')), 'another kind'),
         (record(mel=field(2, b'abcd')), 'another kind'),
         (record(label=texts(b'c')), 'another kind'),
-        (record(label=field(3, field(1, b'\x01\x02'))), 'several numbers'),
+        (record(label=field(3, field(1, b'\x01\x02'))), '2 labels instead of one'),
         (record(label=field(3, field(1, b'\xff' * 11))), 'does not end'),
-        (record(label=field(3, field(1, b''))), 'does not end'),
+        (record(label=field(3, field(1, b''))), '0 labels instead of one'),
         (record(id=texts(b'\xff')), 'not UTF-8'),
         (record()[:-1], 'longer than the record'),
         (field(1, b'\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f'), 'longer than the record'),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, Num, UInt16
+from jaxtyping import Float, Int, Num, UInt8, UInt16
 
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.segments import crop
@@ -117,19 +117,25 @@ def read(dataset: Dataset, plan: BatchPlan, frames: int) -> Batch:
 
 def targets(dataset: Dataset, plan: BatchPlan) -> Float[np.ndarray, 'batch labels']:
     """The weight of each label in each case of a plan."""
-    one_hot = np.eye(len(dataset.labels), dtype=np.float32)
+    own, others = (dataset.targets[clips] for clips in (plan.clip, plan.other))
+    if not dataset.multi_label:
+        own, others = (each[:, None] == np.arange(len(dataset.labels)) for each in (own, others))
     weight = plan.weight[:, None].astype(np.float32) / 256
-    own, others = (one_hot[dataset.targets[clips]] for clips in (plan.clip, plan.other))
-    return weight * own + (1 - weight) * others
+    return weight * own.astype(np.float32) + (1 - weight) * others.astype(np.float32)
 
 
 def balanced_weights(
-    targets: Int[np.ndarray, ' clips'], num_labels: int
-) -> Float[np.ndarray, ' labels']:
+    targets: Int[np.ndarray, ' clips'] | UInt8[np.ndarray, 'clips labels'], num_labels: int
+) -> Float[np.ndarray, ' labels'] | Float[np.ndarray, '2 labels']:
     """A weight per label, inverse to its number of clips; the mean over these clips is 1.
 
-    A label without clips has weight 0.
+    A label without clips has weight 0. Where a clip may have several labels, each label has two
+    weights, of its absence and of its presence, so that both count equally in the loss.
     """
+    if targets.ndim == 2:
+        present = targets.mean(0)
+        shares = np.stack([1 - present, present])
+        return np.where(shares > 0, 0.5 / np.maximum(shares, 1e-9), 0).astype(np.float32)
     counts = np.bincount(targets, minlength=num_labels)
     weights = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return np.where(counts, weights, 0).astype(np.float32)

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num, UInt8
 
 from glr_jax import storage
 from glr_jax.data import example
 from glr_jax.data.example import ExampleError
 from glr_jax.data.mel import FrontEnd
-from glr_jax.data.metadata import read_metadata
+from glr_jax.data.metadata import SEPARATOR, read_metadata
 from glr_jax.data.records import SIDES
 from glr_jax.data.split_table import read_split_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
 from glr_jax.errors import UserError
+from glr_jax.text import in_ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Dataset:
       folder: where the dataset is.
       ids: one per clip.
       labels: the class names, in order.
-      targets: the number of each clip's label.
+      targets: the number of each clip's label; where a clip may have several, 1 for each label
+        that it has and 0 for the others.
       splits: {split: side of each clip, '' if it is on none}.
       front_end: how spectrograms are stored and, if `from_audio`, how they were computed.
       from_audio: whether `front_end` computed them; if not, a model cannot tag audio later.
@@ -40,7 +42,7 @@ class Dataset:
     folder: str
     ids: Sequence[str]
     labels: tuple[str, ...]
-    targets: Int[np.ndarray, ' clips']
+    targets: Int[np.ndarray, ' clips'] | UInt8[np.ndarray, 'clips labels']
     splits: dict[str, Sequence[str]]
     front_end: FrontEnd
     from_audio: bool
@@ -52,6 +54,25 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a clip may have several labels, or none."""
+        return self.targets.ndim == 2
+
+    def labels_of(self, clip: int | np.integer) -> tuple[str, ...]:
+        """The labels of a clip; exactly one unless the dataset is multi-label."""
+        return tuple(self.labels[k] for k in self._numbers(clip))
+
+    def _numbers(self, clip: int | np.integer) -> tuple[int, ...]:
+        target = self.targets[clip]
+        return tuple(map(int, np.flatnonzero(target))) if self.multi_label else (int(target),)
+
+    def has_label(self) -> Bool[np.ndarray, 'clips labels']:
+        """Which labels each clip has."""
+        if self.multi_label:
+            return self.targets.astype(bool)
+        return self.targets[:, None] == np.arange(len(self.labels))
 
     def mel(self, clip: int | np.integer) -> Num[np.ndarray, 'frames mels']:
         """The stored spectrogram of a clip, after its checksum is verified.
@@ -77,13 +98,13 @@ class Dataset:
                 f'{self.folder}/splits.csv does not match the records: row {clip + 1} is '
                 f'{self.ids[clip]!r}, but the record is {found.id!r}; keep the rows in their order'
             )
-        if found.label != self.targets[clip]:
-            known = found.label < len(self.labels)
-            label = self.labels[found.label] if known else f'number {found.label}'
+        if found.labels != self._numbers(clip):
+            names = dict(enumerate(self.labels))
+            stored = SEPARATOR.join(names.get(k, f'number {k}') for k in found.labels)
             raise UserError(
                 f'{self.folder}/splits.csv does not match the records: {found.id!r} has the label '
-                f'{self.labels[self.targets[clip]]!r}, but in its record {label!r}; to change '
-                'labels, prepare the dataset again'
+                f'{SEPARATOR.join(self.labels_of(clip))!r}, but in its record {stored!r}; to '
+                'change labels, prepare the dataset again'
             )
         return found.mel
 
@@ -107,7 +128,7 @@ class Dataset:
         if split not in self.splits:
             raise UserError(
                 f'--data.split={split} is not in {self.folder}/splits.csv; choose one of '
-                f'{", ".join(self.splits)}'
+                f'{in_ranges(self.splits)}'
             )
         return np.flatnonzero(np.asarray(self.splits[split]) == side)
 
@@ -140,7 +161,7 @@ def open_dataset(folder: str) -> Dataset:
                 f'{path} has {count} records, but dataset_info.json says {stated}; '
                 'prepare the dataset again'
             )
-    table = read_split_table(table_path, metadata.labels)
+    table = read_split_table(table_path, metadata.labels, metadata.multi_label)
     if sum(counts) != len(table.ids):
         raise UserError(
             f'{folder} has {sum(counts)} records, but {len(table.ids)} rows in splits.csv; '

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Num
 
-NAMES = frozenset({'id', 'label', 'group', 'mel'})
+NAMES = ('group', 'id', 'label', 'mel')
 _BYTES = 2  # the wire type of a field with a length
 
 
@@ -25,12 +25,12 @@ class Example(NamedTuple):
 
     Attributes:
       id: of the clip.
-      label: its number among the labels.
+      labels: the numbers of its labels; one of them unless clips may have several.
       mel: the spectrogram; a view of the data if it is uint8.
     """
 
     id: str
-    label: int
+    labels: tuple[int, ...]
     mel: Num[np.ndarray, 'frames mels']
 
 
@@ -46,8 +46,9 @@ def parse(data: bytes, n_mels: int, mel_dtype: np.dtype) -> Example:
       ExampleError: the data is no such example.
     """
     features = _features(data)
-    if features.keys() != NAMES:
-        raise ExampleError(f'it has the features {sorted(features)}, not {sorted(NAMES)}')
+    names, several = sorted(features), 'labels' in features
+    if names != sorted({*NAMES, 'labels'} - {'label' if several else 'labels'}):
+        raise ExampleError(f'it has the features {names}, not {list(NAMES)}')
     mel = _bytes_value(features['mel'])
     frame = n_mels * mel_dtype.itemsize
     if not mel or len(mel) % frame:
@@ -58,7 +59,9 @@ def parse(data: bytes, n_mels: int, mel_dtype: np.dtype) -> Example:
     values = np.frombuffer(mel, mel_dtype).reshape(-1, n_mels)
     if not values.flags.aligned:  # NumPy would sum it in another order, to another last bit
         values = values.copy()
-    return Example(_text(_bytes_value(features['id'])), _int_value(features['label']), values)
+    labels = _int_values(features['labels' if several else 'label'])
+    _expect(several or len(labels) == 1, f'{len(labels)} labels instead of one')
+    return Example(_text(_bytes_value(features['id'])), labels, values)
 
 
 def _features(data: bytes) -> dict[str, memoryview]:
@@ -81,12 +84,15 @@ def _bytes_value(feature: memoryview) -> memoryview:
     return _only(_only(feature, 1), 1)
 
 
-def _int_value(feature: memoryview) -> int:
-    """The only value of an int64 feature; packed, as all writers of proto3 do."""
-    packed = _only(_only(feature, 3), 1)
-    value, end = _varint(packed, 0)
-    _expect(end == len(packed), 'several numbers where one is expected')
-    return value
+def _int_values(feature: memoryview) -> tuple[int, ...]:
+    """The values of an int64 feature; packed, as all writers of proto3 do."""
+    content = _only(feature, 3)
+    packed = _only(content, 1) if len(content) else content
+    values, at = [], 0
+    while at < len(packed):
+        value, at = _varint(packed, at)
+        values.append(value)
+    return tuple(values)
 
 
 def _only(message: memoryview, number: int) -> memoryview:

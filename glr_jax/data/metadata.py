@@ -17,6 +17,7 @@ from glr_jax.fields import from_dict
 from glr_jax.text import printable
 
 NAME, VERSION = 'music', '1.0.0'
+SEPARATOR = '|'  # between the labels of a clip that has several
 TFDS_SPLIT = 'clips'  # not 'all', which TFDS takes to mean every split at once
 # No folder that data_prep writes has more; they bound what opening a folder can allocate.
 MAX_LABELS, MAX_BANDS, MAX_SHARDS = 10_000, 2**16, 99_999
@@ -35,6 +36,7 @@ class Metadata(NamedTuple):
       shard_lengths: records per shard.
       front_end: how spectrograms are stored and, if `from_audio`, how they were computed.
       from_audio: whether `front_end` computed them.
+      multi_label: whether a clip may have several labels.
     """
 
     labels: tuple[str, ...]
@@ -44,6 +46,7 @@ class Metadata(NamedTuple):
     shard_lengths: list[int]
     front_end: FrontEnd
     from_audio: bool
+    multi_label: bool
 
 
 def read_metadata(folder: str) -> Metadata:
@@ -53,12 +56,27 @@ def read_metadata(folder: str) -> Metadata:
       UserError: a file is missing or damaged, or another program wrote it.
     """
     lengths = _read_shard_lengths(os.path.join(folder, 'dataset_info.json'))
-    num_labels, n_mels, mel_dtype = _read_features(os.path.join(folder, 'features.json'))
-    labels = _read_labels(os.path.join(folder, 'label.labels.txt'), num_labels)
+    path = os.path.join(folder, 'features.json')
+    num_labels, n_mels, mel_dtype, multi_label = _read_features(path)
+    labels = _read_labels(os.path.join(folder, labels_file(multi_label)), num_labels)
     path = os.path.join(folder, 'front_end.json')
     front_end, from_audio = _read_front_end(path, n_mels, mel_dtype)
     shards = [shard_path(folder, k, len(lengths)) for k in range(len(lengths))]
-    return Metadata(labels, n_mels, np.dtype(mel_dtype), shards, lengths, front_end, from_audio)
+    return Metadata(
+        labels,
+        n_mels,
+        np.dtype(mel_dtype),
+        shards,
+        lengths,
+        front_end,
+        from_audio,
+        multi_label,
+    )
+
+
+def labels_file(multi_label: bool) -> str:
+    """The file with the names of the labels, as TFDS calls it."""
+    return f'{"labels" if multi_label else "label"}.labels.txt'
 
 
 def shard_path(folder: str, shard: int, num_shards: int) -> str:
@@ -67,8 +85,8 @@ def shard_path(folder: str, shard: int, num_shards: int) -> str:
     return os.path.join(folder, name)
 
 
-def check_labels(labels: Sequence[str]) -> None:
-    """Raises `UserError` if labels could not be stored, as they are kept one per line."""
+def check_labels(labels: Sequence[str], multi_label: bool = False) -> None:
+    """Raises `UserError` if labels could not be stored: one per line, and `|` between several."""
     if len(labels) > MAX_LABELS:
         raise UserError(f'there are {len(labels)} labels; at most {MAX_LABELS} are possible')
     seen: dict[str, str] = {}
@@ -76,6 +94,11 @@ def check_labels(labels: Sequence[str]) -> None:
         shown = printable(label)
         if '\n' in label or '\r' in label or not label.strip():
             raise UserError(f"label '{shown}' is empty or has a line break; rename it")
+        if multi_label and SEPARATOR in label:
+            raise UserError(
+                f"label '{shown}' has a {SEPARATOR}, which separates the labels of a clip; "
+                'rename it'
+            )
         try:
             label.encode()
         except UnicodeEncodeError:
@@ -121,17 +144,19 @@ def _read_shard_lengths(path: str) -> list[int]:
     return lengths
 
 
-def _read_features(path: str) -> tuple[int, int, str]:
-    """The number of labels, the number of mel bands and the type of the spectrograms."""
+def _read_features(path: str) -> tuple[int, int, str, bool]:
+    """The number of labels, of mel bands, the type of the spectrograms, and `multi_label`."""
     values = _read_object(path)
     try:
         features = values['featuresDict']['features']
         tensor = features['mel']['tensor']
-        num_labels = int(features['label']['classLabel']['numClasses'])
+        multi_label = 'labels' in features
+        label = features['labels']['sequence']['feature'] if multi_label else features['label']
+        num_labels = int(label['classLabel']['numClasses'])
         n_mels, mel_dtype = int(tensor['shape']['dimensions'][1]), tensor['dtype']
-        ours = values == features_json(num_labels, n_mels, mel_dtype)
+        ours = values == features_json(num_labels, n_mels, mel_dtype, multi_label)
     except (KeyError, TypeError, ValueError, IndexError):
-        ours, num_labels, n_mels, mel_dtype = False, 0, 0, ''
+        ours, num_labels, n_mels, mel_dtype, multi_label = False, 0, 0, '', False
     if not ours or mel_dtype not in ('uint8', 'float32'):
         raise UserError(f'{path} is not as data_prep writes it; {_REMEDY}')
     if not 0 < num_labels <= MAX_LABELS or not 0 < n_mels <= MAX_BANDS:
@@ -139,10 +164,12 @@ def _read_features(path: str) -> tuple[int, int, str]:
             f'{path} has {num_labels} labels and {n_mels} mel bands; at most {MAX_LABELS} labels '
             f'and {MAX_BANDS} mel bands are possible'
         )
-    return num_labels, n_mels, mel_dtype
+    return num_labels, n_mels, mel_dtype, multi_label
 
 
-def features_json(num_labels: int, n_mels: int, mel_dtype: str) -> dict[str, Any]:
+def features_json(
+    num_labels: int, n_mels: int, mel_dtype: str, multi_label: bool = False
+) -> dict[str, Any]:
     """The content of `features.json` as TFDS writes it for data_prep."""
     of = 'tensorflow_datasets.core.features.'
     text = {'pythonClassName': f'{of}text_feature.Text', 'text': {}}
@@ -150,13 +177,22 @@ def features_json(num_labels: int, n_mels: int, mel_dtype: str) -> dict[str, Any
         'classLabel': {'numClasses': str(num_labels)},
         'pythonClassName': f'{of}class_label_feature.ClassLabel',
     }
+    name = 'label'
+    if multi_label:
+        name, label = (
+            'labels',
+            {
+                'pythonClassName': f'{of}sequence_feature.Sequence',
+                'sequence': {'feature': label, 'length': '-1'},
+            },
+        )
     shape = {'dimensions': ['-1', str(n_mels)]}
     mel = {
         'pythonClassName': f'{of}tensor_feature.Tensor',
         'tensor': {'dtype': mel_dtype, 'encoding': 'bytes', 'shape': shape},
     }
     return {
-        'featuresDict': {'features': {'group': text, 'id': text, 'label': label, 'mel': mel}},
+        'featuresDict': {'features': {'group': text, 'id': text, name: label, 'mel': mel}},
         'pythonClassName': f'{of}features_dict.FeaturesDict',
     }
 

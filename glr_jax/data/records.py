@@ -18,28 +18,39 @@ import numpy as np
 
 from glr_jax import storage
 from glr_jax.data.mel import FrontEnd
-from glr_jax.data.metadata import NAME, TFDS_SPLIT, VERSION, check_labels, seal, shard_path
+from glr_jax.data.metadata import (
+    NAME,
+    TFDS_SPLIT,
+    VERSION,
+    check_labels,
+    labels_file,
+    seal,
+    shard_path,
+)
 from glr_jax.data.tables import write_table
 from glr_jax.fields import to_dict
 
 __all__ = ['SIDES', 'features', 'serialize', 'shard_path', 'write_metadata', 'write_table']
 
 SIDES = ('train', 'validation', 'test')
-_TFDS_FILES = ('label.labels.txt', 'features.json', 'dataset_info.json')
 
 
 @functools.cache
-def features(labels: tuple[str, ...], n_mels: int, mel_dtype: str) -> Any:
+def features(
+    labels: tuple[str, ...], n_mels: int, mel_dtype: str, multi_label: bool = False
+) -> Any:
     """The TFDS features of an example, a `tfds.features.FeaturesDict`.
 
     `mel` is stored as raw bytes, since varints take 14 times as long to decode.
     """
     import tensorflow_datasets as tfds
 
+    label = tfds.features.ClassLabel(names=list(labels))
+    name, feature = ('labels', tfds.features.Sequence(label)) if multi_label else ('label', label)
     return tfds.features.FeaturesDict(
         {
             'id': tfds.features.Text(),
-            'label': tfds.features.ClassLabel(names=list(labels)),
+            name: feature,
             'group': tfds.features.Text(),
             'mel': tfds.features.Tensor(
                 shape=(None, n_mels), dtype=np.dtype(mel_dtype), encoding='bytes'
@@ -65,6 +76,7 @@ def write_metadata(
     from_audio: bool,
     shard_lengths: Sequence[int],
     num_bytes: int,
+    multi_label: bool = False,
 ) -> None:
     """Writes `front_end.json` and the metadata with which `tfds.builder_from_directory` opens it.
 
@@ -76,10 +88,11 @@ def write_metadata(
       from_audio: whether `front_end` computed the spectrograms; False if they came ready-made.
       shard_lengths: records per shard.
       num_bytes: size of all examples.
+      multi_label: whether a clip may have several labels.
     """
     import tensorflow_datasets as tfds
 
-    check_labels(labels)
+    check_labels(labels, multi_label)
     front = {'from_audio': from_audio} | to_dict(front_end)
     with tempfile.TemporaryDirectory() as scratch:
         with open(shard_path(scratch, 0, len(shard_lengths)), 'wb'):
@@ -94,13 +107,13 @@ def write_metadata(
         )
         tfds.folder_dataset.write_metadata(
             data_dir=scratch,
-            features=features(tuple(labels), n_mels, front_end.mel_dtype),
+            features=features(tuple(labels), n_mels, front_end.mel_dtype, multi_label),
             split_infos=[split],
             version=VERSION,
             check_data=False,
             description='Log-mel spectrograms of music clips.',
         )
-        for name in _TFDS_FILES:
+        for name in (labels_file(multi_label), 'features.json', 'dataset_info.json'):
             with storage.to_write(os.path.join(folder, name)) as local:
                 shutil.copyfile(os.path.join(scratch, name), local)
     with (

@@ -1,5 +1,6 @@
 """`splits.csv`: a row per clip in the order of the records, and a column per split.
 
+Where a clip may have several labels, the column `labels` has them separated by `|`.
 People edit this table, so it is read as `tables` describes, and every fault is named with its line.
 """
 
@@ -7,16 +8,17 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from glr_jax.cli import status
 from glr_jax.data import tables
+from glr_jax.data.metadata import SEPARATOR
 from glr_jax.data.tables import Table
 from glr_jax.errors import UserError
 from glr_jax.text import printable, shorten
 
 ALLOWED = 'train, validation (or val, valid, dev), test (or eval), or nothing'
-_OTHERS = ('id', 'label', 'group')
+NO_SPLITS = ('id', 'label', 'labels', 'group')  # the columns that are none
 
 
 class SplitTable(NamedTuple):
@@ -24,32 +26,35 @@ class SplitTable(NamedTuple):
 
     Attributes:
       ids: one per clip.
-      targets: the number of each clip's label.
+      targets: the number of each clip's label; where a clip may have several, 1 for each label
+        that it has and 0 for the others.
       groups: the group of each clip, '' if it has none.
       splits: {split: side of each clip, '' if it is on none}.
     """
 
     ids: list[str]
-    targets: Int[np.ndarray, ' clips']
+    targets: Int[np.ndarray, ' clips'] | UInt8[np.ndarray, 'clips labels']
     groups: list[str]
     splits: dict[str, Sequence[str]]
 
 
-def read_split_table(path: str, labels: Sequence[str]) -> SplitTable:
+def read_split_table(path: str, labels: Sequence[str], multi_label: bool = False) -> SplitTable:
     """Reads `splits.csv`; a column in which few values are sides is named and ignored.
 
     Args:
       path: of the table.
       labels: of the dataset.
+      multi_label: whether a clip may have several.
 
     Raises:
       UserError: the file is no table, an id is missing or stands twice, a label is unknown, or a
         value in the column of a split is no side.
     """
-    table = tables.read_table(path, required=('id', 'label'), aliases={'group': 'group'})
+    required = ('id', 'labels' if multi_label else 'label')
+    table = tables.read_table(path, required=required, aliases={'group': 'group'})
     splits: dict[str, Sequence[str]] = {}
     ignored = []
-    for name in table.unknown(_OTHERS):
+    for name in table.unknown(NO_SPLITS):
         sides = _sides(table, name)
         if sides is None:
             ignored.append(name)
@@ -60,7 +65,7 @@ def read_split_table(path: str, labels: Sequence[str]) -> SplitTable:
         status(f'{path}: no splits, so ignored: {names}; the values of a split are {ALLOWED}')
     return SplitTable(
         ids=_ids(table),
-        targets=_targets(table, labels),
+        targets=_several(table, labels) if multi_label else _targets(table, labels),
         groups=[row.get('group', '') for row in table.rows],
         splits=splits,
     )
@@ -115,4 +120,16 @@ def _targets(table: Table, labels: Sequence[str]) -> Int[np.ndarray, ' clips']:
         if row['label'] not in number:
             raise table.fault(k, 'label', f'one of {tables.names_of(labels)}')
         targets[k] = number[row['label']]
+    return targets
+
+
+def _several(table: Table, labels: Sequence[str]) -> UInt8[np.ndarray, 'clips labels']:
+    number = {label: k for k, label in enumerate(labels)}
+    targets = np.zeros((len(table.rows), len(labels)), np.uint8)
+    for k, row in enumerate(table.rows):
+        for label in filter(None, map(str.strip, row['labels'].split(SEPARATOR))):
+            if label not in number:
+                allowed = f'labels with {SEPARATOR} between them, of {tables.names_of(labels)}'
+                raise table.fault(k, 'labels', allowed)
+            targets[k, number[label]] = 1
     return targets

@@ -127,17 +127,26 @@ class Classifier(nnx.Module):
       num_labels: number of labels.
       norm: the normalisation in every block.
       rngs: source of the initial weights.
+      multi_label: whether a clip may have several labels.
 
     Raises:
       ValueError: pooling leaves no mel bands.
     """
 
     def __init__(
-        self, config: ModelConfig, *, n_mels: int, num_labels: int, norm: Norm, rngs: nnx.Rngs
+        self,
+        config: ModelConfig,
+        *,
+        n_mels: int,
+        num_labels: int,
+        norm: Norm,
+        rngs: nnx.Rngs,
+        multi_label: bool = False,
     ):
         self.mean = InputStatistic(jnp.zeros(n_mels))
         self.deviation = InputStatistic(jnp.ones(n_mels))
         self.dropout, self.dtype = config.dropout, config.dtype
+        self.multi_label = multi_label
         _, bands = config.pooled()
         if n_mels < bands:
             raise ValueError(f'pooling leaves none of the {n_mels} mel bands; use smaller pools')
@@ -193,10 +202,10 @@ class Classifier(nnx.Module):
           keys: one random key per case, for dropout; None switches dropout off.
 
         Returns:
-          The logits; with several outputs, or the readout `local`, the logarithms of the mean
+          The logits; with several outputs, or the readout `local`, those of the mean
           probabilities.
         """
-        return combined(self.outputs(mel, keys))
+        return combined(self.outputs(mel, keys), self.multi_label)
 
     def outputs(
         self, mel: Num[Array, 'batch time mels'], keys: Key[Array, ' batch'] | None = None
@@ -210,7 +219,8 @@ class Classifier(nnx.Module):
         """The logits of each output, from what they read."""
         logits = self.output(dropout(read.sequence, self.dropout, keys))
         if logits.ndim == 3:
-            logits = mean_output(logits)  # Eq. 6: O_t = softmax(V h_t), then the mean over time
+            # Eq. 6: O_t = softmax(V h_t), then the mean over time
+            logits = mean_output(logits, self.multi_label)
         outputs = [logits]
         if read.segment is not None and self.segment_output is not None:
             outputs.append(self.segment_output(dropout(read.segment, self.dropout, fold(keys, 3))))
@@ -282,7 +292,15 @@ def _conv_blocks(
     return blocks, features * bands
 
 
-def make_classifier(config: ModelConfig, n_mels: int, num_labels: int, seed: int) -> Classifier:
+def make_classifier(
+    config: ModelConfig, n_mels: int, num_labels: int, seed: int, multi_label: bool = False
+) -> Classifier:
     """The classifier that a config describes, with weights drawn from a seed."""
-    norm = make_norm(config.norm, axis_name='data', pass_level=config.pass_level)
-    return Classifier(config, n_mels=n_mels, num_labels=num_labels, norm=norm, rngs=nnx.Rngs(seed))
+    return Classifier(
+        config,
+        n_mels=n_mels,
+        num_labels=num_labels,
+        norm=make_norm(config.norm, axis_name='data', pass_level=config.pass_level),
+        rngs=nnx.Rngs(seed),
+        multi_label=multi_label,
+    )

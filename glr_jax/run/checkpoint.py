@@ -194,7 +194,11 @@ def restore_best(workdir: str, mesh: Mesh) -> Best:
     def read(step: int) -> Best:
         meta, values = readable[step]
         classifier = make_classifier(
-            meta.config.model, n_mels=meta.n_mels, num_labels=len(meta.labels), seed=0
+            meta.config.model,
+            n_mels=meta.n_mels,
+            num_labels=len(meta.labels),
+            seed=0,
+            multi_label=meta.multi_label,
         )
         _, params, stats = partition(classifier)
         like = {'params': params, 'stats': stats}

@@ -22,6 +22,9 @@ class Meta:
       n_mels: mel bands.
       seconds: training time until then.
       data: digest of the training data (`training_data.py`); '' in older checkpoints.
+      multi_label: whether a clip may have several labels.
+      thresholds: the probability from which each of several labels is decided, chosen on the
+        validation clips; () in checkpoints that were saved before validation.
     """
 
     config: Config
@@ -31,16 +34,30 @@ class Meta:
     n_mels: int
     seconds: float = 0.0
     data: str = ''
+    multi_label: bool = False
+    thresholds: tuple[float, ...] = ()
 
 
 def make_meta(config: Config, dataset: Dataset, data: str = '') -> Meta:
     """What the checkpoints of a run on a dataset record; `data` is the digest of its data."""
-    labels, bands = dataset.labels, dataset.n_mels
-    return Meta(config, labels, dataset.front_end, dataset.from_audio, bands, data=data)
+    return Meta(
+        config,
+        dataset.labels,
+        dataset.front_end,
+        dataset.from_audio,
+        dataset.n_mels,
+        data=data,
+        multi_label=dataset.multi_label,
+    )
 
 
 def check_dataset(dataset: Dataset, meta: Meta, workdir: str) -> None:
     """Raises `UserError` if a dataset's labels or front end differ from those trained on."""
+    if dataset.multi_label != meta.multi_label:
+        raise UserError(
+            f'{workdir} was trained {_task(meta.multi_label)}, but {dataset.folder} has clips '
+            f'{_task(dataset.multi_label)}'
+        )
     if dataset.labels != meta.labels or dataset.n_mels != meta.n_mels:
         raise UserError(
             f'{dataset.folder} has other labels or mel bands than {workdir} was trained on'
@@ -72,6 +89,8 @@ def check_alike(runs: Sequence[tuple[str, Meta]]) -> None:
     (first_workdir, first), *others = runs
     for workdir, other in others:
         pair = f'{first_workdir} and {workdir} cannot be averaged'
+        if first.multi_label != other.multi_label:
+            raise UserError(f'{pair}: only one of them decides several labels per clip')
         if first.labels != other.labels:
             raise UserError(f'{pair}: their labels differ')
         if first.from_audio != other.from_audio:
@@ -81,6 +100,10 @@ def check_alike(runs: Sequence[tuple[str, Meta]]) -> None:
         one, two = _different_flags(first.front_end, other.front_end)
         if one != two:
             raise UserError(f'{pair}: their datasets were prepared with {one} and {two}')
+
+
+def _task(multi_label: bool) -> str:
+    return 'with any number of labels' if multi_label else 'with exactly one label'
 
 
 def _different_flags(one: FrontEnd, other: FrontEnd) -> tuple[str, str]:

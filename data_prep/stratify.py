@@ -1,0 +1,73 @@
+"""Splits clips with several labels each, so that every side has its share of every label.
+
+Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011, Algorithm 1): the label with the
+fewest clips left goes first, and each of its clips joins the side that needs this label most. Whole
+groups of clips are placed in the same way, the largest first. Beyond the paper, a label with at
+least three clips is wanted at least once on each side.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+SHARES = (0.8, 0.1, 0.1)  # train, validation, test
+
+
+def stratify(
+    counts: Int[np.ndarray, 'items labels'], sizes: Int[np.ndarray, ' items'], seed: int
+) -> Int[np.ndarray, ' items']:
+    """The side of each item (0 = train, 1 = validation, 2 = test), about 8:1:1.
+
+    Args:
+      counts: how many clips of each item, a clip or a group of clips, have each label.
+      sizes: clips per item.
+      seed: decides between equals.
+    """
+    rng = np.random.default_rng(seed)
+    wanted = _wanted(counts.sum(0))  # sides x labels
+    room = np.outer(SHARES, [sizes.sum()])[:, 0]
+    sides = np.full(len(counts), -1)
+    # Equals are taken in a random order; larger items first, while there is room for them.
+    order = rng.permutation(len(counts))
+    order = order[np.argsort(-sizes[order], kind='stable')]
+    left = counts.sum(0)
+
+    def place(item: np.integer, need: np.ndarray) -> None:
+        best = np.flatnonzero(need >= need.max() - 1e-9)
+        best = best[room[best] >= room[best].max() - 1e-9]
+        side = int(rng.choice(best))
+        sides[item] = side
+        wanted[side] -= counts[item]
+        room[side] -= sizes[item]
+        np.subtract(left, counts[item], out=left)
+
+    while left.any():
+        label = int(np.argmin(np.where(left > 0, left, np.iinfo(np.int64).max)))
+        for item in order[(sides[order] < 0) & (counts[order, label] > 0)]:
+            place(item, wanted[:, label])
+    for item in order[sides[order] < 0]:  # without labels
+        place(item, room.copy())
+    return sides
+
+
+def missing(
+    counts: Int[np.ndarray, 'items labels'],
+    sides: Int[np.ndarray, ' items'],
+    labels: Sequence[str],
+) -> dict[str, list[int]]:
+    """{label: the sides that none of its clips is on}, of the labels where there are any."""
+    found = {}
+    for k, label in enumerate(labels):
+        empty = [side for side in range(len(SHARES)) if not counts[sides == side, k].any()]
+        if empty:
+            found[label] = empty
+    return found
+
+
+def _wanted(totals: Int[np.ndarray, ' labels']) -> np.ndarray:
+    """How many clips of each label are wanted on each side."""
+    held_out = np.where(
+        totals >= len(SHARES), np.maximum(1, totals * SHARES[1]), totals * SHARES[1]
+    )
+    return np.stack([totals - 2 * held_out, held_out, held_out])

@@ -1,0 +1,125 @@
+"""Scores of several labels per clip are those of scikit-learn."""
+
+import json
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies
+from sklearn import metrics as sklearn
+
+from glr_jax import tag_metrics
+
+LABELS = ['rock', 'sad', 'guitar', 'rare', 'never', 'always']
+
+
+def example(seed: int, clips: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """Clips with labels of all frequencies, and probabilities with many equal values."""
+    rng = np.random.default_rng(seed)
+    has = rng.random((clips, len(LABELS))) < [0.5, 0.3, 0.1, 0.02, 0, 1]
+    probabilities = np.round(np.clip(rng.random(has.shape) * 0.7 + 0.3 * has, 0, 1), 2)
+    return has, probabilities
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_areas_are_those_of_scikit_learn(seed):
+    has, probabilities = example(seed)
+    found = tag_metrics.scores(has, probabilities, LABELS)
+    known = [k for k in range(len(LABELS)) if 0 < has[:, k].sum() < len(has)]
+    truth, values = has[:, known], probabilities[:, known]
+    expected = {
+        'macro_roc_auc': sklearn.roc_auc_score(truth, values, average='macro'),
+        'macro_average_precision': sklearn.average_precision_score(truth, values, average='macro'),
+        'micro_roc_auc': sklearn.roc_auc_score(has.ravel(), probabilities.ravel()),
+        'micro_average_precision': sklearn.average_precision_score(
+            has.ravel(), probabilities.ravel()
+        ),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    for k in known:
+        row = found['per_class'][LABELS[k]]
+        assert row['roc_auc'] == pytest.approx(
+            sklearn.roc_auc_score(has[:, k], probabilities[:, k]), abs=1e-9
+        )
+        assert row['average_precision'] == pytest.approx(
+            sklearn.average_precision_score(has[:, k], probabilities[:, k]), abs=1e-9
+        )
+    for name in ('never', 'always'):
+        assert found['per_class'][name]['roc_auc'] is None
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_f1_is_that_of_scikit_learn_at_any_threshold(seed):
+    has, probabilities = example(seed)
+    limits = tag_metrics.best_thresholds(has, probabilities)
+    found = tag_metrics.scores(has, probabilities, LABELS, limits)
+    present = has.any(0)
+    for name, decided in (
+        ('macro_f1', probabilities >= limits),
+        ('macro_f1_at_half', probabilities >= 0.5),
+    ):
+        expected = sklearn.f1_score(
+            has[:, present], decided[:, present], average='macro', zero_division=0
+        )
+        assert found[name] == pytest.approx(expected, abs=1e-9)
+    decided = probabilities >= limits
+    assert found['micro_f1'] == pytest.approx(
+        sklearn.f1_score(has[:, present], decided[:, present], average='micro')
+        if not decided[:, ~present].any()
+        else sklearn.f1_score(has, decided, average='micro', zero_division=0),
+        abs=1e-9,
+    )
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_no_other_threshold_has_a_higher_f1(seed):
+    has, probabilities = example(seed)
+    limits = tag_metrics.best_thresholds(has, probabilities)
+    for k, limit in enumerate(limits):
+        f1 = lambda at, k=k: sklearn.f1_score(has[:, k], probabilities[:, k] >= at, zero_division=0)
+        if has[:, k].any():
+            assert f1(limit) == max(map(f1, np.linspace(0, 1.01, 203)))
+        else:
+            assert limit == 0.5
+
+
+def test_the_cross_entropy_is_that_of_scikit_learn():
+    has, probabilities = example(1)
+    each = [
+        sklearn.log_loss(has[:, k], np.clip(probabilities[:, k], 1e-12, 1 - 1e-12), labels=[0, 1])
+        for k in range(len(LABELS))
+    ]
+    found = tag_metrics.binary_cross_entropy(has, np.clip(probabilities, 1e-12, 1 - 1e-12))
+    assert found == pytest.approx(np.mean(each), abs=1e-9)
+
+
+@hypothesis.given(
+    strategies.lists(
+        strategies.tuples(strategies.booleans(), strategies.floats(0, 1)), min_size=2, max_size=30
+    )
+)
+def test_areas_of_any_values(pairs):
+    has, values = (np.asarray(column) for column in zip(*pairs, strict=True))
+    if has.all() or not has.any():
+        assert tag_metrics.roc_auc(has, values) is None
+        assert tag_metrics.average_precision(has, values) is None
+        return
+    assert tag_metrics.roc_auc(has, values) == pytest.approx(
+        sklearn.roc_auc_score(has, values), abs=1e-9
+    )
+    assert tag_metrics.average_precision(has, values) == pytest.approx(
+        sklearn.average_precision_score(has, values), abs=1e-9
+    )
+
+
+def test_scores_from_a_file_are_checked():
+    has, probabilities = example(2)
+    limits = tag_metrics.best_thresholds(has, probabilities)
+    values = json.loads(json.dumps(tag_metrics.scores(has, probabilities, LABELS, limits)))
+    assert tag_metrics.fault(values) == ''
+    for name in ('macro_roc_auc', 'macro_average_precision', 'macro_f1', 'micro_f1', 'precision'):
+        assert name in tag_metrics.fault(values | {name: 0.123})
+    assert 'counts' in tag_metrics.fault(
+        values | {'per_class': values['per_class'] | {'sad': {'support': -1}}}
+    )
+    assert 'match' in tag_metrics.fault(values | {'labels': ['a']})
