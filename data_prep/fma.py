@@ -8,6 +8,7 @@ from data_prep.clips import Clip, audio_clip, check_folder
 from glr_jax import storage
 from glr_jax.cli import status
 from glr_jax.errors import UserError
+from glr_jax.text import counted
 
 Subset = Literal['small', 'medium', 'large', 'full']  # each contains those before it
 SUBSETS = get_args(Subset)
@@ -45,7 +46,8 @@ def fma_clips(folder: str, subset: Subset = 'small') -> list[Clip]:
     if not named:
         raise UserError(f'{table} has no tracks with a genre_top in the subset {subset}')
     if len(named) < len(tracks):
-        status(f'{len(tracks) - len(named)} of {len(tracks)} tracks have no genre_top; left out')
+        all_tracks = counted(len(tracks), 'track')
+        status(f'{len(tracks) - len(named)} of {all_tracks} left out: no genre_top')
     return [
         audio_clip(
             track['id'],

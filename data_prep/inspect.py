@@ -55,7 +55,7 @@ from glr_jax.data.metadata import read_metadata
 from glr_jax.data.records import SIDES
 from glr_jax.data.tables import read_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
-from glr_jax.text import cell, printable, shorten
+from glr_jax.text import cell, counted, printable, shorten
 
 
 def main(argv: list[str]) -> None:
@@ -69,8 +69,7 @@ def main(argv: list[str]) -> None:
     faults = find_faults(folder)
     if faults:
         print('\n'.join(faults))
-        many = 's' * (len(faults) > 1)
-        raise UserError(f'{folder} has {len(faults)} fault{many}; prepare it again')
+        raise UserError(f'{folder} has {counted(len(faults), "fault")}; prepare it again')
     dataset = open_dataset(folder)
     lengths = np.asarray([len(dataset.mel(clip)) for clip in range(len(dataset))])
     tables = [

@@ -1,7 +1,7 @@
 """What became of the clips: which were used, which are duplicates, and the tables that say so."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,10 +9,14 @@ from data_prep import reuse, splits
 from data_prep.clips import Clip
 from data_prep.shards import Shard
 from glr_jax import storage
+from glr_jax.cli import status
 from glr_jax.data import records, split_table
+from glr_jax.data.tables import names_of
 from glr_jax.errors import UserError
+from glr_jax.text import counted
 
 LENGTHS = 'lengths.csv'
+MOST_REASONS = 5  # for skipping that are printed
 
 
 class Summary(NamedTuple):
@@ -23,7 +27,8 @@ class Summary(NamedTuple):
       written: what could be used.
       originals: what is in random and group splits: no duplicates, unless these are kept.
       rare: the labels that were left out because they have few clips.
-      reused: how many spectrograms were kept from an earlier preparation.
+      reused: how many spectrograms were kept from an earlier command.
+      computed: how many this command computed.
       default_split: the split that is used by default, and why.
     """
 
@@ -32,6 +37,7 @@ class Summary(NamedTuple):
     originals: Counter[str]
     rare: Counter[str] = Counter()  # noqa: RUF012 (it is not changed)
     reused: int = 0
+    computed: int = 0
     default_split: tuple[str, str] = ('', '')
 
     @property
@@ -55,7 +61,7 @@ def summarise(clips: Sequence[Clip], kept: Sequence[Clip], copies: Collection[st
 
 
 def without_rare(
-    clips: Sequence[Clip], counts: Mapping[str, int], at_least: int, words: str = 'clip'
+    clips: Sequence[Clip], counts: Mapping[str, int], at_least: int, noun: str = 'clip'
 ) -> tuple[list[Clip], list[tuple[Clip, str]]]:
     """The clips of labels that have enough, and each other clip with the reason.
 
@@ -63,25 +69,24 @@ def without_rare(
       clips: in any order.
       counts: the number of clips of each label.
       at_least: how many a label needs.
-      words: what is counted, in the singular, for the reason.
+      noun: what is counted, in the singular, for the reason.
 
     Raises:
       UserError: fewer than two labels remain.
     """
-    reason = 'its label {!r} has only {} {}{}, fewer than --min_clips_per_label={}'
+    reason = 'its label {!r} has only {}, fewer than --min_clips_per_label={}'
     kept, rare = [], []
     for clip in clips:
         count = counts.get(clip.label, 0)
         if count >= at_least:
             kept.append(clip)
         else:
-            plural = 's' * (count != 1)
-            rare.append((clip, reason.format(clip.label, count, words, plural, at_least)))
+            rare.append((clip, reason.format(clip.label, counted(count, noun), at_least)))
     if rare and len({clip.label for clip in kept}) < 2:
         largest = ', '.join(str(count) for _, count in Counter(counts).most_common(2))
         raise UserError(
             f'--min_clips_per_label={at_least} leaves fewer than two of the {len(counts)} labels: '
-            f'the largest have {largest} {words}s; give a smaller number'
+            f'the largest have {largest} {noun}s; give a smaller number'
         )
     return kept, rare
 
@@ -105,14 +110,13 @@ def check_counts(summary: Summary, clips: Sequence[Clip], skipped: Sequence[Sequ
         if count < least:
             first = next(row for row in skipped if label_of[row[0]] == label)
             raise UserError(
-                f'label {label!r} has {count} clip{"s" * (count != 1)} (of {found}; the others '
-                f'are in skipped.csv); it needs at least {least}, or give '
-                f'--min_clips_per_label={least} to leave it out; the first that was skipped: '
-                f'{": ".join(first[1:])}'
+                f'label {label!r} has {counted(count, "clip")} (of {found}; the others are in '
+                f'skipped.csv); it needs at least {least}, or --min_clips_per_label={least} to '
+                f'leave it out; e.g. {first[0]}: {first[2]}'
             )
         if originals < least:
             raise UserError(
-                f'label {label!r} has only {originals} clip{"s" * (originals != 1)} that '
+                f'label {label!r} has only {counted(originals, "clip")} that '
                 f'{"is not a duplicate" if originals == 1 else "are not duplicates"} (of {count}); '
                 f'it needs at least {least}: add clips or give --keep_copies'
             )
@@ -121,7 +125,7 @@ def check_counts(summary: Summary, clips: Sequence[Clip], skipped: Sequence[Sequ
 def check_skipped(
     summary: Summary, skipped: Sequence[Sequence[str]], at_most: float, path: str
 ) -> None:
-    """Raises `UserError` if more than a fraction of the clips was skipped.
+    """Raises `UserError` if more than a fraction of the clips was skipped; prints the reasons.
 
     Args:
       summary: the counts.
@@ -132,11 +136,19 @@ def check_skipped(
     count = summary.found.total()
     if len(skipped) <= at_most * count:
         return
+    ids = defaultdict(list)
+    for id, _, reason in skipped:
+        ids[reason].append(id)
+    for reason, its in sorted(ids.items(), key=lambda pair: -len(pair[1]))[:MOST_REASONS]:
+        others = f' and {counted(len(its) - 1, "other")}' if len(its) > 1 else ''
+        status(f'{its[0]}{others}: {reason}')
     empty = sorted(label for label in summary.found if not summary.written[label])
-    without = f'; no clip is left of {", ".join(map(repr, empty[:20]))}' if empty else ''
+    if empty:
+        status(f'no clip is left of {names_of(empty)}')
+    was = 'was' if len(skipped) == 1 else 'were'
     raise UserError(
-        f'{len(skipped)} of {count} clips were skipped, more than --max_skipped='
-        f'{at_most:g}{without}; the first: {": ".join(skipped[0][1:])} (all are in {path})'
+        f'{len(skipped)} of {counted(count, "clip")} {was} skipped, more than --max_skipped='
+        f'{at_most:g}; see {path}'
     )
 
 

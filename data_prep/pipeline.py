@@ -16,6 +16,7 @@ from glr_jax.data import records
 from glr_jax.data.mel import FrontEnd
 from glr_jax.errors import UserError
 from glr_jax.progress import Progress
+from glr_jax.text import counted
 
 _METADATA = (
     'label.labels.txt',
@@ -82,8 +83,8 @@ def prepare(
     jobs = _jobs(clips, place, front_end, n_mels, clips_per_shard)
     if shard_range is not None and shard_range.stop > len(jobs):
         raise UserError(
-            f'--shard_range={shard_range.start}:{shard_range.stop} is too large: there are only '
-            f'{len(jobs)} shards'
+            f'--shard_range={shard_range.start}:{shard_range.stop} is too large: there '
+            f'{"is" if len(jobs) == 1 else "are"} only {counted(len(jobs), "shard")}'
         )
     if finished and not overwrite:
         # Labels that turn out to be rare only once their clips are read change the shards.
@@ -94,9 +95,11 @@ def prepare(
     if shard_range is not None:
         _run(jobs[shard_range.start : shard_range.stop], runner, earlier)
         return None
+    work: list[tuple[int, int]] = []  # spectrograms of each round, and how many were reused
     rows = [*map(list, left_out)]
     while True:
         shards = _run(jobs, runner, [*earlier, *_set_aside(place, jobs)])
+        work.append((sum(len(s.ids) for s in shards), sum(s.reused for s in shards)))
         copies = {} if keep_copies else outcome.copies_among(shards)
         others = [*rows, *([clip.id, clip.path, reason] for clip, reason in rare)]
         skipped = outcome.write_skipped(place, clips, shards, copies, others)
@@ -137,7 +140,8 @@ def prepare(
     storage.remove(_notes(out))
     return summary._replace(
         rare=counts - Counter(clip.label for clip in clips),
-        reused=sum(shard.reused for shard in shards),
+        reused=work[0][1],  # later rounds reuse what this command has computed
+        computed=sum(total - reused for total, reused in work),
         default_split=outcome.default_split(columns, table),
     )
 
@@ -176,7 +180,10 @@ def _set_aside(place: str, jobs: Sequence[ShardJob]) -> list[reuse.Kept]:
 
 def _run(jobs: Sequence[ShardJob], runner: Runner, earlier: Sequence[reuse.Kept]) -> list[Shard]:
     """Writes the shards that are not finished, with the spectrograms that are kept."""
-    done = finished_shards(jobs)
+    done = {
+        path: dataclasses.replace(shard, reused=len(shard.ids))
+        for path, shard in finished_shards(jobs).items()
+    }
     pending = [job for job in jobs if job.path not in done]
     total = sum(len(job.clips) for job in jobs)
     before = total - sum(len(job.clips) for job in pending)

@@ -19,6 +19,7 @@ from glr_jax.data.tables import Table, read_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
 from glr_jax.errors import UserError
 from glr_jax.fields import text_of, to_dict
+from glr_jax.text import counted
 
 WRITTEN_LAST = ('splits.csv', 'dataset_info.json', 'front_end.json')
 SHARDS = 'music-clips.tfrecord-'  # how their names begin
@@ -72,13 +73,18 @@ def other_request(out: str, clips: Sequence[Clip], front_end: FrontEnd, num_shar
     gone = [id for id in old if id not in new]
     added = [id for id in new if id not in old and id not in skipped]
     moved = [id for id in old if id in new and old[id] != new[id]]
-    changes = {'are gone': gone, 'are new': added, 'have another label or group': moved}
-    for words, found in changes.items():
+    changes = [
+        (gone, 'is gone', 'are gone'),
+        (added, 'is new', 'are new'),
+        (moved, 'has another label or group', 'have another label or group'),
+    ]
+    for found, one, several in changes:
         if found:
+            words = one if len(found) == 1 else several
             return f'a dataset of other clips ({len(found)} {words}, the first: {found[0]})'
     if num_shards and len(metadata.shards) != num_shards:
-        held_shards = len(metadata.shards)
-        return f'a dataset with {held_shards} shards instead of {num_shards} (--clips_per_shard)'
+        held_shards = counted(len(metadata.shards), 'shard')
+        return f'a dataset with {held_shards} instead of {num_shards} (--clips_per_shard)'
     return ''
 
 

@@ -156,7 +156,7 @@ def write_shard(
     """
     done = finished_shard(job)
     if done and not done.passing:
-        return done
+        return dataclasses.replace(done, reused=len(done.ids))
     ids: list[str] = []
     skipped: list[list[str]] = []
     digests: list[str] = []

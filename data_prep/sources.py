@@ -15,17 +15,19 @@ from data_prep.clips import Clip, audio_clip, check_folder, official_split
 from data_prep.listed import Columns
 from data_prep.styles import STYLES
 from glr_jax import storage
-from glr_jax.data.files import EMPTY, HIDDEN, UNLABELLED, LeftOut, audio_files, is_audio
+from glr_jax.data.files import EMPTY, HIDDEN, UNLABELLED, LeftOut, audio_files, describe, is_audio
 from glr_jax.data.mel import FrontEnd, decode, encode, mel_of_samples
 from glr_jax.data.records import SIDES
 from glr_jax.data.tables import side_of
 from glr_jax.errors import ClipError, UserError
+from glr_jax.text import counted
 
 GTZAN_GENRES = (
     *('blues', 'classical', 'country', 'disco', 'hiphop'),
     *('jazz', 'metal', 'pop', 'reggae', 'rock'),
 )
 DEMO_CLIPS_PER_STYLE = 30
+_REMEDY = 'make one per label, or give --metadata=TABLE.csv or --labels_from=tags'
 RANGE_TOLERANCE = 0.05  # dB, above the rounding of float16
 
 
@@ -106,20 +108,27 @@ def folder_clips(
     else:
         places = [('', folder)]
     clips, count = [], 0
+    others: list[LeftOut] = []
     for side, place in places:
         labels = _labels(place, left_out)
         if not side:
             _check_labels(folder, labels)
         for label in labels:
             count += 1
-            found = list(audio_files(os.path.join(place, label), left_out))
+            found = list(audio_files(os.path.join(place, label), others.append))
             if not found:
-                left_out(LeftOut(os.path.join(place, label), EMPTY))
+                others.append(LeftOut(os.path.join(place, label), EMPTY))
             for path in found:
                 name = os.path.relpath(path, folder).replace(os.sep, '/')
                 clips.append(audio_clip(name, label, path, side=side))
     if not clips:
-        raise UserError(f'{folder} has no audio files in its {count} sub-folders')
+        present = describe(file for file in others if file.kind != EMPTY)
+        raise UserError(
+            f'{folder} has no audio files in its {counted(count, "sub-folder")}'
+            f'{f", only {present}" if present else ""}; {_REMEDY}'
+        )
+    for file in others:
+        left_out(file)
     return clips
 
 
@@ -139,7 +148,7 @@ def _labels(folder: str, left_out: Callable[[LeftOut], None]) -> list[str]:
 def _check_labels(folder: str, labels: Sequence[str]) -> None:
     """Makes sure that there are sub-folders, and that they are not the sides of a split."""
     if not labels:
-        raise UserError(f'{folder} has no sub-folders; put the audio files of each label in one')
+        raise UserError(f'{folder} has no sub-folders; {_REMEDY}')
     if len(labels) > 1 and all(map(side_of, labels)):
         raise UserError(
             f'the sub-folders of {folder} are {", ".join(labels)}: sides of a split, not labels; '
@@ -213,7 +222,9 @@ def arrays_clips(path: str, *, top_db: float = 80.0) -> list[Clip]:
     for name in sorted({'id', 'label', 'group', 'split'} & set(arrays)):
         column = arrays[name]
         if column.shape != (count,):
-            raise UserError(f'{path}: {name} has shape {column.shape}, but mel has {count} clips')
+            raise UserError(
+                f'{path}: {name} has shape {column.shape}, but mel has {counted(count, "clip")}'
+            )
         text[name] = list(map(str, column.astype(np.str_)))
     splits = [official_split(side, path) for side in text.get('split', [''] * count)]
     return [

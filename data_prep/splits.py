@@ -19,6 +19,7 @@ import numpy as np
 
 from glr_jax.data.records import SIDES
 from glr_jax.errors import UserError
+from glr_jax.text import counted
 
 RANDOM_ITERATIONS = range(1, 14)
 GROUP_ITERATIONS = (1, 2, 3)
@@ -168,13 +169,14 @@ def check_labels(clip_labels: Sequence[str], labels: Sequence[str] = ()) -> None
     counts = Counter(dict.fromkeys(labels, 0))
     counts.update(clip_labels)
     if len(counts) < 2:
-        raise UserError(f'found only {len(counts)} label ({", ".join(counts)}); need at least two')
+        names = f' ({", ".join(counts)})' if counts else ''
+        raise UserError(f'found only {counted(len(counts), "label")}{names}; need at least two')
     for label, count in sorted(counts.items()):
         if not label or label != ' '.join(label.split()):
             raise UserError(f'label {label!r} is empty or has invisible spaces; rename it')
         if count < len(SIDES):
             raise UserError(
-                f'label {label!r} has {count} clip{"s" * (count != 1)}; it needs at least 3, one '
-                'each for train, validation and test: add clips, or leave such labels out with '
+                f'label {label!r} has {counted(count, "clip")}; it needs at least 3, one each for '
+                'train, validation and test: add clips, or leave such labels out with '
                 '--min_clips_per_label=3'
             )

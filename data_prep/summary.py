@@ -1,12 +1,15 @@
 """What the command says at its end: clips per label, what was left out, the default split."""
 
 import os
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from data_prep.clips import readable
 from data_prep.outcome import Summary
 from glr_jax.data.files import EMPTY, HIDDEN, LeftOut, describe
-from glr_jax.text import cell
+from glr_jax.text import cell, counted
+
+WIDTH = 80  # of a terminal
 
 
 def lines(
@@ -27,28 +30,26 @@ def lines(
       seconds: that the command took.
     """
     yield from _label_lines(summary, left_out, min_clips_per_label)
-    duplicates = (
-        f', {summary.copies} duplicates left out of random and group splits, which have '
-        f'{summary.originals.total()} clips'
-    )
-    files = f'{len(left_out)} other file{"s" * (len(left_out) > 1)}'
-    others = f', {files} left out ({describe(left_out)})'
-    rare, count = summary.rare.total(), len(summary.rare)
-    labels = f'{count} label{"s" * (count != 1)}'
-    few = f', {rare} left out of {labels} with fewer than {min_clips_per_label} clips'
-    yield (
-        f'{summary.written.total()} clips in {out}, {summary.skipped} skipped'
-        f'{few if rare else ""}'
-        f'{duplicates if summary.copies else ""}{others if left_out else ""}, '
-        f'{seconds:.0f} s'
-    )
+    if left_out:
+        files = f'{counted(len(left_out), "other file")} left out ({describe(left_out)})'
+        yield from textwrap.wrap(files, WIDTH, break_long_words=False, break_on_hyphens=False)
+    if summary.rare:
+        rare = counted(summary.rare.total(), 'clip')
+        labels = counted(len(summary.rare), 'label')
+        yield f'{rare} left out of {labels} with fewer than {min_clips_per_label} clips'
+    if summary.copies:
+        copies = counted(summary.copies, 'duplicate')
+        originals = counted(summary.originals.total(), 'clip')
+        yield f'{copies} left out of random and group splits, which have {originals}'
+    clips = counted(summary.written.total(), 'clip')
+    yield f'{clips} in {out}, {summary.skipped} skipped, {seconds:.0f} s'
 
 
 def notes(summary: Summary) -> Iterator[str]:
     """What is of interest besides: spectrograms that were kept, and the default split."""
     if summary.reused:
-        computed = summary.written.total() - summary.reused
-        yield f'{summary.reused} spectrograms kept from before, {computed} computed'
+        kept = counted(summary.reused, 'spectrogram')
+        yield f'{kept} kept from before, {summary.computed} computed'
     yield 'default split: {}, because {}'.format(*summary.default_split)
 
 
@@ -61,7 +62,7 @@ def _label_lines(
         count, originals = summary.written[label], summary.originals[label]
         notes = [f'{total - count} skipped'] if total > count else []
         copies = count - originals
-        notes += [f'{copies} duplicate{"s" * (copies > 1)}'] if copies else []
+        notes += [counted(copies, 'duplicate')] if copies else []
         of_all = f'  (of {total}: {", ".join(notes)})' if notes else ''
         found[label] = f'{cell(label, 24)} {count:7}{of_all}'
     for label, total in summary.rare.items():

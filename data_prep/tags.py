@@ -15,7 +15,7 @@ from glr_jax import storage
 from glr_jax.data.files import LeftOut, audio_files
 from glr_jax.errors import UserError
 from glr_jax.progress import Progress
-from glr_jax.text import printable, shorten
+from glr_jax.text import counted, printable, shorten
 
 UNTAGGED = 'without a genre tag'
 LONGEST = 100  # characters of a genre or an artist
@@ -59,7 +59,8 @@ def tagged_clips(
                 found.append((path, genre, artist))
             progress.advance(1)
     if not found:
-        raise UserError(f'none of the {len(paths)} audio files below {folder} has a genre tag')
+        count = counted(len(paths), 'audio file')
+        raise UserError(f'no file below {folder} has a genre tag ({count} read)')
     labels = _one_spelling(genre for _, genre, _ in found)
     groups = _one_spelling(artist for _, _, artist in found)
     return [

@@ -28,6 +28,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from data_prep import clips
 from data_prep.__main__ import main as prepare
 from experiments import paper
 from glr_jax import flagfiles, train
@@ -96,6 +97,20 @@ def run(music: Path | str, out: PathLike, *flags: str) -> PathLike:
     workers = [] if '--runner=beam' in flags else ['--num_workers=1']
     prepare([*command, *workers, *flags])
     return out
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were decoded since."""
+    names: list[str] = []
+    compute = clips.mel_of_file
+
+    def note(path: str, front_end: FrontEnd) -> np.ndarray:
+        names.append(Path(path).name)
+        return compute(path, front_end)
+
+    monkeypatch.setattr(clips, 'mel_of_file', note)
+    return names
 
 
 class MadeDataset(Dataset):

@@ -36,7 +36,8 @@ def test_a_duplicate_is_stored_and_named_but_in_no_split(
     assert all('hum/3.wav' in reason for reason in named.values())
     printed = capsys.readouterr().out
     assert '26 clips in' in printed
-    assert '0 skipped, 2 duplicates left out of random and group splits, which have 24' in printed
+    assert '\n2 duplicates left out of random and group splits, which have 24 clips\n' in printed
+    assert ', 0 skipped, ' in printed
     assert 'hum                            9  (of 9: 1 duplicate)' in printed
 
 

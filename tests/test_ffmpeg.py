@@ -1,6 +1,7 @@
 """Formats that libsndfile does not know, read with ffmpeg if there is one."""
 
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -97,7 +98,8 @@ def test_what_is_no_audio_or_names_other_files_is_refused(
 ) -> None:
     soundfile.write(tmp_path / 'secret.wav', sine(), RATE)
     (tmp_path / f'x.{suffix}').write_bytes(content)
-    with pytest.raises(ClipError, match='cannot be decoded as audio, not even by ffmpeg'):
+    words = 'cannot be decoded as audio, not even by ffmpeg' if content else 'is empty'
+    with pytest.raises(ClipError, match=words):
         load_audio(str(tmp_path / f'x.{suffix}'), RATE)
 
 
@@ -144,10 +146,10 @@ def test_without_ffmpeg_the_reason_says_what_to_install(
     music = write_music(tmp_path / 'music')
     for k in range(3):
         (music / f'rain/{k}.m4a').write_bytes(b'....ftypM4A ')
-    with pytest.raises(
-        UserError, match=r"3 of 27 clips were skipped.*pip install -e '\.\[ffmpeg\]'"
-    ):
+    with pytest.raises(UserError, match='3 of 27 clips were skipped'):
         run(music, tmp_path / 'out')
+    said = capsys.readouterr().err
+    assert re.search(r"rain/0\.m4a and 2 others: .*pip install -e '\.\[ffmpeg\]'", said)
     run(music, tmp_path / 'out', '--max_skipped=0.2')
     assert 'rain                           8  (of 11: 3 skipped)' in capsys.readouterr().out
     assert next(predict.find([str(music / 'rain')])) == f'{music}/rain/0.m4a'

@@ -57,7 +57,7 @@ def test_a_subset_contains_the_smaller_ones_and_no_track_without_a_genre(
 ) -> None:
     assert len(fma.fma_clips(layout(tmp_path / 'm', TRACKS, 'medium'), 'medium')) == 19
     assert len(fma.fma_clips(layout(tmp_path / 'l', TRACKS, 'large'), 'large')) == 19
-    assert '1 of 20 tracks have no genre_top' in capfd.readouterr().err
+    assert '1 of 20 tracks left out: no genre_top' in capfd.readouterr().err
 
 
 def test_the_command_prepares_fma_and_names_a_missing_track(tmp_path: Path) -> None:

@@ -130,12 +130,17 @@ def test_a_corrupt_clip_is_skipped_with_a_reason_and_the_others_are_kept(
     check_mels(dataset, music)
 
 
-def test_too_many_skipped_clips_fail_the_command(tmp_path: Path) -> None:
+def test_too_many_skipped_clips_fail_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     music = write_music(tmp_path / 'music')
     for k in range(2):
         (music / f'hum/{k}.wav').write_text('no music')
-    with pytest.raises(UserError, match=r'2 of 24 .* --max_skipped=0\.05.*0\.wav'):
+    with pytest.raises(
+        UserError, match=r'2 of 24 clips .* --max_skipped=0\.05; see .*skipped\.csv'
+    ):
         run(music, tmp_path / 'out')
+    assert 'hum/0.wav and 1 other: cannot be decoded as audio' in capsys.readouterr().err
     assert len(read_table(str(tmp_path / 'out/skipped.csv')).rows) == 2
     with pytest.raises(UserError, match='not a finished dataset'):
         open_dataset(str(tmp_path / 'out'))

@@ -58,9 +58,9 @@ def move_clip(music: Path) -> None:
 @pytest.mark.parametrize(
     ('change', 'flags', 'words'),
     [
-        (add_clip, [], r'1 are new, the first: hum/new\.wav'),
-        (remove_clip, [], r'1 are gone, the first: hum/0\.wav'),
-        (move_clip, [], r'1 have another label or group, the first: hum/0\.wav'),
+        (add_clip, [], r'1 is new, the first: hum/new\.wav'),
+        (remove_clip, [], r'1 is gone, the first: hum/0\.wav'),
+        (move_clip, [], r'1 has another label or group, the first: hum/0\.wav'),
         (change_clip, [], 'files that have changed since'),
         (None, ['--n_mels=40'], '--n_mels=128 instead of 40'),
         (None, ['--htk'], '--htk=False instead of True'),

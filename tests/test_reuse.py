@@ -5,11 +5,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
-from data_prep import clips, reuse
+from data_prep import reuse
 from glr_jax.data.mel import FrontEnd
 from glr_jax.errors import UserError
 from tests.conftest import IDS, run, write_music
@@ -21,20 +20,6 @@ def copied(music: Path, prepared: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Music of our own, and its finished dataset."""
     own = Path(shutil.copytree(music, tmp_path / 'music'))
     return own, Path(shutil.copytree(prepared, tmp_path / 'out'))
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that were decoded since."""
-    names: list[str] = []
-    compute = clips.mel_of_file
-
-    def note(path: str, front_end: FrontEnd) -> np.ndarray:
-        names.append(Path(path).name)
-        return compute(path, front_end)
-
-    monkeypatch.setattr(clips, 'mel_of_file', note)
-    return names
 
 
 def move(music: Path) -> None:
@@ -147,6 +132,31 @@ def test_an_interrupted_dataset_keeps_its_spectrograms_when_clips_change(
     assert decoded == []
     assert '16 spectrograms kept from before, 0 computed' in capsys.readouterr().err
     assert hashes(tmp_path / 'out') == hashes(run(music, tmp_path / 'fresh'))
+
+
+@pytest.mark.parametrize('remedy', ['remove', 'raise the limit', 'repair'])
+def test_after_too_many_skipped_clips_the_next_command_decodes_only_what_is_missing(
+    tmp_path: Path, decoded: list[str], capsys: pytest.CaptureFixture[str], remedy: str
+) -> None:
+    music = write_music(tmp_path / 'music')
+    whole = {k: (music / f'rain/{k}.wav').read_bytes() for k in (2, 5)}
+    for k in whole:
+        (music / f'rain/{k}.wav').write_bytes(b'broken')
+    with pytest.raises(UserError, match='2 of 24 clips were skipped'):
+        run(music, tmp_path / 'out')
+    decoded.clear()
+    for k, content in whole.items():
+        if remedy == 'remove':
+            (music / f'rain/{k}.wav').unlink()
+        if remedy == 'repair':
+            (music / f'rain/{k}.wav').write_bytes(content)
+    flags = ['--max_skipped=0.5'] if remedy == 'raise the limit' else []
+    run(music, tmp_path / 'out', *flags)
+    missing = ['2.wav', '5.wav'] if remedy == 'repair' else []
+    assert decoded == missing
+    said = capsys.readouterr().err
+    assert f'22 spectrograms kept from before, {len(missing)} computed' in said
+    assert hashes(tmp_path / 'out') == hashes(run(music, tmp_path / 'fresh', *flags))
 
 
 def test_files_at_an_address_are_kept_too(

@@ -85,8 +85,8 @@ def test_a_folder_named_like_audio_is_searched(tmp_path: Path) -> None:
     [
         ([], 'is not a folder'),
         (['music/'], 'has no sub-folders'),
-        (['music/one.wav'], 'has no sub-folders'),
-        (['music/rock/'], 'has no audio files'),
+        (['music/one.wav'], '--metadata=TABLE.csv or --labels_from=tags'),
+        (['music/rock/'], 'has no audio files in its 1 sub-folder; '),
     ],
     ids=['missing', 'empty', 'without labels', 'without audio'],
 )
@@ -95,6 +95,14 @@ def test_an_unusable_folder_is_named(tmp_path: Path, names: list[str], words: st
         (tmp_path / name).mkdir(parents=True) if name.endswith('/') else write(tmp_path / name)
     with pytest.raises(UserError, match=refusal(tmp_path / 'music', words)):
         sources.folder_clips(str(tmp_path / 'music'))
+
+
+def test_a_folder_without_audio_names_the_suffixes_found(tmp_path: Path) -> None:
+    for name in ('a/x.jpg', 'b/y.MID', 'b/z.mid'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r'in its 2 sub-folders, only 2 \.mid, 1 \.jpg; '):
+        sources.folder_clips(str(tmp_path))
 
 
 @pytest.mark.parametrize('source', [sources.folder_clips, sources.gtzan_clips])

@@ -11,11 +11,17 @@ from glr_jax.data.ffmpeg import FFMPEG_SUFFIXES
 
 HIDDEN, LINK = 'hidden', 'linked folder'
 UNLABELLED, EMPTY = 'without a label', 'label without audio'
+_CLOSED = 'closed folder'
+_PLURALS = {
+    LINK: 'linked folders',
+    EMPTY: 'labels without audio',
+    _CLOSED: 'closed folders',
+}
 _REASONS = {
     UNLABELLED: 'is in no sub-folder that names its label',
     EMPTY: 'is the folder of a label, but has no audio files',
     LINK: 'is a symbolic link to a folder, which is not followed; put the folder itself there',
-    'closed folder': 'is a folder that cannot be read; check its permissions',
+    _CLOSED: 'is a folder that cannot be read; check its permissions',
     'no suffix': 'is not taken for audio, because its name has no suffix',
 }
 
@@ -68,7 +74,9 @@ def describe(left_out: Iterable[LeftOut]) -> str:
     """How many files of each kind, the most frequent first: `3 .jpg, 1 hidden`."""
     counts = Counter(file.kind for file in left_out)
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return ', '.join(f'{count} {kind}' for kind, count in ordered)
+    return ', '.join(
+        f'{count} {kind if count == 1 else _PLURALS.get(kind, kind)}' for kind, count in ordered
+    )
 
 
 def _walk(folder: str) -> Iterator[tuple[str, str]]:
@@ -80,7 +88,7 @@ def _walk(folder: str) -> Iterator[tuple[str, str]]:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError:
-        yield folder, 'closed folder'
+        yield folder, _CLOSED
         return
     folders = []
     for entry in entries:
