@@ -57,7 +57,7 @@ def test_a_second_data_prep_is_told_who_writes_the_folder(
     holder.wait()
     assert (tmp_path / '.set.lock').exists()
     run(music, tmp_path / 'set')
-    assert sorted(os.listdir(tmp_path)) == ['link', 'set']
+    assert sorted(os.listdir(tmp_path)) == ['.set.audio.json', 'link', 'set']
 
 
 def test_commands_with_a_shard_range_write_one_folder_together(
@@ -102,4 +102,4 @@ def test_systems_and_folders_without_locks_are_no_obstacle(
     with locks.hold(str(tmp_path / 'lock'), 'there', '--out'):
         assert not (tmp_path / 'lock').exists()
     run(music, tmp_path / 'set')
-    assert os.listdir(tmp_path) == ['set']
+    assert sorted(os.listdir(tmp_path)) == ['.set.audio.json', 'set']

@@ -45,6 +45,7 @@ def noted(dataset: str) -> str:
         folder = json_files.parse_object(content, path, '').get('folder')
     except (UserError, OSError):
         return ''
+    if not isinstance(folder, str) or not os.path.isabs(folder) or '\0' in folder:
+        return ''
     # Two slashes may name another machine, which would be asked for the file.
-    usable = isinstance(folder, str) and os.path.isabs(folder) and '\0' not in folder
-    return folder if usable and folder[:2] not in ('//', '\\\\') else ''
+    return '' if folder.startswith(('//', '\\\\')) else folder

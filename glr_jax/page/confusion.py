@@ -9,9 +9,11 @@ from glr_jax.text import columns, printable, shorten
 
 LONGEST = 22  # columns of a label in the matrix; the table has the whole label
 NUMBERED = 30  # labels; in larger matrices the cells have no numbers
+WHOLE = 80  # labels; a larger matrix scrolls inside its box
 NARROW = 520  # pixels of a matrix that is still readable if it is scaled to a phone
+RULED = 5  # labels between two lines of such a matrix
 PAIRS = 10
-IN_PAIRS = 60  # columns of their labels
+IN_PAIRS = 36  # columns of their labels
 BESIDE = 12  # labels of a matrix that leaves room beside it
 _SIZES = {10: 38, 16: 30, 30: 24, 80: 14}  # of a cell, up to so many labels
 _SMALLEST = 10
@@ -36,9 +38,15 @@ def matrix(scores: dict[str, Any]) -> str:
     font = min(12, size - 1)
     shown = [shorten(printable(label), LONGEST) for label in labels]
     text = 0.6 * font * max(map(columns, shown))  # width of the longest label, about
-    margin, side, below = round(text) + 26, size * len(labels), round(0.7 * text) + 32
+    # Slanted names would overlap where cells are small.
+    angle, slope, lean = (45, 0.7, 0.0) if size > 1.5 * font else (90, 1.0, font / 3)
+    margin, side, below = round(text) + 26, size * len(labels), round(slope * text) + 32
     width, height = margin + side + 12, side + below
     parts = [f'<rect class="frame" x="{margin}" y="1" width="{side}" height="{side}"/>']
+    if len(labels) > NUMBERED:  # lines that lead from a cell to its labels
+        steps = range(RULED * size, side, RULED * size)
+        lines = ''.join(f'M{margin} {1 + k}h{side}M{margin + k} 1v{side}' for k in steps)
+        parts.append(f'<path class="grid" d="{lines}"/>')
     for row, column in np.argwhere(counts > 0):
         x, y = margin + size * column, 1 + size * row
         title = f'{labels[row]} decided as {labels[column]}: {counts[row, column]}'
@@ -55,19 +63,20 @@ def matrix(scores: dict[str, Any]) -> str:
             )
     for k, label in enumerate(map(plain, shown)):
         middle = size * (k + 0.5) + 1
-        x, y = margin + middle, side + 10
+        x, y = margin + middle + lean, side + 10
         style = f'style="font-size:{font}px" text-anchor="end"'
         parts.append(
             f'<text {style} x="{margin - 6}" y="{middle + font / 3:.1f}">{label}</text>'
-            f'<text {style} transform="translate({x:.1f} {y}) rotate(-45)">{label}</text>'
+            f'<text {style} transform="translate({x:.1f} {y}) rotate(-{angle})">{label}</text>'
         )
     parts.append(
         f'<text class="faint" x="{margin + side}" y="{height - 4}" text-anchor="end">decided</text>'
         f'<text class="faint" text-anchor="end" transform="translate(11 1) rotate(-90)">true</text>'
     )
     narrow = ' narrow' if width < NARROW else ''
+    whole = ' whole' if len(labels) <= WHOLE else ''
     return (
-        f'<div class="box" tabindex="0"><svg class="matrix{narrow}" width="{width}" '
+        f'<div class="box{whole}" tabindex="0"><svg class="matrix{narrow}" width="{width}" '
         f'height="{height}" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="confusion matrix">'
         f'{"".join(parts)}</svg></div>'
