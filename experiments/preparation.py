@@ -84,19 +84,20 @@ def main(argv: list[str]) -> None:
         json_files.write(study.out, {'clips_per_second': rates, 'workers': workers})
 
 
-def make_files(folder: str, clips: int, seconds: float) -> list[str]:
-    """Writes stereo mp3 files at 44.1 kHz with two labels; after DISTINCT files, links to them.
+def make_files(folder: str, clips: int, seconds: float, suffix: str = 'mp3') -> list[str]:
+    """Writes stereo files at 44.1 kHz with two labels; after DISTINCT files, links to them.
 
     Args:
       folder: to write to, one sub-folder per label.
       clips: how many files.
       seconds: length of each.
+      suffix: of their names, which says the format.
     """
     files: list[str] = []
     for label in ('one', 'two'):
         os.makedirs(os.path.join(folder, label))
     for k in range(clips):
-        path = os.path.join(folder, ('one', 'two')[k % 2], f'{k:06}.mp3')
+        path = os.path.join(folder, ('one', 'two')[k % 2], f'{k:06}.{suffix}')
         if k < DISTINCT:
             style = list(demo.STYLES)[k % len(demo.STYLES)]
             samples = np.resize(
