@@ -17,6 +17,7 @@ Makes stereo wav files of demo music in a temporary folder, tags them with
   memory       the most MB that the command and its worker processes had together (Linux)
   cold start   seconds that the command takes for one file, its start included
   warm         seconds that a tagger takes for one file after its first: glr_jax.load(DIR)(FILE)
+
 Compiled programs are cached, so the command runs once on one file before anything is timed.
 """
 
