@@ -83,7 +83,7 @@ def synthesise(style: str, seed: int, sample_rate: int = 22050) -> Signal:
 
 def _borrow(style: Style, rng: np.random.Generator) -> Style:
     """Now and then takes one trait from the neighbouring style, as musicians do."""
-    field = rng.choice(['bass', 'chords', 'drums', 'instruments'])
+    field = str(rng.choice(['bass', 'chords', 'drums', 'instruments']))
     if rng.random() > 0.12:
         return style
     return dataclasses.replace(style, **{field: getattr(STYLES[style.neighbour], field)})
@@ -94,7 +94,7 @@ def _harmony(
 ) -> list[tuple[int, ...]]:
     """One chord per bar and one more to lead to, from anywhere in a progression; roots first."""
     symbols = str(rng.choice(progressions)).split()
-    start = rng.integers(len(symbols))
+    start = int(rng.integers(len(symbols)))
     chords = []
     for bar in range(bars + 1):
         symbol = symbols[(start + bar) % len(symbols)]

@@ -53,10 +53,11 @@ def main(argv: list[str]) -> None:
         raise UsageError('name at least one folder with a trace: WORKDIR/profile')
     for folder in folders:
         busy, waits = gaps(folder)
+        working, waiting = float(busy.sum()), float(waits.sum())
         print(
             f'{folder}: {len(busy)} dispatches of {np.median(busy):.1f} ms; the wait between them '
             f'is {np.median(waits):.2f} ms (median), {waits.max():.2f} ms (longest), '
-            f'{waits.sum() / (waits.sum() + busy.sum()):.2%} of the time'
+            f'{waiting / (waiting + working):.2%} of the time'
         )
 
 

@@ -16,7 +16,7 @@ from onnx import helper
 from glr_jax.errors import UserError
 from glr_jax.export.onnx_graph import Graph, Value, element_type, is_symbolic
 from glr_jax.export.onnx_ops import RULES
-from glr_jax.export.portable import inner_program
+from glr_jax.export.portable import inner_program, scan_counts
 
 OPSET = 18
 BATCH = 'batch'
@@ -73,7 +73,7 @@ def _is_known(equation: Any, given: Sequence[Value]) -> bool:
 
 def _scan(graph: Graph, equation: Any, given: Sequence[Value]) -> list[Value]:
     params = equation.params
-    body, consts, carries = params['jaxpr'], params['num_consts'], params['num_carry']
+    body, (consts, carries) = params['jaxpr'], scan_counts(equation)
     inner = Graph(graph)
     names = [inner.name() for _ in given[consts:]]
     outputs = run(inner, body.jaxpr, body.consts, [*given[:consts], *names])

@@ -46,6 +46,18 @@ def inner_program(equation: Any) -> Any:
     return None
 
 
+def scan_counts(equation: Any) -> tuple[int, int]:
+    """How many inputs of a scan are constants, and how many are carried from step to step.
+
+    JAX 0.10 has these numbers as parameters; later versions keep a tree of the inputs instead.
+    """
+    params = equation.params
+    if 'num_consts' in params:
+        return params['num_consts'], params['num_carry']
+    consts, carries, _ = (len(group) for group in params['ft_in'].unpack())
+    return consts, carries
+
+
 def _for_cpus(platforms: Any) -> int:
     """Which branch of a choice between platforms is compiled for CPUs."""
     return next(k for k, names in enumerate(platforms) if names is None or 'cpu' in names)
@@ -87,7 +99,7 @@ def _run(program: Jaxpr, constants: Any, inputs: Any, unroll: bool) -> list[Any]
 
 def _unroll(equation: Any, given: list[Any]) -> list[Any]:
     params = equation.params
-    body, consts, carries = params['jaxpr'], params['num_consts'], params['num_carry']
+    body, (consts, carries) = params['jaxpr'], scan_counts(equation)
     carry, sequences = given[consts : consts + carries], given[consts + carries :]
     steps, rows = range(params['length']), []
     for step in reversed(steps) if params['reverse'] else steps:
