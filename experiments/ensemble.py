@@ -45,7 +45,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from experiments import tables
-from glr_jax import baselines, inference, json_files, metrics, report, trained
+from glr_jax import baselines, inference, json_files, metrics, report, statistics_svm, trained
 from glr_jax.cli import status
 from glr_jax.clip_statistics import GroupsOf, all_groups, groups_of
 from glr_jax.data.dataset import Dataset, open_dataset
@@ -155,9 +155,11 @@ def score_split(
     if groups is None:
         return row
     status(f'{split}: SVM')
-    svm = baselines.statistics_svm(dataset, split, groups)
+    svm = baselines.fit_statistics_svm(dataset, split, groups)
     predicted = [
-        Predicted(dataset.targets[some], ensemble, baselines.decision_values(svm, groups, some))
+        Predicted(
+            dataset.targets[some], ensemble, statistics_svm.decision_values(svm, groups, some)
+        )
         for some, ensemble in zip(clips, ensembles, strict=True)
     ]
     return row | with_svm(predicted[0], predicted[1] if len(predicted) > 1 else None)

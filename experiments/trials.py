@@ -16,6 +16,7 @@ from glr_jax.devices import parallel, startup
 from glr_jax.errors import UserError
 from glr_jax.nn.config import GLR_NORMS, ModelConfig, NormName
 from glr_jax.run.workdir import read_log
+from glr_jax.text import in_ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ def split_of(protocol: str, iteration: int, dataset: Dataset) -> str:
             return name
     raise UserError(
         f'--protocol={protocol} has no split for iteration {iteration} in {dataset.folder}; '
-        f'the splits there are {", ".join(dataset.splits)}'
+        f'the splits there are {in_ranges(dataset.splits)}'
     )
 
 

@@ -10,14 +10,13 @@ imported only when one of them is trained, since it would delay the start of eve
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from glr_jax import metrics
+from glr_jax import metrics, statistics_svm
 from glr_jax.clip_statistics import (
-    Groups,
     GroupsOf,
     all_groups,
     all_statistics,
@@ -25,48 +24,15 @@ from glr_jax.clip_statistics import (
     groups_on_demand,
 )
 from glr_jax.data.dataset import Dataset
-from glr_jax.data.segments import chunks
 from glr_jax.errors import UserError
+from glr_jax.statistics_svm import StatisticsSvm
 
 ClassifierName = Literal['linear', 'svm']
 STRENGTHS: dict[ClassifierName, tuple[float, ...]] = {
     'linear': (0.001, 0.01, 0.1, 1.0),
     'svm': (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
 }
-STATISTICS_STRENGTHS = (1.0, 3.0, 10.0, 30.0)
 MAX_CLIPS = 10_000  # training clips of a classifier; memory grows with the square (1.2 GB here)
-CLIPS_AT_A_TIME = 1024  # whose kernel rows are computed together
-LARGEST = 6.0  # deviations; rarer values say little and dominate the distance
-
-
-class GroupKernel(NamedTuple):
-    """The RBF kernel of one group of statistics.
-
-    Attributes:
-      scaler: a StandardScaler, fitted to the training clips.
-      gamma: the kernel's gamma, chosen like scikit-learn's gamma='scale'.
-      train: the scaled statistics of the training clips.
-    """
-
-    scaler: Any
-    gamma: float
-    train: Float[np.ndarray, 'train features']
-
-
-class StatisticsSvm(NamedTuple):
-    """A trained SVM on statistics.
-
-    Attributes:
-      svc: scikit-learn's SVC; None if all training clips have the same label.
-      seen: the numbers of the labels that the training clips have, ascending.
-      num_labels: number of labels in the dataset.
-      kernels: one per group.
-    """
-
-    svc: Any
-    seen: Int[np.ndarray, ' seen']
-    num_labels: int
-    kernels: dict[str, GroupKernel]
 
 
 def scores_on(dataset: Dataset, splits: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -151,60 +117,21 @@ def statistics_score(dataset: Dataset, split: str, groups: GroupsOf) -> dict[str
       split: which of them are for training, validation and test.
       groups: statistics of some clips, from `groups_of` or `groups_on_demand`.
     """
-    svm = statistics_svm(dataset, split, groups)
+    svm = fit_statistics_svm(dataset, split, groups)
     *_, test = _sides(dataset, split)
-    return _scores(dataset, split, decision_values(svm, groups, test).argmax(1))
+    return _scores(dataset, split, statistics_svm.decision_values(svm, groups, test).argmax(1))
 
 
-def statistics_svm(dataset: Dataset, split: str, groups: GroupsOf) -> StatisticsSvm:
-    """Trains the SVM on statistics: its kernel is the mean of one RBF kernel per group.
+def fit_statistics_svm(dataset: Dataset, split: str, groups: GroupsOf) -> StatisticsSvm:
+    """Trains the SVM on statistics; the validation clips choose its regularisation strength.
 
     Args:
       dataset: the clips.
       split: which of them are for training and validation.
       groups: as in `statistics_score`.
     """
-    from sklearn.svm import SVC
-
     train, validation = fitted_on(dataset, split)
-    train_groups = groups(train)
-    svm = StatisticsSvm(
-        svc=None,
-        seen=np.unique(dataset.targets[train]),
-        num_labels=len(dataset.labels),
-        kernels={name: _fit_kernel(values) for name, values in train_groups.items()},
-    )
-    if len(svm.seen) == 1:
-        return svm
-    kernel = _mean_kernel(svm, train_groups)
-    fits = [
-        svm._replace(svc=SVC(C=strength, kernel='precomputed').fit(kernel, dataset.targets[train]))
-        for strength in STATISTICS_STRENGTHS
-    ]
-    kernel, targets = _mean_kernel(svm, groups(validation)), dataset.targets[validation]
-    return max(fits, key=lambda fit: np.mean(_decide(fit, kernel).argmax(1) == targets))
-
-
-def decision_values(
-    svm: StatisticsSvm, groups: GroupsOf, clips: Int[np.ndarray, ' clips']
-) -> Float[np.ndarray, 'clips labels']:
-    """How strongly the SVM decides for each label; the largest value is its decision.
-
-    With more than two labels, the values are scikit-learn's one-versus-rest values: the number of
-    labels that a label wins against, and a fraction for how clearly. With two, they are the
-    distance from the boundary and its negative. A label without training clips has the lowest
-    value.
-
-    Args:
-      svm: from `statistics_svm`.
-      groups: as in `statistics_score`.
-      clips: any clips.
-    """
-    parts = [
-        _decide(svm, _mean_kernel(svm, groups(np.asarray(some))))
-        for some in chunks(clips, CLIPS_AT_A_TIME)
-    ]
-    return np.concatenate([np.zeros((0, svm.num_labels)), *parts])
+    return statistics_svm.fit(groups, dataset.targets, len(dataset.labels), train, validation)
 
 
 def fitted_on(
@@ -262,49 +189,6 @@ def _scores(
         'fitted_on': len(fitted_on(dataset, split)[0]),
         'train_clips': len(train),
     }
-
-
-def _fit_kernel(values: Float[np.ndarray, 'train features']) -> GroupKernel:
-    """The RBF kernel of a group, scaled by its training clips as scikit-learn's gamma='scale'."""
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(values)
-    train = scaler.transform(values).clip(-LARGEST, LARGEST)
-    variance = train.var() or 1.0  # all clips are alike
-    return GroupKernel(scaler, 1 / (values.shape[1] * variance), train)
-
-
-def _kernel(
-    kernel: GroupKernel, values: Float[np.ndarray, 'clips features']
-) -> Float[np.ndarray, 'clips train']:
-    """The kernel of some clips with the training clips, in the type of the values."""
-    from sklearn.metrics.pairwise import rbf_kernel
-
-    scaled = kernel.scaler.transform(values).clip(-LARGEST, LARGEST)
-    return rbf_kernel(scaled, kernel.train, gamma=kernel.gamma)
-
-
-def _mean_kernel(svm: StatisticsSvm, groups: Groups) -> Float[np.ndarray, 'clips train']:
-    """The mean over the groups, added up one by one to save memory."""
-    (first, *others) = groups
-    total = _kernel(svm.kernels[first], groups[first])
-    for name in others:
-        total += _kernel(svm.kernels[name], groups[name])
-    return total / np.asarray(len(groups), total.dtype)
-
-
-def _decide(
-    svm: StatisticsSvm, kernel: Float[np.ndarray, 'clips train']
-) -> Float[np.ndarray, 'clips labels']:
-    """`decision_values` of clips with this kernel."""
-    seen = np.ones((len(kernel), 1))
-    if svm.svc is not None:
-        seen = svm.svc.decision_function(kernel)
-    if seen.ndim == 1:
-        seen = np.stack([-seen, seen], 1)
-    values = np.repeat(seen.min(1, keepdims=True) - 1, svm.num_labels, 1)
-    values[:, svm.seen] = seen
-    return values
 
 
 def _fit(

@@ -1,6 +1,8 @@
 """Labels and file names as text that a terminal, a table or a message can show."""
 
+import re
 import unicodedata
+from collections.abc import Iterable
 
 # They reorder the text around them, so a name could pose as another one.
 _BIDI_CONTROLS = frozenset(
@@ -59,6 +61,19 @@ def cell(text: str, width: int, at_most: int = 0) -> str:
     """
     shown = shorten(printable(text), at_most or width)
     return shown + ' ' * (width - columns(shown))
+
+
+def in_ranges(names: Iterable[str]) -> str:
+    """Names in one line; a row of numbered ones as its ends: `random-1 to random-10, official`."""
+    rows: list[list[str]] = []
+    for name in names:
+        stem, dash, number = name.rpartition('-')
+        numbered = dash and re.fullmatch('[1-9][0-9]{0,8}', number)
+        if numbered and rows and rows[-1][-1] == f'{stem}-{int(number) - 1}':
+            rows[-1].append(name)
+        else:
+            rows.append([name])
+    return ', '.join(f'{row[0]} to {row[-1]}' if len(row) > 2 else ', '.join(row) for row in rows)
 
 
 def counted(count: int, noun: str) -> str:

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from experiments import baselines as command
-from glr_jax import baselines, clip_statistics, metrics, report
+from glr_jax import baselines, clip_statistics, metrics, report, statistics_svm
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.mel import FrontEnd
 from glr_jax.errors import UserError
@@ -133,7 +133,7 @@ def test_the_kernel_of_one_group_is_that_of_sklearn() -> None:
     rng = np.random.default_rng(0)
     values, targets = rng.standard_normal((60, 7)), np.arange(60) % 3
     train = np.arange(0, 60, 2)
-    kernel = baselines._kernel(baselines._fit_kernel(values[train]), values)
+    kernel = statistics_svm._kernel(statistics_svm._fit_kernel(values[train]), values)
     scaled = StandardScaler().fit(values[train]).transform(values)
     theirs = SVC(C=3.0).fit(scaled[train], targets[train])
     mine = SVC(C=3.0, kernel='precomputed').fit(kernel[train], targets[train])
@@ -144,7 +144,7 @@ def test_the_kernel_of_one_group_is_that_of_sklearn() -> None:
 
 def test_a_group_that_does_not_vary_leaves_the_kernel_finite() -> None:
     values = np.ones((6, 4))
-    kernel = baselines._kernel(baselines._fit_kernel(values[:3]), values)
+    kernel = statistics_svm._kernel(statistics_svm._fit_kernel(values[:3]), values)
     np.testing.assert_array_equal(kernel, np.ones((6, 3)))
 
 
@@ -164,18 +164,18 @@ def grouped(targets: list[int], seed: int = 0) -> tuple[Dataset, clip_statistics
 def test_decision_values_have_a_column_per_label_and_decide(labels: list[int]) -> None:
     targets = [labels[(k + k // 5) % len(labels)] for k in range(60)]
     made, groups = grouped(targets)
-    svm = baselines.statistics_svm(made, 'some', groups)
+    svm = baselines.fit_statistics_svm(made, 'some', groups)
     clips = np.array([7, 4, 59, 4])
-    values = baselines.decision_values(svm, groups, clips)
+    values = statistics_svm.decision_values(svm, groups, clips)
     assert values.shape == (4, 3)
     assert np.isfinite(values).all()
     np.testing.assert_array_equal(values[1], values[3])
     assert set(values.argmax(1)) <= set(labels)
     if svm.svc is not None:
-        kernel = baselines._mean_kernel(svm, groups(clips))
+        kernel = statistics_svm._mean_kernel(svm, groups(clips))
         np.testing.assert_array_equal(values.argmax(1), svm.svc.predict(kernel))
     test = made.members('some', 'test')
-    decisions = baselines.decision_values(svm, groups, test).argmax(1)
+    decisions = statistics_svm.decision_values(svm, groups, test).argmax(1)
     expected = metrics.scores(made.targets[test], decisions, made.labels)
     found = baselines.statistics_score(made, 'some', groups)
     assert found == expected | {'fitted_on': 36, 'train_clips': 36}
@@ -183,12 +183,12 @@ def test_decision_values_have_a_column_per_label_and_decide(labels: list[int]) -
 
 def test_many_clips_are_decided_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     made, groups = grouped([k % 3 for k in range(60)])
-    svm = baselines.statistics_svm(made, 'some', groups)
-    whole = baselines.decision_values(svm, groups, np.arange(60))
-    monkeypatch.setattr(baselines, 'CLIPS_AT_A_TIME', 7)
-    parts = baselines.decision_values(svm, groups, np.arange(60))
+    svm = baselines.fit_statistics_svm(made, 'some', groups)
+    whole = statistics_svm.decision_values(svm, groups, np.arange(60))
+    monkeypatch.setattr(statistics_svm, 'CLIPS_AT_A_TIME', 7)
+    parts = statistics_svm.decision_values(svm, groups, np.arange(60))
     np.testing.assert_allclose(parts, whole, atol=1e-5)
-    assert baselines.decision_values(svm, groups, np.arange(0)).shape == (0, 3)
+    assert statistics_svm.decision_values(svm, groups, np.arange(0)).shape == (0, 3)
 
 
 def test_a_split_with_too_many_clips_is_sampled_by_label(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ def test_a_split_with_too_many_clips_is_sampled_by_label(monkeypatch: pytest.Mon
 
     made, groups = grouped([k % 3 for k in range(60)])
     monkeypatch.setattr(baselines, 'MAX_CLIPS', 12)
-    svm = baselines.statistics_svm(made, 'some', groups)
+    svm = baselines.fit_statistics_svm(made, 'some', groups)
     assert [len(kernel.train) for kernel in svm.kernels.values()] == [12, 12]
     found = baselines.statistics_score(made, 'some', groups)
     assert (found['fitted_on'], found['train_clips'], found['num_clips']) == (12, 36, 12)
@@ -212,8 +212,8 @@ def test_a_split_with_too_many_clips_is_sampled_by_label(monkeypatch: pytest.Mon
 
 def test_kernels_of_float32_statistics_are_float32() -> None:
     made, groups = grouped([k % 3 for k in range(60)])
-    svm = baselines.statistics_svm(made, 'some', groups)
-    assert baselines._mean_kernel(svm, groups(np.arange(5))).dtype == np.float32
+    svm = baselines.fit_statistics_svm(made, 'some', groups)
+    assert statistics_svm._mean_kernel(svm, groups(np.arange(5))).dtype == np.float32
 
 
 def test_groups_on_demand_are_those_of_all_clips() -> None:

@@ -35,13 +35,17 @@ STEPS = 18  # 8 epochs of 18 clips
 class Run:
     """A run by one or several processes that have been started."""
 
-    def __init__(self, workdir: Path, data: Path, count: int, devices: int, *flags: str):
+    def __init__(
+        self, workdir: Path, data: Path, count: int, devices: int, *flags: str, code: str = ''
+    ):
         self.workdir = workdir
-        command = [sys.executable, '-m', 'glr_jax.train', f'--workdir={workdir}', *SMALL]
-        command += [f'--data.dir={data}', f'--parallel.cpu_devices={devices}', *flags]
+        program = ['-c', code] if code else ['-m', 'glr_jax.train']
+        command = [sys.executable, *program, f'--workdir={workdir}', *SMALL]
+        command += [f'--data.dir={data}', f'--parallel.cpu_devices={devices}']
         if count > 1:
             command += [f'--parallel.coordinator=127.0.0.1:{free_port()}']
             command += [f'--parallel.num_processes={count}', '--parallel.timeout=60']
+        command += flags  # after the timeout above, which they may change
         own = [[f'--parallel.process_id={k}'] if count > 1 else [] for k in range(count)]
         self.processes = [
             subprocess.Popen(
@@ -196,32 +200,86 @@ def test_a_sigterm_to_one_stops_all_and_others_may_resume(
     assert_same_run(tmp_path / 'run', alone)
 
 
+ENDLESS = ['--train.epochs=100000', '--train.schedule=constant', '--train.warmup=0']
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('victim', [1])
-def test_if_a_process_is_killed_the_others_end_and_a_rerun_resumes(
-    victim: int, prepared: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ('victim', 'number', 'of', 'rerun'),
+    [
+        (1, signal.SIGKILL, 2, True),
+        (1, signal.SIGSTOP, 3, True),
+        (0, signal.SIGSTOP, 2, False),
+        (0, signal.SIGKILL, 2, False),
+    ],
+)
+def test_if_a_process_is_lost_the_others_end_and_a_rerun_resumes(
+    victim: int, number: int, of: int, rerun: bool, prepared: Path, tmp_path: Path
 ) -> None:
-    flags = ['--train.epochs=100000', '--train.schedule=constant', '--train.warmup=0']
-    run = Run(tmp_path / 'run', prepared, 2, 1, *flags, '--parallel.timeout=10')
-    other = run.processes[1 - victim]
+    flags = [*ENDLESS, '--train.batch_size=6']
+    run = Run(tmp_path / 'run', prepared, of, 1, *flags, '--parallel.timeout=10')
+    others = [process for k, process in enumerate(run.processes) if k != victim]
     try:
         run.wait(3)  # the first ones are saved
-        run.processes[victim].kill()
-        _, errors = other.communicate(timeout=120)
+        begin = time.monotonic()
+        run.processes[victim].send_signal(number)
+        errors = [process.communicate(timeout=120)[1] for process in others]
+        seconds = time.monotonic() - begin
     finally:
         for process in run.processes:
             process.kill()
             process.wait()
-    assert other.returncode == 1
-    assert f'glr_jax.train: process {1 - victim} ' in errors.splitlines()[-1]
-    assert 'run the same command again to resume' in errors.splitlines()[-1]
-    assert 'Traceback' not in errors
-    epochs = len(rows(tmp_path / 'run'))
-    rerun = Run(tmp_path / 'run', prepared, 2, 1, *flags)
-    rerun.terminate_one(epochs + 1)
-    codes, _, messages = rerun.finish()
-    assert codes == [75, 75], messages
-    assert 'resuming at step' in messages[0]
+    assert [process.returncode for process in others] == [1] * (of - 1)
+    assert seconds < 25  # the timeout, the time to tell the others, and a busy machine
+    ids = [k for k in range(of) if k != victim]
+    for id, error in zip(ids, errors, strict=True):
+        last = error.splitlines()[-1]
+        assert last.startswith(f'glr_jax.train: process {id} '), error
+        assert f'process {victim} ' in last
+        assert 'run the same command again to resume' in last
+        assert 'Traceback' not in error
+    if rerun:
+        epochs = len(rows(tmp_path / 'run'))
+        again = Run(tmp_path / 'run', prepared, 2, 1, *flags)
+        again.terminate_one(epochs + 1)
+        codes, _, messages = again.finish()
+        assert codes == [75, 75], messages
+        assert 'resuming at step' in messages[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('victim', [0, 1])
+@pytest.mark.parametrize(
+    ('raised', 'message'),
+    [
+        ("MemoryError('no room')", 'failed: out of memory: no room; a larger --train.accumulate'),
+        ("KeyError('seven')", "failed: KeyError: 'seven'"),
+    ],
+)
+def test_if_a_process_fails_the_others_say_why(
+    victim: int, raised: str, message: str, prepared: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    shared = [*ENDLESS, f'--parallel.coordinator=127.0.0.1:{port}', '--parallel.num_processes=2']
+    shared += ['--parallel.timeout=10']
+    code = f"""
+from glr_jax import cli, evaluate, train
+def fail(*args, **kwargs):
+    raise {raised}
+evaluate.score = fail
+cli.execute(train.main)
+"""
+    healthy = Run(tmp_path / 'run', prepared, 1, 1, *shared, f'--parallel.process_id={1 - victim}')
+    failing = Run(
+        tmp_path / 'run', prepared, 1, 1, *shared, f'--parallel.process_id={victim}', code=code
+    )
+    for run in (failing, healthy):
+        codes, _, errors = run.finish()
+        assert codes == [1], errors
+    last = errors[0].splitlines()[-1]
+    assert f'process {1 - victim} ends because process {victim} {message}' in last
+    assert 'run the same command again to resume' in last
+    assert 'Traceback' not in errors[0]
 
 
 def test_an_error_on_process_0_stops_all(prepared: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from experiments.tables import markdown
 from glr_jax import metrics, report
 from glr_jax.config import Config
 from glr_jax.page.report_page import page
-from glr_jax.text import cell, columns, printable, shorten
+from glr_jax.text import cell, columns, in_ranges, printable, shorten
 from tests.conftest import make_dataset
 
 LABELS = (
@@ -103,6 +103,26 @@ def test_printable_text_stays_as_it_is() -> None:
 def test_columns_are_those_of_a_terminal(text: str, width: int) -> None:
     assert columns(text) == width
     assert cell(text, 5) == text + ' ' * (5 - width)
+
+
+@pytest.mark.parametrize(
+    ('names', 'text'),
+    [
+        ([], ''),
+        (['official'], 'official'),
+        (['random-1', 'random-2', 'official'], 'random-1, random-2, official'),
+        (
+            [*(f'random-{k}' for k in range(1, 11)), 'group-1', 'official', 'a-3', 'a-4', 'a-5'],
+            'random-1 to random-10, group-1, official, a-3 to a-5',
+        ),
+        (
+            ['a-1', 'b-2', 'b-4', 'b-x', 'b-01', 'b-02', 'b-03'],
+            'a-1, b-2, b-4, b-x, b-01, b-02, b-03',
+        ),
+    ],
+)
+def test_numbered_names_are_shown_as_ranges(names: list[str], text: str) -> None:
+    assert in_ranges(names) == text
 
 
 def test_a_long_text_is_cut_at_whole_characters() -> None:

@@ -5,7 +5,6 @@ the devices of all processes. Process 0 writes the files; checkpoints are writte
 """
 
 import contextlib
-import ctypes
 import functools
 import itertools
 import json
@@ -19,12 +18,12 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax._src import distributed
 from jax.experimental import multihost_utils
 from jaxtyping import Num
 
 from glr_jax import cli, signals
 from glr_jax.config import Config, ParallelConfig, differences
+from glr_jax.devices import watch
 from glr_jax.devices.parallel import set_cpu_devices
 from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import from_dict, to_dict
@@ -60,13 +59,19 @@ def start(config: ParallelConfig) -> None:
         raise UserError(f'--parallel.coordinator={config.coordinator}: {reason}') from None
     finally:
         patience.cancel()
+    watch.start(_patience(config))
+
+
+def _patience(config: ParallelConfig) -> int:
+    """Seconds without an answer after which a process counts as lost, at most JAX's default."""
+    return max(10, min(100, config.timeout))
 
 
 def _join(config: ParallelConfig) -> None:
     initialize = functools.partial(
         jax.distributed.initialize,
         initialization_timeout=config.timeout + 60,
-        heartbeat_timeout_seconds=max(10, min(100, config.timeout)),  # 100: JAX's own default
+        heartbeat_timeout_seconds=2 * _patience(config) + 20,  # JAX may halve it
         shutdown_timeout_seconds=config.timeout,
     )
     with _without_stack_traces():
@@ -88,7 +93,7 @@ def _without_stack_traces() -> Iterator[None]:
     except (ImportError, AttributeError):
         yield
         return
-    _on_abort(_aborted)
+    watch.on_abort(_aborted)
     replaced = functools.partial(client, missed_heartbeat_callback=_leave_the_others)
     runtime.get_distributed_runtime_client = replaced
     try:
@@ -115,30 +120,12 @@ def _give_up(config: ParallelConfig) -> None:
 
 
 def _leave_the_others(_: Any = None) -> None:
-    """Ends this process, which can do nothing without the others."""
-    _end('lost the others: one of them ended or does not answer (see their output)')
+    """JAX's own heartbeats, the backup, have found another process missing."""
+    watch.end('lost the others: one of them ended or does not answer (see their output)')
 
 
 def _aborted(_: Any) -> None:
-    _end('was aborted by JAX, for the reason above or since another process does not answer')
-
-
-def _end(reason: str) -> None:
-    number = distributed.global_state.process_id
-    again = 'run the same command again to resume'
-    cli.status(f'glr_jax.train: process {number} {reason}; {again}')
-    os._exit(1)  # the main thread may be blocked inside JAX
-
-
-def _on_abort(do: Callable[[Any], None]) -> None:
-    """Calls a function at SIGABRT in any thread; Python's own handlers run in the main thread."""
-    if os.name == 'posix':
-        handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(do)
-        _handlers.append(handler)  # it must not be freed
-        ctypes.CDLL(None).signal(signal.SIGABRT, handler)
-
-
-_handlers: list[Any] = []
+    watch.end('was aborted by JAX, for the reason above or because process 0 ended')
 
 
 @contextlib.contextmanager
@@ -154,15 +141,18 @@ def as_one() -> Iterator[None]:
         yield
     except Exception as error:
         if _is_of_another(error):
-            _leave_the_others()
+            watch.lost()
         if isinstance(error, UserError):
             raise
         found = cli.explain(error)
         if found is None:
             traceback.print_exc()
+            reason = ''.join(traceback.format_exception_only(error)).splitlines()[0]
         else:
             cli.status(found)
+            reason = found.partition(': ')[2]  # after the command's name
         sys.stderr.flush()
+        watch.failed(f'failed: {reason}')
         os._exit(1)  # not by way of JAX, which would wait for the others
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from glr_jax import inference
 from glr_jax.data.mel import FrontEnd, mel_of_file
 from glr_jax.errors import ClipError
-from tests.torture import commands, fuzz
+from tests.torture import commands, parsers
 from tests.torture.outcomes import Row
 
 BATCH = 64
@@ -93,9 +93,9 @@ def _predictor(run: str) -> inference.Predictor:
 def _files(folder: Path) -> list[str]:
     """A file of each format, whole and cut."""
     paths = []
-    for kind in fuzz.FORMATS:
+    for kind in parsers.FORMATS:
         for name, part in (('whole', 1.0), ('cut', 0.4)):
-            content = fuzz._audio(kind)
+            content = parsers.audio(kind)
             path = folder / f'{name}.{kind}'
             path.write_bytes(content[: int(part * len(content))])
             paths.append(str(path))
