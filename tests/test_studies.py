@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments import baselines, common, gaps, preparation, search
+from experiments import baselines, common, gaps, prediction, preparation, search
 from experiments.batch_size import __main__ as batch_size
 from experiments.crossvalidate import __main__ as crossvalidate
 from experiments.reproduce import __main__ as reproduce
@@ -111,10 +111,11 @@ def test_the_folder_of_a_json_file_is_created_or_the_flag_is_named(tmp_path: Pat
             common.make_folder_of(out)
 
 
-@pytest.mark.parametrize('study', [preparation, baselines, throughput])
+@pytest.mark.parametrize('study', [preparation, prediction, baselines, throughput])
 def test_measurements_check_out_before_they_start(study: Any, tmp_path: Path) -> None:
+    needed = {baselines: ['--data.dir=x'], prediction: ['--workdir=x']}
     with pytest.raises(UsageError, match=f'--out={tmp_path} is a folder'):
-        study.main(['x', f'--out={tmp_path}', *(['--data.dir=x'] if study is baselines else [])])
+        study.main(['x', f'--out={tmp_path}', *needed.get(study, [])])
 
 
 @pytest.mark.parametrize(
