@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from data_prep.clips import Clip, audio_clip, official_split, readable
+from glr_jax import storage
 from glr_jax.cli import status
 from glr_jax.data.files import UNLABELLED, LeftOut, audio_files
 from glr_jax.data.tables import Table, names_of, read_table
@@ -55,12 +56,15 @@ def listed_clips(
     label_column, side_column = columns.label or 'label', columns.split or 'split'
     group_columns = (columns.group,) if columns.group else ('group', 'artist')
     clips, listed = [], set()
+    line_of: dict[str, int] = {}
     for row, line in zip(table.rows, table.lines, strict=True):
         place, name = f'{table.path}, line {line}', row[columns.path or 'path']
         parts = os.path.normpath(name).split(os.sep)
         if os.path.isabs(name) or parts[0] in ('..', '.'):
             raise UserError(f'{place}: path {shorten(name, 200)!r} is not below {folder}')
         file = os.path.join(folder, *parts)
+        if '\\' in name and '/' not in name and not storage.exists(file):
+            raise UserError(f'{place}: path {shorten(name, 200)!r} was not found; write / for \\')
         listed.add(readable(file))
         label = row.get(label_column, '')
         if not label and columns.label:
@@ -72,6 +76,9 @@ def listed_clips(
                 f'{place}: {shorten(name, 200)!r} has no label; give one in the column label, or '
                 'put the file in a folder with the name of its label'
             )
+        before = line_of.setdefault('/'.join(parts), line)
+        if before != line:
+            raise UserError(f'{place}: {shorten(name, 200)!r} is on line {before} too; remove one')
         groups = (row.get(column, '') for column in group_columns)
         clip = audio_clip('/'.join(parts), label, file, group=next(filter(None, groups), ''))
         side = official_split(row.get(side_column, ''), place)
@@ -113,4 +120,6 @@ def _read(path: str, columns: Columns) -> Table:
             f'{", ".join(shorten(name, 60) for name in unknown)}; those with a meaning are '
             f'{", ".join(COLUMNS)}'
         )
+    if 'label' not in table.columns and not columns.label:
+        status(f'{table.path}: no column label, so folders are the labels (see --label_column)')
     return table

@@ -15,10 +15,11 @@ from data_prep.clips import Clip, audio_clip, check_folder, official_split
 from data_prep.listed import Columns
 from data_prep.styles import STYLES
 from glr_jax import storage
+from glr_jax.cli import status
 from glr_jax.data.files import EMPTY, HIDDEN, UNLABELLED, LeftOut, audio_files, describe, is_audio
 from glr_jax.data.mel import FrontEnd, decode, encode, mel_of_samples
 from glr_jax.data.records import SIDES
-from glr_jax.data.tables import side_of
+from glr_jax.data.tables import names_of, side_of
 from glr_jax.errors import ClipError, UserError
 from glr_jax.text import counted
 
@@ -26,8 +27,11 @@ GTZAN_GENRES = (
     *('blues', 'classical', 'country', 'disco', 'hiphop'),
     *('jazz', 'metal', 'pop', 'reggae', 'rock'),
 )
+GTZAN_ROOTS = ('genres', 'genres_original')
 DEMO_CLIPS_PER_STYLE = 30
 _REMEDY = 'make one per label, or give --metadata=TABLE.csv or --labels_from=tags'
+ARRAYS = ('mel', 'label', 'id', 'group', 'artist', 'split')
+LEAST_RANGE = 10  # dB; the loudest and the softest value of real music differ by far more
 RANGE_TOLERANCE = 0.05  # dB, above the rounding of float16
 
 
@@ -169,13 +173,17 @@ def gtzan_clips(
       UserError: one of the ten genre folders was not found.
     """
     check_folder(folder)
-    candidates = [os.path.join(folder, name) for name in ('', 'genres', 'genres_original')]
+    candidates = [os.path.join(folder, name) for name in ('', *GTZAN_ROOTS)]
     roots = [root for root in candidates if storage.is_folder(os.path.join(root, GTZAN_GENRES[0]))]
     if not roots:
         raise UserError(f'{folder} is not GTZAN: the folder {GTZAN_GENRES[0]} was not found')
     missing = [g for g in GTZAN_GENRES if not storage.is_folder(os.path.join(roots[0], g))]
     if missing:
         raise UserError(f'{roots[0]} is not GTZAN: missing folders: {", ".join(missing)}')
+    for name, is_folder in sorted(storage.entries(roots[0]).items()):
+        if is_folder and name not in (*GTZAN_GENRES, *GTZAN_ROOTS) and not name.startswith('.'):
+            words = 'folder of no genre', 'is not one of the ten genres of GTZAN'
+            left_out(LeftOut(os.path.join(roots[0], name), *words))
     return [
         audio_clip(os.path.splitext(os.path.basename(path))[0], genre, path)
         for genre in GTZAN_GENRES
@@ -209,6 +217,9 @@ def arrays_clips(path: str, *, top_db: float = 80.0) -> list[Clip]:
     missing = [name for name in ('mel', 'label', 'id') if name not in arrays]
     if missing:
         raise UserError(f'{path} lacks arrays: {", ".join(missing)}')
+    ignored = sorted(arrays.keys() - ARRAYS)
+    if ignored:
+        status(f'{path}: ignored arrays: {names_of(ignored)}; known are {", ".join(ARRAYS)}')
     mel = arrays['mel']
     numeric = mel.dtype == np.uint8 or np.issubdtype(mel.dtype, np.floating)
     if mel.ndim != 3 or 0 in mel.shape or not numeric:
@@ -258,6 +269,8 @@ def _check_range(path: str, mel: Num[np.ndarray, 'clips frames mels'], top_db: f
             f'mel -= mel.max((1, 2), keepdims=True), and give --top_db=N or raise the values '
             f'below, np.maximum(mel, -{top_db:g})'
         )
+    if 0 <= highest - lowest < LEAST_RANGE:
+        status(f'{path}: mel has values from {lowest:g} to {highest:g} only; are they decibels?')
 
 
 def _mel_of_demo(style: str, seed: int, front_end: FrontEnd) -> Num[np.ndarray, 'frames mels']:

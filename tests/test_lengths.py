@@ -117,6 +117,15 @@ def test_a_piped_au_is_read_to_its_end(tmp_path: Path, size: int) -> None:
     assert len(load_audio(path, RATE)) == len(clip())
 
 
+def test_a_piped_rf64_is_read_to_its_end(tmp_path: Path) -> None:
+    data = bytearray(encoded(format='RF64'))
+    data[20:36] = bytes(16)  # the sizes of the file and of its samples
+    assert len(load_audio(write(tmp_path / 'x.wav', bytes(data)), RATE)) == len(clip())
+    header = bytes(data[: data.index(b'data') + 8])
+    for rest in (b'', b'LIST\4\0\0\0INFO'):
+        assert lengths.without_size(io.BytesIO(header + rest)) is None
+
+
 def test_a_piped_flac_is_read_to_its_end(tmp_path: Path) -> None:
     data = bytearray(encoded(format='FLAC'))
     data[21] &= 0xF0  # the number of samples: 36 bits

@@ -87,6 +87,28 @@ def test_unknown_columns_are_named(tmp_path: Path, capsys: pytest.CaptureFixture
     assert 'metadata.csv: ignored columns: tempo, Split type; those with a meaning are path' in line
 
 
+def test_a_table_without_a_column_of_labels_says_what_the_labels_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (clip,) = listed(tmp_path, 'path,genre\ncalm/a.wav,tense\n')
+    assert clip.label == 'calm'
+    said = capsys.readouterr().err
+    assert 'ignored columns: genre' in said
+    assert 'no column label, so folders are the labels (see --label_column)' in said
+
+
+def test_a_file_on_two_lines_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"line 4: '\./a\.wav' is on line 2 too"):
+        listed(tmp_path, 'path,label\na.wav,calm\nb.wav,calm\n./a.wav,tense\n')
+
+
+def test_a_path_with_backslashes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r'line 2: path .* was not found; write / for \\'):
+        listed(tmp_path, 'path,label\ncalm\\a.wav,calm\n')
+    (tmp_path / 'calm\\a.wav').touch()  # a name that Linux allows
+    assert listed(tmp_path, 'path,label\ncalm\\a.wav,calm\n')
+
+
 def test_latin_1_is_refused_by_name_and_line(tmp_path: Path) -> None:
     (tmp_path / 'metadata.csv').write_bytes('path,label\na.wav,café\n'.encode('latin-1'))
     with pytest.raises(UserError, match=r'metadata\.csv, line 2: byte 0xe9 .*Latin-1'):

@@ -10,6 +10,7 @@ import soundfile
 
 from data_prep import demo, sources
 from glr_jax.data.dataset import open_dataset
+from glr_jax.data.files import LeftOut
 from glr_jax.data.mel import FrontEnd, mel_of_file
 from glr_jax.errors import ClipError, UserError
 from tests.conftest import run
@@ -131,6 +132,16 @@ def test_a_missing_genre_is_named(tmp_path: Path, place: str, missing: str) -> N
         sources.gtzan_clips(str(tmp_path))
 
 
+def test_a_folder_that_is_no_genre_of_gtzan_is_left_out_by_name(tmp_path: Path) -> None:
+    write_gtzan(tmp_path / 'genres')
+    (tmp_path / 'genres/techno').mkdir()
+    others: list[LeftOut] = []
+    sources.gtzan_clips(str(tmp_path), left_out=others.append)
+    assert [(Path(file.path).name, file.reason) for file in others] == [
+        ('techno', 'is not one of the ten genres of GTZAN')
+    ]
+
+
 # ---------------------------------------------------------------- arrays
 def save(folder: Path, **changes: object) -> str:
     """An .npz of six clips; arguments replace arrays, or remove them if None."""
@@ -195,6 +206,23 @@ def test_clips_without_numbers_do_not_hide_the_range(tmp_path: Path) -> None:
     decibels[0], decibels[1, 0, 0], decibels[2, 0, 0] = np.nan, -np.inf, 3
     with pytest.raises(UserError, match='from -10 to 3'):
         sources.arrays_clips(save(tmp_path, mel=decibels))
+
+
+def test_values_that_can_hardly_be_decibels_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decibels = np.linspace(-60, 0, 6 * 20 * 8, dtype=np.float32).reshape(6, 20, 8)
+    sources.arrays_clips(save(tmp_path, mel=decibels))
+    assert capsys.readouterr().err == ''
+    sources.arrays_clips(save(tmp_path, mel=decibels / 60))
+    assert 'mel has values from -1 to 0 only; are they decibels?' in capsys.readouterr().err
+    sources.arrays_clips(save(tmp_path, mel=np.full((6, 20, 8), np.nan)))
+    assert capsys.readouterr().err == ''
+
+
+def test_ignored_arrays_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sources.arrays_clips(save(tmp_path, artists=np.array([*'xxyyzz'])))
+    assert "clips.npz: ignored arrays: 'artists'; known are mel, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('name', ['mel', 'label', 'id'])

@@ -134,7 +134,7 @@ def _open_sound(path: str, file: BinaryIO, only_header: bool) -> Iterator[Audio]
                 if len(spans) > 1:
                     parts = [lengths.Overlay(beside, span) for span in spans]
                     sounds = [stack.enter_context(_Sound(part)) for part in parts]
-            case 'WAV' | 'WAVEX' | 'AU' if not frames:
+            case 'WAV' | 'WAVEX' | 'RF64' | 'AU' if not frames:
                 mended = lengths.without_size(beside)
                 if mended:
                     sounds, seconds = [stack.enter_context(_Sound(mended))], math.nan

@@ -68,7 +68,7 @@ def wav_sizes(file: Stream) -> tuple[int, int, int] | None:
     """Where a WAV file states the size of its samples, that size, and the bytes that follow."""
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
-    if file.read(4) != b'RIFF':
+    if file.read(4) not in (b'RIFF', b'RF64'):
         return None
     place = 12
     for _ in range(MAX_CHUNKS):
@@ -83,17 +83,22 @@ def wav_sizes(file: Stream) -> tuple[int, int, int] | None:
 
 
 def without_size(file: Stream) -> Overlay | None:
-    """A WAV or AU file that states 0 samples, or an unknown number, as if it stated its real size.
+    """A WAV, RF64 or AU file that states 0 samples, or an unknown number, with its real size.
 
     None if the file really has no samples, or is of another kind.
     """
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
-    head = file.read(12)
+    head = file.read(36)
     if head[:4] == b'.snd' and head[8:12] != _UNKNOWN:
         return Overlay(file, (0, end), 8, _UNKNOWN)
     sizes = wav_sizes(file)
-    if sizes is None or sizes[1] or not sizes[2] or _only_chunks(file, sizes[0] + 4, end):
+    if sizes is None or not sizes[2] or _only_chunks(file, sizes[0] + 4, end):
+        return None
+    if head[:4] == b'RF64':  # the size is in its first chunk
+        silent = head[12:16] == b'ds64' and not any(head[28:36])
+        return Overlay(file, (0, end), 28, struct.pack('<Q', sizes[2])) if silent else None
+    if sizes[1]:
         return None
     return Overlay(file, (0, end), sizes[0], struct.pack('<I', min(sizes[2], 0xFFFFFFFE)))
 
