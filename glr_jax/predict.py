@@ -12,6 +12,7 @@ from glr_jax import cli, storage
 from glr_jax.devices import startup
 from glr_jax.errors import FieldError, UsageError
 from glr_jax.fields import option, section
+from glr_jax.workers import FEW, usable_cores
 
 USAGE = """
 usage: python -m glr_jax.predict --workdir=DIR FILE_OR_FOLDER... [--format=table|json|csv]
@@ -30,7 +31,6 @@ files: without --apply it only says what would change. --restore_tags=FILE --app
 """
 
 TABLES = ('.csv', '.jsonl', '.parquet')
-FEW = 16  # files that are decoded in this process, because starting others takes longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +163,6 @@ def main(argv: list[str]) -> None:
         status('loading the model')
 
     from glr_jax.data.decode_pool import decoders
-    from glr_jax.workers import usable_cores
 
     num_workers = choice.num_workers or (usable_cores() if len(files) > FEW else 1)
     with decoders(num_workers, choice.file_timeout) as decode:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from threadpoolctl import threadpool_limits
 
+FEW = 16  # files that one process decodes by itself, because starting workers takes longer
 _PATIENCE = 5  # seconds in which a worker ends by itself
 
 # Takes what a worker was sent, and a function that sends what it is about to do.

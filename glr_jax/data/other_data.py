@@ -18,10 +18,9 @@ from glr_jax.data.files import audio_files
 from glr_jax.data.mel import FrontEnd
 from glr_jax.data.records import SIDES
 from glr_jax.errors import UserError
-from glr_jax.workers import usable_cores
+from glr_jax.workers import FEW, usable_cores
 
 ALL = 'all'  # the split whose test clips are all clips that have a label of the run
-FEW = 16  # files that are decoded in this process, because starting others takes longer
 
 
 @dataclasses.dataclass(frozen=True)
