@@ -264,6 +264,13 @@ def test_the_scores_of_a_page_can_be_replaced_and_nothing_else() -> None:
     assert headline.replace('<html>old</html>', section) == ''
 
 
+@pytest.mark.parametrize('count', [1, 3])
+def test_epochs_are_counted_in_correct_english(count: int) -> None:
+    scores = scores_of(evidence_of(dataset_of(('a', 'b'), 6)))
+    words = '1 epoch at batch' if count == 1 else '3 epochs at batch'
+    assert words in page(scores, '', Config(workdir='w'), EPOCHS[:count])
+
+
 def test_a_page_of_a_folder_of_runs_has_their_scores(tmp_path: Path) -> None:
     (tmp_path / 'a b' / 'report').mkdir(parents=True)
     (tmp_path / 'a b' / 'report' / 'index.html').touch()

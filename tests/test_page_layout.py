@@ -4,6 +4,8 @@ import itertools
 import re
 from pathlib import Path
 
+from glr_jax.page import wrong_clips
+from glr_jax.page.markup import document
 from tests import browser
 from tests.browser import needs_chromium
 from tests.test_page import dataset_of, evidence_of, write
@@ -63,3 +65,14 @@ def test_print_is_light_and_hides_nothing_but_the_players(tmp_path: Path) -> Non
     assert (player, foot, button, head) == ('none', 'table-row-group', 'contents', 'static')
     assert visible
     assert wide <= 760
+
+
+@needs_chromium
+def test_the_last_number_of_a_time_axis_stays_on_one_line(tmp_path: Path) -> None:
+    axis = wrong_clips._time(wrong_clips._Scale(1.0, 'seconds', ' s', 3.0))
+    (tmp_path / 'index.html').write_text(document('axis', f'<figure class="clip">{axis}</figure>'))
+    script = """[...document.querySelectorAll('.time span')].map((span) =>
+        span.getBoundingClientRect().height)"""
+    heights = browser.evaluate(tmp_path / 'index.html', script, width=390)
+    assert len(heights) == axis.count('<span') > 2
+    assert len(set(heights)) == 1

@@ -20,6 +20,7 @@ from glr_jax.page import (
 from glr_jax.page.audio_links import link
 from glr_jax.page.evidence import Evidence
 from glr_jax.page.markup import Cell, percent, plain
+from glr_jax.text import counted
 
 
 def page(
@@ -86,7 +87,7 @@ def _network(scores: dict[str, Any], config: Config, epochs: list[dict[str, Any]
     # Patience, a time limit or a minimum of steps may have changed the number.
     count = epochs[-1]['epoch'] if epochs else train.epochs
     return f"""{html.escape(model.kind)} with {html.escape(model.norm)}, {front},
-{model.cell} cell; {count} epochs at batch {train.batch_size}; best checkpoint: step
+{model.cell} cell; {counted(count, 'epoch')} at batch {train.batch_size}; best checkpoint: step
 {scores['step']}"""
 
 
