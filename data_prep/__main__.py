@@ -18,11 +18,15 @@ Turns music into a dataset: log-mel spectrograms in TFRecords, and splits into t
 and test. Run the same command again to resume it. Every file that is not used is in skipped.csv,
 with the reason. The sources are:
   demo    music that is synthesised here; needs no --input
-  folder  PATH/LABEL/**: wav, flac, ogg, mp3, ..., with ffmpeg m4a, wma, ...; or PATH/metadata.csv
+  folder  PATH/LABEL/**: wav, flac, ogg, mp3, ..., with ffmpeg m4a, wma, ...; or PATH/metadata.csv,
+          with the column label, or labels for several per clip: rock|guitar
   gtzan   GTZAN as published: PATH/genres/GENRE/GENRE.00000.wav
   fma     FMA as published: PATH/fma_small/000/000002.mp3 and PATH/fma_metadata/tracks.csv
   arrays  an .npz with mel [clips, frames, bands], label, id; optional group or artist, split
 """
+
+
+COLUMNS = ('path', 'label', 'labels', 'group', 'split')  # of a table, whose names have flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +68,14 @@ class Preparation:
         is_path=True,
     )
     path_column: str = option('', 'its column with the paths below --input; by default path')
-    label_column: str = option('', 'its column with the labels; by default label')
+    label_column: str = option('', 'its column with one label per clip; by default label')
+    labels_column: str = option(
+        '', 'its column with any number of labels per clip; by default labels'
+    )
+    label_separator: str = option('|', 'between several labels of a clip')
+    keep_unlabelled: bool = option(
+        False, 'with several labels per clip: keep clips without any, as examples of none'
+    )
     group_column: str = option('', 'its column with the groups; by default group or artist')
     split_column: str = option('', 'its column with train, validation or test; by default split')
     min_clips_per_label: int = option(
@@ -101,7 +112,9 @@ class Preparation:
 
     def check_labelling(self) -> None:
         """Raises `UsageError` if the flags that say where labels are do not go together."""
-        tables = ('metadata', 'path_column', 'label_column', 'group_column', 'split_column')
+        if not self.label_separator.strip():
+            raise UsageError('--label_separator must not be empty')
+        tables = ('metadata', *(f'{name}_column' for name in COLUMNS))
         given = [f'--{name}={value}' for name in tables if (value := getattr(self, name))]
         if self.labels_from == 'tags':
             if self.sides_from_folders:
@@ -246,14 +259,14 @@ def _find_clips(prep: Preparation, left_out: Callable[[LeftOut], None]) -> list[
         case 'folder':
             if prep.labels_from == 'tags':
                 return tags.tagged_clips(prep.input, left_out)
-            columns = listed.Columns(
-                prep.path_column, prep.label_column, prep.group_column, prep.split_column
-            )
+            names = {name: getattr(prep, f'{name}_column') for name in COLUMNS}
             return sources.folder_clips(
                 prep.input,
                 sides_from_folders=prep.sides_from_folders,
                 table=prep.metadata,
-                columns=columns,
+                columns=listed.Columns(**names),
+                separator=prep.label_separator,
+                keep_unlabelled=prep.keep_unlabelled,
                 left_out=left_out,
             )
         case 'gtzan':

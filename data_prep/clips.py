@@ -1,4 +1,4 @@
-"""A clip: a piece of music with its label, and how its spectrogram is computed."""
+"""A clip: a piece of music with its labels, and how its spectrogram is computed."""
 
 import contextlib
 import dataclasses
@@ -13,6 +13,7 @@ from jaxtyping import Num
 from glr_jax import storage
 from glr_jax.data.audio import stated_seconds
 from glr_jax.data.mel import FrontEnd, mel_of_file
+from glr_jax.data.metadata import SEPARATOR
 from glr_jax.data.records import SIDES
 from glr_jax.data.tables import side_of
 from glr_jax.errors import UserError
@@ -28,7 +29,7 @@ class Clip:
 
     Attributes:
       id: unique in the dataset.
-      label: the class name.
+      label: the class name; a tuple of names if clips may have several, or none.
       mel: computes the spectrogram as it is stored, or raises `ClipError`.
       path: where the clip came from, to be shown to people.
       group: the artist, or ''; a group split keeps a group on one side.
@@ -40,7 +41,7 @@ class Clip:
     """
 
     id: str
-    label: str
+    label: str | tuple[str, ...]
     mel: Callable[[FrontEnd], Num[np.ndarray, 'frames mels']]
     path: str = ''
     group: str = ''
@@ -50,13 +51,30 @@ class Clip:
     stated: Callable[[], float] = _unstated
     file: str = ''
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether the clips of its source may have several labels."""
+        return isinstance(self.label, tuple)
 
-def audio_clip(id: str, label: str, path: str, *, group: str = '', side: str = '') -> Clip:
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels; exactly one unless clips may have several."""
+        return self.label if isinstance(self.label, tuple) else (self.label,)
+
+    @property
+    def label_cell(self) -> str:
+        """The labels as a table has them."""
+        return SEPARATOR.join(self.labels)
+
+
+def audio_clip(
+    id: str, label: str | tuple[str, ...], path: str, *, group: str = '', side: str = ''
+) -> Clip:
     """A clip for an audio file; if the file is missing or damaged, it will be skipped and named.
 
     Args:
       id: unique in the dataset.
-      label: the class name.
+      label: the class name, or a tuple of names.
       path: the audio file.
       group: the artist, or ''.
       side: the side in the split that the source defines; '' = none.
@@ -66,7 +84,7 @@ def audio_clip(id: str, label: str, path: str, *, group: str = '', side: str = '
     """
     return Clip(
         id=readable(id),
-        label=readable(label),
+        label=tuple(map(readable, label)) if isinstance(label, tuple) else readable(label),
         mel=functools.partial(mel_of_file, path),
         path=readable(path),
         group=group,

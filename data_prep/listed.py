@@ -12,19 +12,24 @@ from data_prep.clips import Clip, audio_clip, official_split, readable
 from glr_jax import storage
 from glr_jax.cli import status
 from glr_jax.data.files import UNLABELLED, LeftOut, audio_files
+from glr_jax.data.metadata import SEPARATOR
 from glr_jax.data.tables import Table, names_of, read_table
 from glr_jax.errors import UserError
 from glr_jax.text import shorten
 
 NAME = 'metadata.csv'
-COLUMNS = ('path', 'label', 'group', 'artist', 'split')
+COLUMNS = ('path', 'label', 'labels', 'group', 'artist', 'split')
 
 
 class Columns(NamedTuple):
-    """The columns to read; '' = `path` or `file_name`, `label`, `group` or `artist`, `split`."""
+    """The columns to read.
+
+    '' = `path` or `file_name`, `label`, `labels`, `group` or `artist`, `split`.
+    """
 
     path: str = ''
     label: str = ''
+    labels: str = ''
     group: str = ''
     split: str = ''
 
@@ -35,17 +40,23 @@ def listed_clips(
     *,
     path: str = '',
     columns: Columns = Columns(),  # noqa: B008 (it cannot be changed)
+    separator: str = SEPARATOR,
+    keep_unlabelled: bool = False,
 ) -> list[Clip]:
     """The clips that a table lists.
 
     Without a column `label`, or if its cell is empty, the first folder of the path is the label.
     If `columns` names the column of the labels, rows with an empty cell are left out instead.
 
+    With a column `labels`, clips may have several labels; those without any are left out.
+
     Args:
       folder: the paths in the table are relative to it.
       left_out: called with each audio file that is not listed, or has no label.
       path: of the table; '' = the `metadata.csv` in the folder.
       columns: the names of its columns.
+      separator: between the labels in a cell of `labels`.
+      keep_unlabelled: keep the clips without any; they are examples of no label.
 
     Raises:
       UserError: the table cannot be read, has no rows, or lacks a column that `columns` names; or
@@ -54,6 +65,11 @@ def listed_clips(
     path = path or os.path.join(folder, NAME)
     table = _read(path, columns)
     label_column, side_column = columns.label or 'label', columns.split or 'split'
+    several = _several(table, columns)
+    if keep_unlabelled and not several:
+        raise UserError(
+            f'--keep_unlabelled needs several labels per clip; {table.path} has no column labels'
+        )
     group_columns = (columns.group,) if columns.group else ('group', 'artist')
     clips, listed = [], set()
     line_of: dict[str, int] = {}
@@ -66,12 +82,16 @@ def listed_clips(
         if '\\' in name and '/' not in name and not storage.exists(file):
             raise UserError(f'{place}: path {shorten(name, 200)!r} was not found; write / for \\')
         listed.add(readable(file))
-        label = row.get(label_column, '')
-        if not label and columns.label:
-            left_out(LeftOut(file, UNLABELLED, f'has an empty cell in column {columns.label!r}'))
+        label: str | tuple[str, ...] = row.get(several or label_column, '')
+        if not label and (several or columns.label) and not (several and keep_unlabelled):
+            column = several or columns.label
+            left_out(LeftOut(file, UNLABELLED, f'has an empty cell in column {column!r}'))
             continue
-        label = label or (parts[0] if len(parts) > 1 else '')
-        if not label:
+        if several:
+            label = labels_in(str(label), separator)
+        else:
+            label = label or (parts[0] if len(parts) > 1 else '')
+        if not label and not several:
             raise UserError(
                 f'{place}: {shorten(name, 200)!r} has no label; give one in the column label, or '
                 'put the file in a folder with the name of its label'
@@ -89,6 +109,25 @@ def listed_clips(
             words = f'not in {table_name}', f'is not listed in {table_name}'
             left_out(LeftOut(found, *words))
     return clips
+
+
+def labels_in(cell: str, separator: str) -> tuple[str, ...]:
+    """The labels in a cell, each once, in order; spaces around them do not count."""
+    return tuple(dict.fromkeys(filter(None, (part.strip() for part in cell.split(separator)))))
+
+
+def _several(table: Table, columns: Columns) -> str:
+    """The column in which clips may have several labels; '' if each has one."""
+    if columns.label and columns.labels:
+        raise UserError('--label_column and --labels_column do not go together; leave out one')
+    if columns.labels or columns.label:
+        return columns.labels
+    if {'label', 'labels'} <= set(table.columns):
+        raise UserError(
+            f'{table.path} has the columns label and labels; choose one of --label_column=label '
+            'and --labels_column=labels'
+        )
+    return 'labels' if 'labels' in table.columns else ''
 
 
 def _read(path: str, columns: Columns) -> Table:
@@ -120,6 +159,6 @@ def _read(path: str, columns: Columns) -> Table:
             f'{", ".join(shorten(name, 60) for name in unknown)}; those with a meaning are '
             f'{", ".join(COLUMNS)}'
         )
-    if 'label' not in table.columns and not columns.label:
+    if not {'label', 'labels'} & set(table.columns) and not columns.label and not columns.labels:
         status(f'{table.path}: no column label, so folders are the labels (see --label_column)')
     return table

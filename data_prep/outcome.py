@@ -1,5 +1,6 @@
 """What became of the clips: which were used, which are duplicates, and the tables that say so."""
 
+import dataclasses
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -22,48 +23,64 @@ MOST_REASONS = 5  # for skipping that are printed
 class Summary(NamedTuple):
     """What was prepared; counters have the number of clips per label.
 
+    A clip with several labels counts for each of them, so clips are also counted by themselves.
+
     Attributes:
       found: what the source has, without rare labels.
       written: what could be used.
       originals: what is in random and group splits: no duplicates, unless these are kept.
+      clips_found: the number of clips in `found`.
+      clips_written: in `written`.
+      clips_original: in `originals`.
       rare: the labels that were left out because they have few clips.
       reused: how many spectrograms were kept from an earlier command.
       computed: how many this command computed.
       default_split: the split that is used by default, and why.
+      missing: {label: the sides of the default split on which no clip has it}.
     """
 
     found: Counter[str]
     written: Counter[str]
     originals: Counter[str]
+    clips_found: int
+    clips_written: int
+    clips_original: int
     rare: Counter[str] = Counter()  # noqa: RUF012 (it is not changed)
     reused: int = 0
     computed: int = 0
     default_split: tuple[str, str] = ('', '')
+    missing: Mapping[str, Sequence[str]] = {}
 
     @property
     def skipped(self) -> int:
         """Number of clips that could not be used."""
-        return self.found.total() - self.written.total()
+        return self.clips_found - self.clips_written
 
     @property
     def copies(self) -> int:
         """How many of the written clips are left out of splits as exact duplicates."""
-        return self.written.total() - self.originals.total()
+        return self.clips_written - self.clips_original
 
 
 def summarise(clips: Sequence[Clip], kept: Sequence[Clip], copies: Collection[str]) -> Summary:
     """Counts clips, those that were written, and those that are no duplicates."""
-    return Summary(
-        Counter(clip.label for clip in clips),
-        Counter(clip.label for clip in kept),
-        Counter(clip.label for clip in kept if clip.id not in copies),
-    )
+    originals = [clip for clip in kept if clip.id not in copies]
+    counts = count(clips), count(kept), count(originals)
+    return Summary(*counts, len(clips), len(kept), len(originals))
+
+
+def count(clips: Sequence[Clip]) -> Counter[str]:
+    """The number of clips of each label."""
+    return Counter(label for clip in clips for label in clip.labels)
 
 
 def without_rare(
     clips: Sequence[Clip], counts: Mapping[str, int], at_least: int, noun: str = 'clip'
 ) -> tuple[list[Clip], list[tuple[Clip, str]]]:
     """The clips of labels that have enough, and each other clip with the reason.
+
+    A clip that may have several labels loses those that have too few clips, and is left out if it
+    loses all.
 
     Args:
       clips: in any order.
@@ -77,12 +94,16 @@ def without_rare(
     reason = 'its label {!r} has only {}, fewer than --min_clips_per_label={}'
     kept, rare = [], []
     for clip in clips:
-        count = counts.get(clip.label, 0)
-        if count >= at_least:
+        labels = tuple(label for label in clip.labels if counts.get(label, 0) >= at_least)
+        if labels == clip.labels:
             kept.append(clip)
+        elif labels:
+            kept.append(dataclasses.replace(clip, label=labels))
         else:
-            rare.append((clip, reason.format(clip.label, counted(count, noun), at_least)))
-    if rare and len({clip.label for clip in kept}) < 2:
+            most = max(counts.get(label, 0) for label in clip.labels)
+            name = ', '.join(map(repr, clip.labels))
+            rare.append((clip, reason.format(name, counted(most, noun), at_least)))
+    if rare and len(count(kept)) < 2:
         largest = ', '.join(str(count) for _, count in Counter(counts).most_common(2))
         raise UserError(
             f'--min_clips_per_label={at_least} leaves fewer than two of the {len(counts)} labels: '
@@ -104,7 +125,7 @@ def copies_among(shards: Sequence[Shard]) -> dict[str, str]:
 
 def check_counts(summary: Summary, clips: Sequence[Clip], skipped: Sequence[Sequence[str]]) -> None:
     """Raises `UserError` if a label has too few clips for three sides."""
-    least, label_of = len(records.SIDES), {clip.id: clip.label for clip in clips}
+    least, label_of = len(records.SIDES), {clip.id: clip.label_cell for clip in clips}
     for label, found in sorted(summary.found.items()):
         count, originals = summary.written[label], summary.originals[label]
         if count < least:
@@ -133,7 +154,7 @@ def check_skipped(
       at_most: the fraction.
       path: of skipped.csv.
     """
-    count = summary.found.total()
+    count = summary.clips_found
     if len(skipped) <= at_most * count:
         return
     ids = defaultdict(list)
@@ -208,18 +229,36 @@ def make_table(
     clips: Sequence[Clip], copies: Collection[str], added: Mapping[str, Mapping[str, str]]
 ) -> tuple[list[str], list[list[str]]]:
     """The columns and rows of `splits.csv`; `added` are columns of the user's own."""
-    ids, clip_labels, groups = ([getattr(c, f) for c in clips] for f in ('id', 'label', 'group'))
+    ids, groups = ([getattr(clip, name) for clip in clips] for name in ('id', 'group'))
+    clip_labels = [clip.label for clip in clips]
     columns = splits.make_splits(ids, clip_labels, groups, left_out=copies)
     for name in sorted({name for clip in clips for name in clip.splits}):
         columns[name] = [clip.splits.get(name, '') for clip in clips]
     for name, values in added.items():
         columns[name] = [values.get(id, '') for id in ids]
-    rows = zip(ids, clip_labels, groups, *columns.values(), strict=True)
-    return ['id', 'label', 'group', *columns], [list(row) for row in rows]
+    cells = [clip.label_cell for clip in clips]
+    rows = zip(ids, cells, groups, *columns.values(), strict=True)
+    label = 'labels' if clips[0].multi_label else 'label'
+    return ['id', label, 'group', *columns], [list(row) for row in rows]
 
 
 def default_split(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, str]:
     """The split of a table that is used by default, and why."""
     table = dict(zip(columns, zip(*rows, strict=True), strict=True))
-    sides = {name: values for name, values in table.items() if name not in ('id', 'label', 'group')}
+    sides = {name: v for name, v in table.items() if name not in split_table.NO_SPLITS}
     return split_table.default_split(sides, table['group'])
+
+
+def missing_labels(
+    clips: Sequence[Clip], columns: Sequence[str], rows: Sequence[Sequence[str]]
+) -> dict[str, list[str]]:
+    """{label: sides of the default split without a clip that has it}, of labels with such sides."""
+    split, _ = default_split(columns, rows)
+    if split not in columns:
+        return {}
+    on: dict[str, set[str]] = defaultdict(set)
+    for clip, row in zip(clips, rows, strict=True):
+        for label in clip.labels:
+            on[label].add(row[columns.index(split)])
+    absent = {label: [side for side in records.SIDES if side not in on[label]] for label in on}
+    return {label: sides for label, sides in sorted(absent.items()) if sides}

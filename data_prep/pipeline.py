@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import os
-from collections import Counter
 from collections.abc import Sequence
 
 from data_prep import outcome, replace, reuse, splits
@@ -14,12 +13,12 @@ from data_prep.shards import Shard, ShardJob, finished_shards, set_aside
 from glr_jax import storage
 from glr_jax.data import records
 from glr_jax.data.mel import FrontEnd
+from glr_jax.data.metadata import labels_file
 from glr_jax.errors import UserError
 from glr_jax.progress import Progress
 from glr_jax.text import counted
 
 _METADATA = (
-    'label.labels.txt',
     'features.json',
     'dataset_info.json',
     'splits.csv',
@@ -73,9 +72,12 @@ def prepare(
     for one, two in itertools.pairwise(clips):
         if one.id == two.id:
             raise UserError(f'two clips have the id {one.id!r}: {one.path} and {two.path}')
-    counts = Counter(clip.label for clip in clips)
+    counts, multi_label = outcome.count(clips), clips[0].multi_label
     clips, rare = outcome.without_rare(clips, counts, min_clips_per_label)
-    splits.check_labels([clip.label for clip in clips])
+    if multi_label:
+        splits.check_several(outcome.count(clips), len(clips))
+    else:
+        splits.check_labels([label for clip in clips for label in clip.labels])
     n_mels = clips[0].n_mels or front_end.n_mels
     replace.resume_swap(out)
     finished = replace.is_finished(out)
@@ -117,7 +119,8 @@ def prepare(
         rows += [failed[clip.id] for clip, _ in more if clip.id in failed]
         rare += [(clip, reason) for clip, reason in more if clip.id not in failed]
         jobs = _jobs(clips, place, front_end, n_mels, clips_per_shard)
-    outcome.check_counts(summary, clips, skipped)
+    if not multi_label:
+        outcome.check_counts(summary, clips, skipped)
     added = replace.own_columns(out) if finished else {}
     columns, table = outcome.make_table(kept, copies, added)
     records.write_table(os.path.join(place, 'splits.csv'), columns, table)
@@ -130,19 +133,21 @@ def prepare(
         from_audio=not clips[0].n_mels,
         shard_lengths=[len(shard.ids) for shard in shards],
         num_bytes=sum(shard.num_bytes for shard in shards),
+        multi_label=multi_label,
     )
     reuse.close()
     if finished:
         shard_names = [os.path.basename(job.path) for job in jobs]
         if not overwrite:
             _refuse(out, replace.other_content(out, shard_names))
-        replace.swap(out, [*shard_names, *names, *_METADATA])
+        replace.swap(out, [*shard_names, *names, labels_file(multi_label), *_METADATA])
     storage.remove(_notes(out))
     return summary._replace(
-        rare=counts - Counter(clip.label for clip in clips),
+        rare=counts - outcome.count(clips),
         reused=work[0][1],  # later rounds reuse what this command has computed
         computed=sum(total - reused for total, reused in work),
         default_split=outcome.default_split(columns, table),
+        missing=outcome.missing_labels(kept, columns, table),
     )
 
 
@@ -156,7 +161,7 @@ def _refuse(out: str, held: str) -> None:
 def _jobs(
     clips: Sequence[Clip], out: str, front_end: FrontEnd, n_mels: int, clips_per_shard: int
 ) -> list[ShardJob]:
-    labels = tuple(sorted({clip.label for clip in clips}))
+    labels = tuple(sorted({label for clip in clips for label in clip.labels}))
     count = -(-len(clips) // clips_per_shard)
     jobs = []
     for k in range(count):

@@ -14,7 +14,7 @@ from data_prep.clips import Clip
 from glr_jax import json_files, storage
 from glr_jax.cli import status
 from glr_jax.data.mel import FrontEnd
-from glr_jax.data.metadata import read_metadata
+from glr_jax.data.metadata import labels_file, read_metadata
 from glr_jax.data.tables import Table, read_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
 from glr_jax.errors import UserError
@@ -23,11 +23,16 @@ from glr_jax.text import counted
 
 WRITTEN_LAST = ('splits.csv', 'dataset_info.json', 'front_end.json')
 SHARDS = 'music-clips.tfrecord-'  # how their names begin
-_OPTIONAL = ('lengths.csv', 'sources.csv')  # tables that a dataset may lack
+DAMAGED = '.damaged'  # the ending of a copy of a table that cannot be read
+_OPTIONAL = (
+    'lengths.csv',
+    'sources.csv',
+    *map(labels_file, (False, True)),
+)  # a dataset may lack them
 NOTES = '.unfinished'  # the folder of what an unfinished preparation has done
 _BUILT = 'complete.json'  # in `.next`: the names of the files that take the place of the old ones
 _COLUMNS = {  # that data_prep writes into splits.csv; all others are the user's
-    *('id', 'label', 'group', 'fault_filtered', 'official'),
+    *('id', 'label', 'labels', 'group', 'fault_filtered', 'official'),
     *(f'random-{k}' for k in splits.RANDOM_ITERATIONS),
     *(f'group-{k}' for k in splits.GROUP_ITERATIONS),
 }
@@ -54,7 +59,8 @@ def other_request(out: str, clips: Sequence[Clip], front_end: FrontEnd, num_shar
     """
     try:
         metadata = read_metadata(out)
-        table = read_table(os.path.join(out, 'splits.csv'), required=('id', 'label'))
+        column = 'labels' if metadata.multi_label else 'label'
+        table = read_table(os.path.join(out, 'splits.csv'), required=('id', column))
         skipped = {row['id'] for row in read_table(os.path.join(out, 'skipped.csv')).rows}
     except (UserError, OSError, KeyError) as error:
         return f'a damaged dataset ({error})'
@@ -68,8 +74,12 @@ def other_request(out: str, clips: Sequence[Clip], front_end: FrontEnd, num_shar
         return f'a dataset with {", ".join(flags)}'
     if metadata.from_audio == bool(clips[0].n_mels):
         return 'a dataset of another --source'
-    old = {row['id']: (row['label'], row.get('group', '')) for row in table.rows}
-    new = {clip.id.strip(): (clip.label.strip(), clip.group.strip()) for clip in clips}
+    if metadata.multi_label != clips[0].multi_label:
+        return (
+            f'a dataset with {"several labels" if metadata.multi_label else "one label"} per clip'
+        )
+    old = {row['id']: (row[column], row.get('group', '')) for row in table.rows}
+    new = {clip.id.strip(): (clip.label_cell.strip(), clip.group.strip()) for clip in clips}
     gone = [id for id in old if id not in new]
     added = [id for id in new if id not in old and id not in skipped]
     moved = [id for id in old if id in new and old[id] != new[id]]
@@ -113,11 +123,18 @@ def other_content(out: str, names: Sequence[str]) -> str:
 
 
 def own_columns(out: str) -> dict[str, dict[str, str]]:
-    """The columns that a user has added to `splits.csv`: {name: {id: value}}."""
+    """The columns that a user has added to `splits.csv`: {name: {id: value}}.
+
+    It is {} if the table is damaged; a copy of the table then stays in the folder.
+    """
+    path = os.path.join(out, 'splits.csv')
     try:
-        table: Table = read_table(os.path.join(out, 'splits.csv'), required=('id',))
-    except (UserError, OSError) as error:
-        status(f'columns of your own in splits.csv cannot be kept: {error}')
+        table: Table = read_table(path, required=('id',))
+    except UserError as error:
+        with storage.to_read(path) as old, storage.to_write(path + DAMAGED) as copy:
+            shutil.copyfile(old, copy)
+        status(f'columns of your own cannot be kept: {error}')
+        status(f'the table that was there is now {path}{DAMAGED}')
         return {}
     return {
         name: {row['id']: row[name] for row in table.rows}

@@ -167,7 +167,8 @@ def write_shard(
 
     def examples() -> Iterator[bytes]:
         nonlocal passing, reused
-        features = records.features(job.labels, job.n_mels, job.front_end.mel_dtype)
+        several = job.clips[0].multi_label
+        features = records.features(job.labels, job.n_mels, job.front_end.mel_dtype, several)
         for clip in job.clips:
             reading(clip)
             try:
@@ -176,7 +177,8 @@ def write_shard(
                 skipped.append([clip.id, clip.path, str(error) or 'does not fit into memory'])
                 passing = passing or isinstance(error, UnreadableError)
                 continue
-            example = {'id': clip.id, 'label': clip.label, 'group': clip.group, 'mel': mel}
+            example = {'id': clip.id, 'group': clip.group, 'mel': mel}
+            example |= {'labels': list(clip.labels)} if several else {'label': clip.label}
             data = records.serialize(features, example)
             ids.append(clip.id)
             digests.append(reuse.digest(mel))

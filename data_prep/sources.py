@@ -18,6 +18,7 @@ from glr_jax import storage
 from glr_jax.cli import status
 from glr_jax.data.files import EMPTY, HIDDEN, UNLABELLED, LeftOut, audio_files, describe, is_audio
 from glr_jax.data.mel import FrontEnd, decode, encode, mel_of_samples
+from glr_jax.data.metadata import SEPARATOR
 from glr_jax.data.records import SIDES
 from glr_jax.data.tables import names_of, side_of
 from glr_jax.errors import ClipError, UserError
@@ -75,6 +76,8 @@ def folder_clips(
     sides_from_folders: bool = False,
     table: str = '',
     columns: Columns = Columns(),  # noqa: B008 (it cannot be changed)
+    separator: str = SEPARATOR,
+    keep_unlabelled: bool = False,
     left_out: Callable[[LeftOut], None] = lambda file: None,
 ) -> list[Clip]:
     """The audio files below `folder/LABEL/`, at any depth; the sub-folder's name is the label.
@@ -87,6 +90,8 @@ def folder_clips(
         test; the sides become the split `official`.
       table: path of a table; '' = `metadata.csv` in the folder, if there is one.
       columns: the names of its columns.
+      separator: as for `listed_clips`.
+      keep_unlabelled: as for `listed_clips`.
       left_out: called with every file that is not a clip.
 
     Raises:
@@ -99,7 +104,14 @@ def folder_clips(
                 f'{folder} has a {listed.NAME}: give the sides in its column split, and leave out '
                 '--sides_from_folders'
             )
-        return listed.listed_clips(folder, left_out, path=table, columns=columns)
+        return listed.listed_clips(
+            folder,
+            left_out,
+            path=table,
+            columns=columns,
+            separator=separator,
+            keep_unlabelled=keep_unlabelled,
+        )
     if sides_from_folders:
         sides = _labels(folder, left_out)
         wrong = [name for name in sides if not side_of(name)]

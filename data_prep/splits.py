@@ -7,16 +7,20 @@ group-1..3      8:1:1, no group (artist) on two sides; needs enough groups for t
 fault_filtered  443/197/290 clips of GTZAN: no artist on two sides, no faulty or duplicate clips
                 (Kereliuk, Sturm & Larsen, 2015; lists from jongpillee/music_dataset_split)
 official        the split that the source defines, e.g. FMA's
+
+Where clips may have several labels, random and group splits are made by `stratify`.
 """
 
 import functools
 import importlib.resources
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from data_prep.stratify import stratify
 from glr_jax.data.records import SIDES
 from glr_jax.errors import UserError
 from glr_jax.text import counted
@@ -27,7 +31,7 @@ GROUP_ITERATIONS = (1, 2, 3)
 
 def make_splits(
     ids: Sequence[str],
-    clip_labels: Sequence[str],
+    clip_labels: Sequence[str | tuple[str, ...]],
     groups: Sequence[str],
     left_out: Collection[str] = (),
 ) -> dict[str, list[str]]:
@@ -37,7 +41,7 @@ def make_splits(
 
     Args:
       ids: one per clip, all different.
-      clip_labels: one per clip.
+      clip_labels: one per clip, or a tuple of any number of them.
       groups: one per clip; a clip without a group ('') is a group of its own.
       left_out: ids of clips to leave out of random and group splits.
 
@@ -48,14 +52,15 @@ def make_splits(
       UserError: a label has fewer than three clips.
     """
     kept = [k for k, id in enumerate(ids) if id not in left_out]
-    kept_ids, kept_labels, kept_groups = (
-        [column[k] for k in kept] for column in (ids, clip_labels, groups)
-    )
-    table = {f'random-{k}': random_split(kept_ids, kept_labels, k) for k in RANDOM_ITERATIONS}
+    kept_ids, kept_groups = ([column[k] for k in kept] for column in (ids, groups))
+    kept_labels: list[Any] = [clip_labels[k] for k in kept]
+    several = isinstance(clip_labels[0], tuple)
+    alone = stratified_split if several else random_split
+    whole = stratified_group_split if several else group_split
+    table = {f'random-{k}': alone(kept_ids, kept_labels, k) for k in RANDOM_ITERATIONS}
     if any(groups):
         grouped = {
-            f'group-{k}': group_split(kept_ids, kept_labels, kept_groups, k)
-            for k in GROUP_ITERATIONS
+            f'group-{k}': whole(kept_ids, kept_labels, kept_groups, k) for k in GROUP_ITERATIONS
         }
         table |= {name: sides for name, sides in grouped.items() if set(sides) == set(SIDES)}
     for name, sides in table.items():
@@ -133,6 +138,38 @@ def group_split(
     return sides
 
 
+def stratified_split(
+    ids: Sequence[str], clip_labels: Sequence[tuple[str, ...]], iteration: int
+) -> list[str]:
+    """8:1:1 of every label of clips that may have several; arguments as `random_split`."""
+    return stratified_group_split(ids, clip_labels, [''] * len(ids), iteration)
+
+
+def stratified_group_split(
+    ids: Sequence[str],
+    clip_labels: Sequence[tuple[str, ...]],
+    groups: Sequence[str],
+    iteration: int,
+) -> list[str]:
+    """The same with whole groups; arguments as `group_split`."""
+    labels = sorted({label for its in clip_labels for label in its})
+    rank = {label: k for k, label in enumerate(labels)}
+    members: dict[str, list[int]] = defaultdict(list)
+    for i in sorted(range(len(ids)), key=lambda i: ids[i]):
+        members[groups[i] or f'\0{ids[i]}'].append(i)
+    names = sorted(members)
+    counts = np.zeros((len(names), len(rank)), int)
+    for row, name in enumerate(names):
+        for i in members[name]:
+            counts[row, [rank[label] for label in clip_labels[i]]] += 1
+    placed = stratify(counts, np.asarray([len(members[name]) for name in names]), iteration)
+    sides = [''] * len(ids)
+    for name, side in zip(names, placed, strict=True):
+        for i in members[name]:
+            sides[i] = SIDES[side]
+    return sides
+
+
 def fault_filtered(ids: Sequence[str]) -> list[str]:
     """The published side of each GTZAN clip; '' for clips that are left out or not of GTZAN.
 
@@ -153,6 +190,26 @@ def _published_sides() -> dict[str, str]:
         for side, stem in zip(SIDES, ('train', 'valid', 'test'), strict=True)
         for line in (lists / f'{stem}_filtered.txt').read_text('utf-8').split()
     }
+
+
+def check_several(counts: Mapping[str, int], clips: int) -> None:
+    """Makes sure that labels of clips that may have several can be told apart.
+
+    Args:
+      counts: the number of clips of each label.
+      clips: the number of all clips.
+
+    Raises:
+      UserError: no clip has a label, all have the same ones, or a label has invisible spaces.
+    """
+    if not counts or all(count == clips for count in counts.values()):
+        raise UserError(
+            f'every clip has the same labels ({", ".join(sorted(counts)) or "none"}), so there is '
+            'nothing to learn; add clips with others'
+        )
+    for label in sorted(counts):
+        if label != ' '.join(label.split()):
+            raise UserError(f'label {label!r} has invisible spaces; rename it')
 
 
 def check_labels(clip_labels: Sequence[str], labels: Sequence[str] = ()) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from data_prep.clips import readable
 from data_prep.outcome import Summary
 from glr_jax.data.files import EMPTY, HIDDEN, LeftOut, describe
+from glr_jax.data.records import SIDES
+from glr_jax.data.tables import names_of
 from glr_jax.text import cell, counted
 
 WIDTH = 80  # of a terminal
@@ -34,14 +36,14 @@ def lines(
         files = f'{counted(len(left_out), "other file")} left out ({describe(left_out)})'
         yield from textwrap.wrap(files, WIDTH, break_long_words=False, break_on_hyphens=False)
     if summary.rare:
-        rare = counted(summary.rare.total(), 'clip')
+        rare = counted(summary.rare.total(), 'clip')  # once for each of their labels
         labels = counted(len(summary.rare), 'label')
         yield f'{rare} left out of {labels} with fewer than {min_clips_per_label} clips'
     if summary.copies:
         copies = counted(summary.copies, 'duplicate')
-        originals = counted(summary.originals.total(), 'clip')
+        originals = counted(summary.clips_original, 'clip')
         yield f'{copies} left out of random and group splits, which have {originals}'
-    clips = counted(summary.written.total(), 'clip')
+    clips = counted(summary.clips_written, 'clip')
     yield f'{clips} in {out}, {summary.skipped} skipped, {seconds:.0f} s'
 
 
@@ -51,6 +53,11 @@ def notes(summary: Summary) -> Iterator[str]:
         kept = counted(summary.reused, 'spectrogram')
         yield f'{kept} kept from before, {summary.computed} computed'
     yield 'default split: {}, because {}'.format(*summary.default_split)
+    for side in SIDES:
+        names = [label for label, sides in summary.missing.items() if side in sides]
+        if names:
+            count = 'a label has' if len(names) == 1 else f'{len(names)} labels have'
+            yield f'{count} no {side} clip in this split: {names_of(names)}'
 
 
 def _label_lines(

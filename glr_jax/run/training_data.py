@@ -18,6 +18,7 @@ from glr_jax import json_files, storage
 from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
+from glr_jax.data.metadata import SEPARATOR
 from glr_jax.errors import UserError
 from glr_jax.storage import same_folder
 
@@ -56,10 +57,8 @@ def clips_of(dataset: Dataset, split: str) -> Clips:
     """The clips of a dataset with their sides of a split; reads a few bytes per clip."""
     sides, checksums = dataset.splits[split], dataset.checksums()
     rows = [
-        [id, dataset.labels[target], side, int(checksum)]
-        for id, target, side, checksum in zip(
-            dataset.ids, dataset.targets, sides, checksums, strict=True
-        )
+        [id, SEPARATOR.join(dataset.labels_of(clip)), side, int(checksum)]
+        for clip, (id, side, checksum) in enumerate(zip(dataset.ids, sides, checksums, strict=True))
     ]
     return Clips(rows, hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32])
 
