@@ -115,6 +115,21 @@ def test_columns_of_the_users_own_are_kept(copied: tuple[Path, Path]) -> None:
     assert list(open_dataset(str(out)).splits)[-1] == 'mine'
 
 
+def test_a_table_that_cannot_be_read_is_kept_beside_its_replacement(
+    copied: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    music, out = copied
+    add_column(out, 'mine', dict.fromkeys(IDS, 'train'))
+    damaged = (out / 'splits.csv').read_text().replace('hum/3.wav,', 'hum/3.wav,"x"y,')
+    (out / 'splits.csv').write_text(damaged)
+    with pytest.raises(UserError, match=r'a damaged dataset .*splits\.csv, line'):
+        run(music, out)
+    run(music, out, '--overwrite')
+    assert 'mine' not in table(out)[0]
+    assert (out / 'splits.csv.damaged').read_text() == damaged
+    assert 'splits.csv.damaged' in capsys.readouterr().err
+
+
 def test_a_split_that_was_edited_is_not_lost(copied: tuple[Path, Path]) -> None:
     music, out = copied
     rows = table(out)
@@ -154,7 +169,12 @@ def test_a_dataset_with_a_damaged_table_is_replaced_if_told_to(
     (out / name).write_bytes(b'\xff\x00')
     with pytest.raises(UserError, match=r'a damaged dataset .*--overwrite'):
         run(music, out)
-    assert hashes(run(music, out, '--overwrite')) == hashes(prepared)
+    run(music, out, '--overwrite')
+    if name == 'splits.csv':  # people edit it, so it is not lost
+        copy = out / 'splits.csv.damaged'
+        assert copy.read_bytes() == b'\xff\x00'
+        copy.unlink()
+    assert hashes(out) == hashes(prepared)
 
 
 def test_other_files_in_the_folder_are_kept(copied: tuple[Path, Path]) -> None:
