@@ -208,7 +208,11 @@ class ParallelConfig(LocalConfig):
     )
     process_id: int = option(0, 'number of this process, from 0', minimum=0)
     timeout: int = option(
-        300, 'seconds to wait for the other processes at the start and the end', 1, maximum=10**6
+        300,
+        'seconds to wait for the other processes at the start, the end and, from 10 to 100, when '
+        'one no longer answers',
+        1,
+        maximum=10**6,
     )
 
     def __post_init__(self) -> None:

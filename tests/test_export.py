@@ -19,6 +19,7 @@ from glr_jax.errors import UsageError, UserError
 from glr_jax.export import front_end, hub, onnx_file, stablehlo, tflite, verify
 from glr_jax.export.__main__ import main
 from glr_jax.export.function import make_function, make_signature
+from glr_jax.export.portable import portable, scan_counts
 from glr_jax.nn.model import make_classifier, partition
 from glr_jax.run.checkpoint import Best
 from glr_jax.run.provenance import Meta
@@ -114,6 +115,29 @@ def test_exported_functions_take_samples(format: str) -> None:
     difference = verify.largest_difference(call, clips, want, int(format == 'tflite'))
     assert difference < 1e-3
     assert verify.largest_difference(call, clips, 1 - want, int(format == 'tflite')) > 0.1
+
+
+@pytest.mark.parametrize('unroll', [False, True])
+@pytest.mark.parametrize('reverse', [False, True])
+def test_a_scan_with_constants_carries_and_inputs_stays_the_same(
+    reverse: bool, unroll: bool
+) -> None:
+    weights = jnp.arange(1.0, 4.0)
+
+    def function(x: Any) -> Any:
+        def step(carry: tuple, row: Any) -> tuple:
+            total, count = carry
+            total = total + row * weights
+            return (total, count + 1), total * weights
+
+        return jax.lax.scan(step, (weights, 0), x, reverse=reverse)
+
+    x = jnp.arange(12.0).reshape(4, 3)
+    (scan,) = [e for e in jax.make_jaxpr(function)(x).eqns if e.primitive.name == 'scan']
+    assert scan_counts(scan) == (1, 2)
+    found = jax.tree.leaves(portable(function, unroll=unroll)(x))
+    for value, want in zip(found, jax.tree.leaves(function(x)), strict=True):
+        np.testing.assert_allclose(value, want)
 
 
 def test_stablehlo_is_compiled_for_cpus_gpus_and_tpus() -> None:

@@ -1,7 +1,9 @@
-"""TensorFlow Lite, for LiteRT on phones and boards; the size of the batch is fixed.
+"""TensorFlow Lite, for LiteRT on phones and boards; the batch size is fixed.
 
 LiteRT's converter reads StableHLO, so TensorFlow is not needed. Its conversion of loops is
-incomplete, so the recurrence is written out step by step.
+incomplete, so the recurrence is written out step by step. It converts no program with a symbolic
+batch (tried with litert-converter 0.5.0), and LiteRT 2.3.0 cannot resize the batch of a finished
+file, because the reshapes hold it as a constant.
 """
 
 from collections.abc import Callable
