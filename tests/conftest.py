@@ -179,3 +179,36 @@ def tones_run(tones_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp('runs') / 'tones'
     train.main(['train', f'--workdir={folder}', f'--data.dir={tones_dataset}', *SMALL_RUN])
     return folder
+
+
+@pytest.fixture(scope='session')
+def chords(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips with none, one, two or all of three tones, their labels; to be read only."""
+    folder = tmp_path_factory.mktemp('chords')
+    rng, lines = np.random.default_rng(0), ['path,labels']
+    for k in range(40):
+        time_axis = np.arange(22050 + 2205 * (k % 5)) / 22050
+        wave = 0.02 * rng.standard_normal(len(time_axis))
+        labels = [label for bit, label in enumerate(PITCHES) if k % 8 >> bit & 1]
+        for label in labels:
+            hertz = PITCHES[label] * (1 + 0.01 * (k // 8))
+            wave += 0.25 * np.sin(2 * np.pi * hertz * time_axis)
+        soundfile.write(folder / f'{k}.wav', wave, 22050)
+        lines.append(f'{k}.wav,{"|".join(labels)}')
+    (folder / 'metadata.csv').write_text('\n'.join(lines) + '\n')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def tagged_dataset(chords: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their dataset, with any number of labels per clip; to be read only."""
+    flags = ('--clips_per_shard=64', '--keep_unlabelled')
+    return run(chords, tmp_path_factory.mktemp('data') / 'chords', *flags)
+
+
+@pytest.fixture(scope='session')
+def tagged_run(tagged_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on it; to be read only."""
+    folder = tmp_path_factory.mktemp('runs') / 'chords'
+    train.main(['train', f'--workdir={folder}', f'--data.dir={tagged_dataset}', *SMALL_RUN])
+    return folder
