@@ -27,8 +27,8 @@ for ((id = 0; id < count; id++)); do
   pids+=("$!")
 done
 
-# The exit code is that of the first process to fail. A process that still runs ten seconds later is
-# waiting for the failed one.
+# The exit code is that of the first process to fail. The others then end by themselves and say why;
+# a process that still runs twenty seconds later is waiting for the failed one.
 code=0
 while ((${#pids[@]})); do
   for id in "${!pids[@]}"; do
@@ -38,7 +38,7 @@ while ((${#pids[@]})); do
     unset "pids[$id]"
     if ((failure && !code)); then
       code=$failure
-      deadline=$((SECONDS + 10))
+      deadline=$((SECONDS + 20))
     fi
   done
   if ((code && ${#pids[@]} && SECONDS > deadline)); then
