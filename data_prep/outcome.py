@@ -91,7 +91,7 @@ def without_rare(
     Raises:
       UserError: fewer than two labels remain.
     """
-    reason = 'its label {!r} has only {}, fewer than --min_clips_per_label={}'
+    reason = 'its label {} has only {}, fewer than --min_clips_per_label={}'
     kept, rare = [], []
     for clip in clips:
         labels = tuple(label for label in clip.labels if counts.get(label, 0) >= at_least)

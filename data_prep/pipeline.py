@@ -110,10 +110,11 @@ def prepare(
         summary = outcome.summarise(clips, kept, copies)
         outcome.check_skipped(summary, skipped, max_skipped, os.path.join(place, 'skipped.csv'))
         # Labels may turn out to be rare only once their clips are read.
+        before = clips
         clips, more = outcome.without_rare(
             clips, summary.originals, min_clips_per_label, 'usable clip'
         )
-        if not more:
+        if clips == before:  # none was left out, and none lost one of several labels
             break
         failed = {row[0]: row for row in skipped}
         rows += [failed[clip.id] for clip, _ in more if clip.id in failed]

@@ -71,6 +71,23 @@ def test_a_label_that_becomes_rare_as_clips_are_skipped_is_left_out(
     assert '16 spectrograms kept from before, 0 computed' in capsys.readouterr().err
 
 
+def test_one_of_several_labels_that_becomes_rare_is_removed_from_its_clips(
+    uneven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f'{label}/{k}.wav' for label in ('hiss', 'hum') for k in range(8)]
+    rows = [f'{name},{name.split("/")[0]}' for name in names]
+    rows += [f'rain/{k}.wav,hum;rain' for k in range(4)]
+    (uneven / 'metadata.csv').write_text('\n'.join(['path,labels', *rows]))
+    for k in range(2):
+        (uneven / f'rain/{k}.wav').write_bytes(b'no audio')
+    flags = ['--min_clips_per_label=3', '--max_skipped=0.5', '--label_separator=;']
+    out = run(uneven, tmp_path / 'out', *flags)
+    assert open_dataset(str(out)).labels == ('hiss', 'hum')
+    labels = {row['id']: row['labels'] for row in read_table(str(out / 'splits.csv')).rows}
+    assert labels['rain/2.wav'] == labels['hum/2.wav'] == 'hum'
+    assert reasons(out).keys() == {'rain/0.wav', 'rain/1.wav'}
+
+
 def test_an_empty_label_is_named_if_too_many_clips_are_skipped(
     uneven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
