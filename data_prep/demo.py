@@ -8,7 +8,7 @@ away; the way the music moves does.
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,13 +38,19 @@ class _Note(NamedTuple):
     pitch: int
 
 
-def synthesise(style: str, seed: int, sample_rate: int = 22050) -> Signal:
+def synthesise(
+    style: str,
+    seed: int,
+    sample_rate: int = 22050,
+    narrow: Callable[[Style], Style] | None = None,
+) -> Signal:
     """Synthesises a clip; the same style, seed and sample rate always give the same samples.
 
     Args:
       style: a key of `STYLES`.
       seed: at least 0; each seed gives another clip.
       sample_rate: in Hz.
+      narrow: takes choices from the style before they are made; see `demo_clips.Traits`.
 
     Returns:
       float32 mono in -1..1, 10 to 15 s long.
@@ -56,6 +62,8 @@ def synthesise(style: str, seed: int, sample_rate: int = 22050) -> Signal:
         raise ValueError(f'unknown style {style!r}; choose one of {", ".join(STYLES)}')
     rng = np.random.default_rng([list(STYLES).index(style), seed])
     table = _borrow(STYLES[style], rng)
+    if narrow is not None:
+        table = narrow(table)
     seconds = rng.uniform(10, 15)
     bar = 60 / rng.uniform(*table.tempo) * table.beats
     key = int(rng.integers(12))

@@ -7,17 +7,15 @@ from collections.abc import Callable, Sequence
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
-import soundfile
 from jaxtyping import Num
 
-from data_prep import listed, splits
+from data_prep import listed
 from data_prep.clips import Clip, audio_clip, check_folder, official_split
 from data_prep.listed import Columns
-from data_prep.styles import STYLES
 from glr_jax import storage
 from glr_jax.cli import status
 from glr_jax.data.files import EMPTY, HIDDEN, UNLABELLED, LeftOut, audio_files, describe, is_audio
-from glr_jax.data.mel import FrontEnd, decode, encode, mel_of_samples
+from glr_jax.data.mel import FrontEnd, decode, encode
 from glr_jax.data.metadata import SEPARATOR
 from glr_jax.data.records import SIDES
 from glr_jax.data.tables import names_of, side_of
@@ -29,45 +27,10 @@ GTZAN_GENRES = (
     *('jazz', 'metal', 'pop', 'reggae', 'rock'),
 )
 GTZAN_ROOTS = ('genres', 'genres_original')
-DEMO_CLIPS_PER_STYLE = 30
 _REMEDY = 'make one per label, or give --metadata=TABLE.csv or --labels_from=tags'
 ARRAYS = ('mel', 'label', 'id', 'group', 'artist', 'split')
 LEAST_RANGE = 10  # dB; the loudest and the softest value of real music differ by far more
 RANGE_TOLERANCE = 0.05  # dB, above the rounding of float16
-
-
-def demo_clips() -> list[Clip]:
-    """Synthesised music in several styles, the same on every machine; downloads nothing."""
-    return [
-        Clip(
-            id=f'{style}.{seed:03d}',
-            label=style,
-            mel=functools.partial(_mel_of_demo, style, seed),
-            path=f'demo:{style}.{seed:03d}',
-        )
-        for style in STYLES
-        for seed in range(DEMO_CLIPS_PER_STYLE)
-    ]
-
-
-def write_demo_audio(out: str) -> None:
-    """Writes a clip of each style as `OUT/audio/STYLE.NNN.wav`, to listen to and to tag.
-
-    They are test clips of the default split, so that no model has been trained on them.
-    """
-    from data_prep import demo  # imports SciPy, which takes a second
-
-    folder = os.path.join(out, 'audio')
-    storage.make_folder(folder)
-    ids = [clip.id for clip in demo_clips()]
-    labels = [id.split('.')[0] for id in ids]
-    sides = dict(zip(ids, splits.random_split(ids, labels, 1), strict=True))
-    for style in STYLES:
-        id = next(id for id in ids if id.split('.')[0] == style and sides[id] == 'test')
-        rate = FrontEnd().sample_rate
-        samples = demo.synthesise(style, int(id.rpartition('.')[2]), rate)
-        with storage.to_write(os.path.join(folder, f'{id}.wav')) as local:
-            soundfile.write(local, samples, rate, format='WAV', subtype='PCM_16')
 
 
 def folder_clips(
@@ -283,12 +246,6 @@ def _check_range(path: str, mel: Num[np.ndarray, 'clips frames mels'], top_db: f
         )
     if 0 <= highest - lowest < LEAST_RANGE:
         status(f'{path}: mel has values from {lowest:g} to {highest:g} only; are they decibels?')
-
-
-def _mel_of_demo(style: str, seed: int, front_end: FrontEnd) -> Num[np.ndarray, 'frames mels']:
-    from data_prep import demo
-
-    return mel_of_samples(demo.synthesise(style, seed, front_end.sample_rate), front_end)
 
 
 def _stored_mel(

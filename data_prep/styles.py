@@ -42,7 +42,7 @@ class Style:
       neighbour: the style that a clip may borrow a trait from.
     """
 
-    tempo: tuple[int, int]
+    tempo: tuple[float, float]
     beats: int
     scale: str
     progressions: Sequence[str]

@@ -309,8 +309,8 @@ def test_help_does_not_wait_for_heavy_imports(command: str) -> None:
 
 def test_preparation_never_imports_jax() -> None:
     code = (
-        'import sys; import data_prep.__main__, data_prep.inspect; from data_prep import sources;'
-        'from glr_jax.data.mel import FrontEnd; sources.demo_clips()[0].mel(FrontEnd());'
+        'import sys, data_prep.__main__, data_prep.inspect; from data_prep import demo_clips;'
+        'from glr_jax.data.mel import FrontEnd; demo_clips.demo_clips()[0].mel(FrontEnd());'
         'print("jax" in sys.modules)'
     )
     assert subprocess.check_output([sys.executable, '-c', code], text=True) == 'False\n'

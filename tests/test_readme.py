@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep import sources
+from data_prep import demo_clips, sources
 from experiments import paper, recurrence
 from glr_jax import cli, train
 from tests import test_fma, test_tags
@@ -135,7 +135,7 @@ def check(
 ) -> Callable[[Command], None]:
     """Runs a command as far as this machine can; fails if it does not work or has no rule."""
     monkeypatch.chdir(sandbox)
-    monkeypatch.setattr(sources, 'DEMO_CLIPS_PER_STYLE', 3)
+    monkeypatch.setattr(demo_clips, 'CLIPS_PER_STYLE', 3)
     monkeypatch.setattr(paper, 'OPTIMUM', OPTIMUM)
     monkeypatch.setattr(recurrence, 'SIZES', [])
     monkeypatch.setattr(recurrence, 'TOLERANCES', {'float32': 1e-4})

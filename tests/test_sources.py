@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep import demo, sources
-from glr_jax.data.dataset import open_dataset
+from data_prep import sources
 from glr_jax.data.files import LeftOut
 from glr_jax.data.mel import FrontEnd, mel_of_file
 from glr_jax.errors import ClipError, UserError
-from tests.conftest import run
 
 
 def write(path: Path) -> None:
@@ -312,35 +310,3 @@ def test_an_npy_file_and_a_scalar_array_are_refused(tmp_path: Path) -> None:
 def test_byte_strings_are_read_as_text(tmp_path: Path) -> None:
     clips = sources.arrays_clips(save(tmp_path, id=np.array([b'%d' % k for k in range(6)])))
     assert [clip.id for clip in clips] == list('012345')
-
-
-# ---------------------------------------------------------------- demo
-def test_the_demo_has_equally_many_clips_of_each_style() -> None:
-    clips = sources.demo_clips()
-    assert len({clip.id for clip in clips}) == len(clips)
-    counts = Counter(clip.label for clip in clips)
-    assert len(counts) > 1
-    assert set(counts.values()) == {sources.DEMO_CLIPS_PER_STYLE}
-
-
-def test_a_demo_clip_is_reproducible_and_differs_from_the_next() -> None:
-    one, two = sources.demo_clips()[:2]
-    mel = one.mel(FrontEnd())
-    assert mel.shape[1:] == (128,)
-    assert mel.max() == 255
-    np.testing.assert_array_equal(sources.demo_clips()[0].mel(FrontEnd()), mel)
-    assert not np.array_equal(two.mel(FrontEnd()), mel)
-
-
-def test_the_demo_leaves_a_test_clip_of_each_style_to_listen_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, 'DEMO_CLIPS_PER_STYLE', 3)
-    out = run('', tmp_path / 'out', '--source=demo')
-    data = open_dataset(str(out))
-    names = sorted(path.stem for path in (out / 'audio').iterdir())
-    assert names == sorted(data.ids[clip] for clip in data.members('random-1', 'test'))
-    assert [name.split('.')[0] for name in names] == sorted(demo.STYLES)
-    heard = mel_of_file(str(out / 'audio' / f'{names[0]}.wav'), data.front_end)
-    stored = data.mel(list(data.ids).index(names[0]))
-    assert np.abs(heard.astype(int) - stored.astype(int)).mean() < 1

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 import pytest
 
-from data_prep import sources
+from data_prep import demo_clips
 from tests.documents import ROOT
 
 NOTEBOOK = ROOT / 'experiments' / 'tour.ipynb'
@@ -28,7 +28,7 @@ def test_the_notebook_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, 'DEMO_CLIPS_PER_STYLE', 10)
+    monkeypatch.setattr(demo_clips, 'CLIPS_PER_STYLE', 10)
     matplotlib.use('Agg')
     names: dict[str, Any] = {}
     for cell in cells():
