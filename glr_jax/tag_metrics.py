@@ -8,15 +8,18 @@ clip and label as a decision of its own. A label that all clips have, or none, h
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
 Has = Bool[np.ndarray, 'clips labels']
 Probabilities = Float[np.ndarray, 'clips labels']
 DEFAULT_THRESHOLD = 0.5
+_RESAMPLES = (200, 1000)  # of the bootstrap, at least and at most
+_WORK = 4e8  # clips × labels × resamples: one or two seconds
+_TOGETHER = 100  # resamples in memory at a time
 
 
 def scores(
@@ -77,6 +80,82 @@ def roc_auc(has: Bool[np.ndarray, ' clips'], values: Float[np.ndarray, ' clips']
         return None
     ranks = rankdata(values)[has].sum()
     return float((ranks - present * (present + 1) / 2) / (present * absent))
+
+
+def macro_roc_auc_interval(has: Has, probabilities: Probabilities) -> tuple[float, float] | None:
+    """95 % bootstrap interval of the macro ROC-AUC when clips are drawn with replacement.
+
+    A label without a curve in a resample is left out of that resample's mean. The draws are the
+    same each time.
+
+    Args:
+      has: which labels each clip has.
+      probabilities: of each label.
+
+    Returns:
+      The ends of the interval; None if no label has a curve.
+    """
+    clips = len(has)
+    pairs = [_Pairs.of(has[:, k], probabilities[:, k]) for k in range(has.shape[1])]
+    pairs = [each for each in pairs if len(each.present) and len(each.absent)]
+    count = int(np.clip(_WORK / has.size, *_RESAMPLES))
+    rng, means = np.random.default_rng(0), []
+    for start in range(0, count if pairs else 0, _TOGETHER):
+        size = min(_TOGETHER, count - start)
+        drawn = rng.multinomial(clips, np.full(clips, 1 / clips), size)
+        times = np.ascontiguousarray(drawn.T, np.float32)
+        total, defined = np.zeros(size), np.zeros(size)
+        for each in pairs:
+            areas = each.areas(times)
+            total += np.nan_to_num(areas)
+            defined += ~np.isnan(areas)
+        means.append(total[defined > 0] / defined[defined > 0])
+    if not sum(map(len, means)):
+        return None
+    low, high = np.percentile(np.concatenate(means), (2.5, 97.5))
+    return float(low), float(high)
+
+
+class _Pairs(NamedTuple):
+    """The clips of a label as the ROC curve compares them.
+
+    Attributes:
+      present: the clips with the label.
+      absent: the others, from the lowest to the highest probability.
+      below: for each clip of `present`, how many of `absent` have a lower probability.
+      up_to: the same, with those of equal probability.
+    """
+
+    present: Int[np.ndarray, ' present']
+    absent: Int[np.ndarray, ' absent']
+    below: Int[np.ndarray, ' present']
+    up_to: Int[np.ndarray, ' present']
+
+    @staticmethod
+    def of(has: Bool[np.ndarray, ' clips'], values: Float[np.ndarray, ' clips']) -> '_Pairs':
+        absent = np.flatnonzero(~has)
+        absent = absent[np.argsort(values[absent], kind='stable')]
+        sides = (np.searchsorted(values[absent], values[has], side) for side in ('left', 'right'))
+        return _Pairs(np.flatnonzero(has), absent, *sides)
+
+    def areas(self, times: Float[np.ndarray, 'clips resamples']) -> Float[np.ndarray, ' resamples']:
+        """The area in each resample, NaN where it is not defined.
+
+        Args:
+          times: how often each clip is drawn.
+        """
+        # Only the sums between the clips with the label are needed, not one after each clip.
+        edges = np.unique(np.concatenate([[0], self.below, self.up_to]))
+        parts = np.add.reduceat(
+            np.take(times, self.absent, 0), edges[edges < len(self.absent)], axis=0
+        )
+        sums = np.cumsum(np.insert(parts, 0, 0, axis=0), 0, dtype=np.float64)
+        bounds = np.unique(np.append(edges, len(self.absent)))
+        lower = sums[np.searchsorted(bounds, self.below)]
+        upper = sums[np.searchsorted(bounds, self.up_to)]
+        weights = times[self.present].astype(np.float64)
+        with np.errstate(invalid='ignore'):
+            return (weights * (lower + upper) / 2).sum(0) / (weights.sum(0) * sums[-1])
 
 
 def average_precision(
@@ -146,6 +225,8 @@ def fault(values: dict[str, Any]) -> str:
     for name, value in expected.items():
         if not _close(values.get(name), value):
             return f'{name} does not follow from its rows per label'
+    if not _is_interval(values.get('macro_roc_auc_interval')):
+        return 'macro_roc_auc_interval is no interval from 0 to 1'
     for row in rows.values():
         own = np.asarray([row[name] for name in names[:3]])
         right = {
@@ -196,6 +277,13 @@ def _is_count(value: Any) -> bool:
 
 def _is_threshold(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_interval(value: Any) -> bool:
+    if value is None:  # not computed, as for validation clips, or not defined
+        return True
+    pair = isinstance(value, list | tuple) and len(value) == 2
+    return pair and all(map(_is_threshold, value)) and value[0] <= value[1]
 
 
 def _close(found: Any, expected: Any) -> bool:

@@ -123,3 +123,37 @@ def test_scores_from_a_file_are_checked():
         values | {'per_class': values['per_class'] | {'sad': {'support': -1}}}
     )
     assert 'match' in tag_metrics.fault(values | {'labels': ['a']})
+
+
+def test_the_interval_of_the_mean_area_is_that_of_a_plain_bootstrap(monkeypatch):
+    has, probabilities = example(3, clips=60)
+    monkeypatch.setattr(tag_metrics, '_RESAMPLES', (120, 120))
+    low, high = tag_metrics.macro_roc_auc_interval(has, probabilities)
+    rng, means = np.random.default_rng(0), []
+    for size in (100, 20):
+        for times in rng.multinomial(60, np.full(60, 1 / 60), size):
+            drawn = np.repeat(np.arange(60), times)
+            means.append(
+                tag_metrics.scores(has[drawn], probabilities[drawn], LABELS)['macro_roc_auc']
+            )
+    assert (low, high) == pytest.approx(tuple(np.percentile(means, (2.5, 97.5))), abs=1e-9)
+    assert low < tag_metrics.scores(has, probabilities, LABELS)['macro_roc_auc'] < high
+
+
+def test_the_interval_is_the_same_each_time_and_its_cost_is_bounded(monkeypatch):
+    has, probabilities = example(4)
+    found = tag_metrics.macro_roc_auc_interval(has, probabilities)
+    assert found == tag_metrics.macro_roc_auc_interval(has, probabilities)
+    assert tag_metrics.macro_roc_auc_interval(has[:, 4:], probabilities[:, 4:]) is None
+    one = np.zeros((1, 2), bool)
+    assert tag_metrics.macro_roc_auc_interval(one, np.zeros((1, 2))) is None
+    assert tag_metrics._WORK / (200 * 4000) == 500  # resamples of 200 labels and 4,000 clips
+
+
+def test_an_interval_from_a_file_is_checked():
+    has, probabilities = example(2)
+    values = tag_metrics.scores(has, probabilities, LABELS)
+    good = list(tag_metrics.macro_roc_auc_interval(has, probabilities))
+    assert tag_metrics.fault(values | {'macro_roc_auc_interval': good}) == ''
+    for wrong in ([0.5], 'x', [0.9, 0.1], [0, 2], [0, '1']):
+        assert 'interval' in tag_metrics.fault(values | {'macro_roc_auc_interval': wrong})
