@@ -19,7 +19,7 @@ Probabilities = Float[np.ndarray, 'clips labels']
 DEFAULT_THRESHOLD = 0.5
 _RESAMPLES = (200, 1000)  # of the bootstrap, at least and at most
 _WORK = 4e8  # clips × labels × resamples: one or two seconds
-_TOGETHER = 100  # resamples in memory at a time
+TOGETHER = 100  # resamples in memory at a time
 
 
 def scores(
@@ -39,10 +39,10 @@ def scores(
       labels: class names.
       thresholds: the probability from which each label is decided; () = 0.5 for all.
     """
-    limits = np.asarray(thresholds or [DEFAULT_THRESHOLD] * len(labels))
+    limits = list(thresholds) or [DEFAULT_THRESHOLD] * len(labels)
     roc = [roc_auc(has[:, k], probabilities[:, k]) for k in range(len(labels))]
     precision_area = [average_precision(has[:, k], probabilities[:, k]) for k in range(len(labels))]
-    counts = _counts(has, probabilities >= limits)
+    counts = _counts(has, decided(probabilities, limits))
     halves = _counts(has, probabilities >= DEFAULT_THRESHOLD)
     return {
         'macro_roc_auc': _mean(roc),
@@ -72,6 +72,11 @@ def scores(
     }
 
 
+def decided(probabilities: Probabilities, thresholds: Sequence[float] = ()) -> Has:
+    """Which labels are decided: those at or above their threshold; () = 0.5 for all."""
+    return probabilities >= np.asarray(thresholds or DEFAULT_THRESHOLD)
+
+
 def roc_auc(has: Bool[np.ndarray, ' clips'], values: Float[np.ndarray, ' clips']) -> float | None:
     """The area under the ROC curve, equal values counting half; None if it is not defined."""
     present = int(has.sum())
@@ -96,24 +101,45 @@ def macro_roc_auc_interval(has: Has, probabilities: Probabilities) -> tuple[floa
       The ends of the interval; None if no label has a curve.
     """
     clips = len(has)
-    pairs = [_Pairs.of(has[:, k], probabilities[:, k]) for k in range(has.shape[1])]
-    pairs = [each for each in pairs if len(each.present) and len(each.absent)]
-    count = int(np.clip(_WORK / has.size, *_RESAMPLES))
+    pairs, count = curves(has, probabilities), resamples(has.size)
     rng, means = np.random.default_rng(0), []
-    for start in range(0, count if pairs else 0, _TOGETHER):
-        size = min(_TOGETHER, count - start)
+    for start in range(0, count if pairs else 0, TOGETHER):
+        size = min(TOGETHER, count - start)
         drawn = rng.multinomial(clips, np.full(clips, 1 / clips), size)
-        times = np.ascontiguousarray(drawn.T, np.float32)
-        total, defined = np.zeros(size), np.zeros(size)
-        for each in pairs:
-            areas = each.areas(times)
-            total += np.nan_to_num(areas)
-            defined += ~np.isnan(areas)
-        means.append(total[defined > 0] / defined[defined > 0])
+        areas = macro_areas(pairs, np.ascontiguousarray(drawn.T, np.float32))
+        means.append(areas[~np.isnan(areas)])
     if not sum(map(len, means)):
         return None
     low, high = np.percentile(np.concatenate(means), (2.5, 97.5))
     return float(low), float(high)
+
+
+def resamples(size: int) -> int:
+    """How many resamples are drawn of this many pairs of clip and label."""
+    return int(np.clip(_WORK / size, *_RESAMPLES))
+
+
+def curves(has: Has, probabilities: Probabilities) -> list['_Pairs']:
+    """The clips of each label that has a ROC curve, for `macro_areas`."""
+    pairs = [Pairs.of(has[:, k], probabilities[:, k]) for k in range(has.shape[1])]
+    return [each for each in pairs if len(each.present) and len(each.absent)]
+
+
+def macro_areas(
+    pairs: Sequence['_Pairs'], times: Float[np.ndarray, 'clips resamples']
+) -> Float[np.ndarray, ' resamples']:
+    """The macro ROC-AUC in each resample, NaN where no label has a curve.
+
+    Args:
+      pairs: from `curves`.
+      times: how often each clip is drawn.
+    """
+    total, defined = np.zeros(times.shape[1]), np.zeros(times.shape[1])
+    for each in pairs:
+        areas = each.areas(times)
+        total += np.nan_to_num(areas)
+        defined += ~np.isnan(areas)
+    return np.where(defined > 0, total, np.nan) / np.maximum(defined, 1)
 
 
 class _Pairs(NamedTuple):
