@@ -97,9 +97,10 @@ def _locked(prep: Preparation) -> Iterator[None]:
 def _prepare(prep: Preparation, runner: Runner) -> None:
     start = time.monotonic()
     if prep.download:
-        gtzan = prep.source == 'gtzan'
-        fma = [download.FMA[prep.chosen_subset()], download.FMA_METADATA]
-        download.fetch([download.GTZAN] if gtzan else fma, prep.input)
+        archives = [download.GTZAN]
+        if prep.source == 'fma':
+            archives = [download.FMA[prep.chosen_subset()], download.FMA_METADATA]
+        download.fetch(archives, prep.input)
     left_out: list[LeftOut] = []
     clips = _find_clips(prep, left_out.append)
     if not clips:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Num
@@ -134,3 +134,24 @@ def check_folder(folder: str) -> None:
         raise UserError('--input is required: the folder of audio files')
     if not storage.is_folder(folder):
         raise UserError(f'{folder} is not a folder (--input)')
+
+
+def folder_with(folder: str, places: Sequence[str], names: Collection[str], remedy: str) -> str:
+    """The first of some places that has one of the sub-folders in which a dataset keeps its audio.
+
+    Args:
+      folder: that the user gave.
+      places: paths below it; '' = the folder itself.
+      names: of the sub-folders.
+      remedy: for the error.
+
+    Raises:
+      UserError: no place has such a sub-folder.
+    """
+    for place in (os.path.join(folder, name).rstrip('/') for name in places):
+        if storage.is_folder(place):
+            folders = {name for name, is_folder in storage.entries(place).items() if is_folder}
+            if not folders.isdisjoint(names):
+                return place
+    first, last = min(names), max(names)
+    raise UserError(f'{folder} has none of the audio folders {first} to {last}; {remedy}')

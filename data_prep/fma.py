@@ -2,7 +2,6 @@
 
 import csv
 import os
-from typing import Literal, get_args
 
 from data_prep.clips import Clip, audio_clip, check_folder
 from glr_jax import storage
@@ -10,8 +9,7 @@ from glr_jax.cli import status
 from glr_jax.errors import UserError
 from glr_jax.text import counted
 
-Subset = Literal['small', 'medium', 'large', 'full']  # each contains those before it
-SUBSETS = get_args(Subset)
+SUBSETS = ('small', 'medium', 'large', 'full')  # each contains those before it
 COLUMNS = {
     'artist': ('artist', 'id'),
     'side': ('set', 'split'),
@@ -20,7 +18,7 @@ COLUMNS = {
 }
 
 
-def fma_clips(folder: str, subset: Subset = 'small') -> list[Clip]:
+def fma_clips(folder: str, subset: str = 'small') -> list[Clip]:
     """The tracks of a subset of FMA.
 
     The label is `genre_top`, the group is `artist.id`, and FMA's split becomes `official`. Tracks

@@ -26,6 +26,8 @@ SIDES = ['train', 'train', 'validation', 'test']
         (['random-1', 'group-1'], '', 'random-1'),
         (['random-1'], 'abcd', 'random-1'),
         (['random-1', 'fault_filtered'], '', 'random-1'),
+        (['random-1', 'group-1', 'official-0', 'official-1'], 'abcd', 'official-0'),
+        (['random-1', 'official-1'], '', 'random-1'),
     ],
 )
 def test_the_default_is_official_then_group_1_then_random_1(

@@ -163,3 +163,17 @@ def test_the_command_downloads_before_it_reads(
     check_music(tmp_path)
     with pytest.raises(UsageError, match='--download supports'):
         main(['x', '--source=demo', '--download', f'--input={tmp_path}', f'--out={tmp_path}/o'])
+
+
+@pytest.mark.parametrize(
+    ('source', 'address'),
+    [
+        ('mtg_jamendo', 'https://github.com/MTG/mtg-jamendo-dataset'),
+        ('mtat', 'https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset'),
+    ],
+)
+def test_where_to_get_what_is_not_downloaded_is_said(source: str, address: str) -> None:
+    with pytest.raises(UsageError, match='does not support') as error:
+        main(['x', f'--source={source}', '--download', '--input=x', '--out=y'])
+    assert address in str(error.value)
+    assert '\n' not in str(error.value)

@@ -283,7 +283,7 @@ def test_a_bad_flag_is_a_usage_error(flag: str) -> None:
         (['--input=x', '--runner=beam', '--num_workers=2'], '--num_workers is for --runner=pool'),
         *(
             ([f'--source={source}'], '--input is required')
-            for source in ('folder', 'gtzan', 'fma', 'arrays')
+            for source in ('folder', 'gtzan', 'fma', 'mtg_jamendo', 'mtat', 'arrays')
         ),
     ],
 )

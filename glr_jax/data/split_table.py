@@ -74,13 +74,16 @@ def read_split_table(path: str, labels: Sequence[str], multi_label: bool = False
 def default_split(splits: Mapping[str, Sequence[str]], groups: Sequence[str]) -> tuple[str, str]:
     """The split to use if none is given, and why: official, else group-1, else random-1.
 
+    Where a source defines several splits, official-0 is the first of them.
+
     Args:
       splits: {split: side of each clip}.
       groups: the group of each clip, '' if it has none.
     """
     usable = [name for name, sides in splits.items() if {'train', 'validation'} <= set(sides)]
-    if 'official' in usable:
-        return 'official', 'the source defines it'
+    for name in ('official', 'official-0'):
+        if name in usable:
+            return name, 'the source defines it'
     if any(groups):
         if 'group-1' in usable:
             return 'group-1', 'no group is in more than one of train, validation and test'
