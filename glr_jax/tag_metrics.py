@@ -121,7 +121,7 @@ def resamples(size: int) -> int:
 
 def curves(has: Has, probabilities: Probabilities) -> list['_Pairs']:
     """The clips of each label that has a ROC curve, for `macro_areas`."""
-    pairs = [Pairs.of(has[:, k], probabilities[:, k]) for k in range(has.shape[1])]
+    pairs = [_Pairs.of(has[:, k], probabilities[:, k]) for k in range(has.shape[1])]
     return [each for each in pairs if len(each.present) and len(each.absent)]
 
 
