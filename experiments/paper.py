@@ -48,6 +48,7 @@ TRAIN = TrainConfig(
     label_smoothing=0.0,
     mixup=0.4,
     class_weights='none',
+    sampler='shuffled',
 )
 AUGMENT = AugmentConfig(
     time_masks=0, band_masks=0, equalizer=0.0, level=0.0, stretch=0.0, pitch=0.0, shortest=1.0

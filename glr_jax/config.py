@@ -14,6 +14,7 @@ from glr_jax.fields import check_fields, from_dict, option, section, to_dict
 from glr_jax.nn.config import ModelConfig
 
 ClassWeights = Literal['none', 'balanced']
+Sampler = Literal['shuffled', 'balanced']
 Mapper = Literal['shard_map', 'pmap']
 
 MAX_MASKS = 20  # time masks, and band masks, in a segment
@@ -121,7 +122,13 @@ class TrainConfig:
     class_weights: ClassWeights = option(
         'none',
         'weight each clip in the training loss: balanced = by the inverse of how many training '
-        'clips have its label',
+        'clips have its label; with several labels per clip, each label, so that its presence and '
+        'its absence count alike',
+    )
+    sampler: Sampler = option(
+        'shuffled',
+        'the training clips of an epoch: shuffled = each once; balanced = as many, drawn so that '
+        'each label is due equally often, and clips without labels as often as one label',
     )
 
     def __post_init__(self) -> None:

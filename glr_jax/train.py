@@ -8,7 +8,7 @@ USAGE = """
 usage: python -m glr_jax.train --flagfile=experiments/NAME.flags [--workdir=DIR] [--flag=value ...]
 
 Trains, keeps the latest checkpoints and the best one, and evaluates the best on the test clips.
-Also prints the accuracy of an SVM and of the majority class on the same clips.
+Also prints what an SVM and the majority class reach on the same clips.
 If a run was interrupted, the same command resumes it. Ctrl-C and SIGTERM save first, and the exit
 code is then 75.
 """
@@ -38,6 +38,7 @@ from glr_jax.nn import cost
 from glr_jax.nn.model import make_classifier
 from glr_jax.optimizer import make_optimizer
 from glr_jax.run import checkpoint, events, start, workdir
+from glr_jax.run.labels import announce_missing_labels
 from glr_jax.run.log import Log, validation_losses
 from glr_jax.run.segment import announce_short_clips, choose_frames
 from glr_jax.run.split import choose_split
@@ -162,6 +163,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
         f'{epochs} epochs, {steps:,} steps, {mesh.size} {mesh.devices.flat[0].platform} '
         f'device{plural}, clips {"resident" if resident else "streamed"}'
     )
+    announce_missing_labels(dataset, clips, validation)
     announce_short_clips(config, dataset, clips)
     if done:
         announce(f'resuming at step {done} of {steps}')
@@ -178,6 +180,9 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     weights = None
     if config.train.class_weights == 'balanced':
         weights = batches.balanced_weights(dataset.targets[clips], len(dataset.labels))
+    balance = None
+    if config.train.sampler == 'balanced':
+        balance = batches.make_balance(clips, dataset.has_label()[clips])
     one_step = train_step.make_train_step(
         classifier,
         optimizer,
@@ -200,7 +205,8 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     def send(dispatch: range) -> tuple[int, Any]:
         mixup = config.train.mixup
         plans = [
-            batches.plan_batch(step, batch_size, clips, seed, part, mixup) for step in dispatch
+            batches.plan_batch(step, batch_size, clips, seed, part, mixup, balance)
+            for step in dispatch
         ]
         payloads = input_pipeline.stack([pipeline.payload(plan) for plan in plans])
         return dispatch.stop, parallel.shard_batch(payloads, mesh, mapper)
@@ -226,6 +232,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
             done=done,
             spent=spent,
             epochs=epochs,
+            multi_label=dataset.multi_label,
         ) as log,
     ):
         for step, payloads in input_pipeline.prefetch(send, dispatches):

@@ -4,6 +4,10 @@ Training follows one endless sequence: the clips in a new random order each epoc
 the other. Step `s` takes `batch_size` places from place `s * batch_size` on, so a batch may span
 two epochs. Thus no clip is dropped, a run can resume at any step, and the sequence is the same on
 any number of processes; each process takes its own slice of every batch.
+
+With the balanced sampler, an epoch has as many cases as there are training clips, but each label is
+due equally often. So a clip with a rare label may be due several times, and one with a frequent
+label not at all.
 """
 
 import functools
@@ -12,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, Num, UInt8, UInt16
+from jaxtyping import Bool, Float, Int, Num, UInt8, UInt16
 
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.segments import crop
@@ -55,12 +59,27 @@ class Batch(NamedTuple):
     place: Int[np.ndarray | jax.Array, ' batch']
 
 
+class Balance(NamedTuple):
+    """What the balanced sampler draws from: every pair of a label and one of its training clips.
+
+    Attributes:
+      clip: of each pair; the pairs of one label follow each other.
+      until: the chance of this pair and all those before it; that of a label is shared out evenly
+        to its clips.
+    """
+
+    clip: Int[np.ndarray, ' pairs']
+    until: Float[np.ndarray, ' pairs']
+
+
 class _Epoch(NamedTuple):
     order: Int[np.ndarray, ' clips']
     start: Float[np.ndarray, ' clips']
     weight: UInt16[np.ndarray, ' clips']
     other: Int[np.ndarray, ' clips']
     other_start: Float[np.ndarray, ' clips']
+    jitter: Float[np.ndarray, ' clips']
+    other_jitter: Float[np.ndarray, ' clips']
 
 
 @functools.lru_cache(maxsize=4)
@@ -70,7 +89,9 @@ def _epoch(seed: int, epoch: int, count: int, mixup: float) -> _Epoch:
     other, other_start = rng.permutation(count), rng.random(count)
     weight = rng.beta(mixup, mixup, count) if mixup else np.ones(count)
     weight = np.rint(256 * np.maximum(weight, 1 - weight)).astype(np.uint16)
-    return _Epoch(order, start, weight, other, other_start)
+    # Drawn last, so that they change nothing before them.
+    jitter, other_jitter = rng.random(count), rng.random(count)
+    return _Epoch(order, start, weight, other, other_start, jitter, other_jitter)
 
 
 def plan_batch(
@@ -80,6 +101,7 @@ def plan_batch(
     seed: int,
     part: slice,
     mixup: float = 0.0,
+    balance: Balance | None = None,
 ) -> BatchPlan:
     """Draws the batch of a step.
 
@@ -92,6 +114,9 @@ def plan_batch(
       mixup: weights are drawn from Beta(mixup, mixup) (Zhang et al., 2018); 0 = no mixup. The
         clip that is due has the larger weight, so each clip leads once per epoch. The other clip
         may be any training clip, not only one of the batch, so devices make no difference.
+      balance: draw from these pairs, with one draw from each of as many equal ranges of chance as
+        there are clips, in a random order; the clips that are mixed in are drawn alike. None: all
+        clips in a random order.
     """
     place = (step * batch_size + np.arange(batch_size))[part]
     epochs, ranks = np.divmod(place, len(clips))
@@ -100,8 +125,37 @@ def plan_batch(
         here = epochs == epoch
         for column, drawn in zip(cases, _epoch(seed, int(epoch), len(clips), mixup), strict=True):
             column[here] = drawn[ranks[here]]
-    order, start, weight, other, other_start = cases
-    return BatchPlan(place.astype(np.int32), clips[order], start, weight, clips[other], other_start)
+    order, start, weight, other, other_start, jitter, other_jitter = cases
+    if balance is None:
+        clip, mixed = clips[order], clips[other]
+    else:
+        clip = _draw(balance, (order + jitter) / len(clips))
+        mixed = _draw(balance, (other + other_jitter) / len(clips))
+    return BatchPlan(place.astype(np.int32), clip, start, weight, mixed, other_start)
+
+
+def make_balance(
+    clips: Int[np.ndarray, ' clips'], has_label: Bool[np.ndarray, 'clips labels']
+) -> Balance:
+    """What the balanced sampler draws from: a label, then one of the clips that have it.
+
+    Clips without any label count as one more label. Labels without clips are never due.
+
+    Args:
+      clips: the training clips.
+      has_label: which labels each of them has.
+    """
+    columns = np.column_stack([has_label, ~has_label.any(1)]).T
+    columns = columns[columns.any(1)]
+    label, row = np.nonzero(columns)
+    chances = 1 / (len(columns) * columns.sum(1))
+    return Balance(clips[row], np.cumsum(chances[label]))
+
+
+def _draw(balance: Balance, values: Float[np.ndarray, ' batch']) -> Int[np.ndarray, ' batch']:
+    """The clips at some values from 0 to 1 of the summed chances."""
+    found = np.searchsorted(balance.until, values, side='right')
+    return balance.clip[np.minimum(found, len(balance.clip) - 1)]  # the sum may round below 1
 
 
 def read(dataset: Dataset, plan: BatchPlan, frames: int) -> Batch:
@@ -130,7 +184,12 @@ def balanced_weights(
     """A weight per label, inverse to its number of clips; the mean over these clips is 1.
 
     A label without clips has weight 0. Where a clip may have several labels, each label has two
-    weights, of its absence and of its presence, so that both count equally in the loss.
+    weights, of its absence and of its presence, so that both count equally in the loss: n / 2m for
+    what m of n clips have. If all clips have a label, or none does, that counts one half.
+
+    Args:
+      targets: of the training clips, as in `Dataset`.
+      num_labels: how many there are.
     """
     if targets.ndim == 2:
         present = targets.mean(0)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
@@ -40,9 +40,10 @@ class Events:
                     start = SessionLog(status=SessionLog.START)
                     writer.write_event(Event(step=done + 1, session_log=start))
 
-    def add(self, side: str, values: dict[str, float], step: int) -> None:
-        """Writes scalars of a step."""
-        self.write(side, [Summary.Value(tag=n, simple_value=v) for n, v in values.items()], step)
+    def add(self, side: str, values: Mapping[str, float | None], step: int) -> None:
+        """Writes scalars of a step; None is left out."""
+        known = [(name, value) for name, value in values.items() if value is not None]
+        self.write(side, [Summary.Value(tag=n, simple_value=v) for n, v in known], step)
 
     def write(self, side: str, values: Sequence[Summary.Value], step: int) -> None:
         """Writes values of any kind of a step."""
@@ -69,6 +70,13 @@ class Events:
             announce(f'{self._folder}: {error.strerror}; the run continues without TensorBoard')
 
 
+def score_names(scores: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the scores that the log of a run and TensorBoard show beside the loss."""
+    if scores.get('multi_label'):
+        return 'macro_roc_auc', 'macro_average_precision', 'macro_f1'
+    return 'accuracy', 'macro_f1'
+
+
 def write_test(config: Config, scores: dict[str, Any]) -> None:
     """Writes the scores of a finished run beside its hyperparameters.
 
@@ -76,11 +84,12 @@ def write_test(config: Config, scores: dict[str, Any]) -> None:
       config: of the run.
       scores: as in `metrics.json`.
     """
-    shown = {name: scores[name] for name in ('accuracy', 'macro_f1', 'loss')}
+    shown = {name: scores[name] for name in (*score_names(scores), 'loss')}
     flags = {name: value for name, value in flags_of(config).items() if name != 'workdir'}
     texts = {n: v if isinstance(v, bool | int | float | str) else str(v) for n, v in flags.items()}
     events = Events(config.workdir, ['test'])
-    values = [value for summary in hparams(texts, dict(shown)) for value in summary.value]
+    known = {name: score for name, score in shown.items() if score is not None}
+    values = [value for summary in hparams(texts, known) for value in summary.value]
     events.write('test', values, 0)
     events.add('test', shown, scores['step'])
     events.close()

@@ -11,17 +11,19 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from glr_jax import json_files, storage
+from glr_jax import json_files, metrics, storage
 from glr_jax.devices import processes
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UserError
 from glr_jax.progress import clock
-from glr_jax.run.events import Events
+from glr_jax.run.events import Events, score_names
 from glr_jax.run.workdir import read_log
 from glr_jax.train_step import Totals
 
 # A star behind the validation loss marks the best one so far.
 _HEADER = '    epoch  train loss  accuracy  validation loss  accuracy  clips/s     left'
+# Most labels are absent from most clips, so the share that is decided right says little.
+_HEADER_OF_SEVERAL = '    epoch  train loss  validation loss  ROC-AUC  macro-F1  clips/s     left'
 _COMPILATION = (
     '/jax/core/compile/jaxpr_to_mlir_module_duration',
     '/jax/core/compile/backend_compile_duration',
@@ -41,6 +43,7 @@ class Log:
       done: before this start.
       spent: seconds before this start, which `seconds` in `metrics.jsonl` includes.
       epochs: in the whole run.
+      multi_label: whether a clip may have several labels; the scores are then others.
     """
 
     def __init__(
@@ -52,7 +55,9 @@ class Log:
         done: int,
         spent: float = 0.0,
         epochs: int = 1,
+        multi_label: bool = False,
     ):
+        self._multi_label = multi_label
         self._spent, self._batch_size, self._steps = spent, batch_size, steps
         self._epochs, self._best = epochs, min(validation_losses(workdir, done), default=math.inf)
         first = processes.is_first()
@@ -75,7 +80,7 @@ class Log:
         self._compiling = 0.0  # seconds of compilation since then
         if done < steps:
             announce('compiling the network (once per machine and shape), then:')
-            announce(_HEADER)
+            announce(_HEADER_OF_SEVERAL if multi_label else _HEADER)
 
     def __enter__(self) -> 'Log':
         jax.monitoring.register_event_duration_secs_listener(self._note_compilation)
@@ -102,8 +107,9 @@ class Log:
             self._shown = now
             loss, correct, cases = map(float, jax.device_get(totals))
             self._bar.n = step
+            accuracy = '' if self._multi_label else f'accuracy {correct / cases:.3f}, '
             self._bar.set_postfix_str(
-                f'loss {loss / cases:.3f}, accuracy {correct / cases:.3f}, '
+                f'loss {loss / cases:.3f}, {accuracy}'
                 f'{self._speed(step):.0f} clips/s, {clock(self._left(step))} left'
             )
 
@@ -119,34 +125,33 @@ class Log:
         """Logs an epoch: the `totals` of training and the scores on the validation clips."""
         loss, correct, cases = map(float, jax.device_get(totals))
         speed, left = self._speed(step), self._left(step)
+        train = {'loss': loss / cases}
+        if not self._multi_label:
+            train['accuracy'] = correct / cases
+        shown = {name: validation[name] for name in ('loss', *score_names(validation))}
         row = {
             'epoch': epoch,
             'step': step,
-            'loss': loss / cases,
-            'accuracy': correct / cases,
-            'validation_loss': validation['loss'],
-            'validation_accuracy': validation['accuracy'],
-            'validation_macro_f1': validation['macro_f1'],
+            **train,
+            **{f'validation_{name}': score for name, score in shown.items()},
             'clips_per_second': speed or None,
             'seconds': self._spent + time.monotonic() - self._start,
         }
         if self._lines is not None:
             self._write(_line(row))
-        train = {
-            'loss': row['loss'],
-            'accuracy': row['accuracy'],
-            'clips_per_second': speed or None,
-        }
-        self._events.add('train', {name: v for name, v in train.items() if v is not None}, step)
-        names = ('loss', 'accuracy', 'macro_f1')
-        self._events.add('validation', {name: validation[name] for name in names}, step)
-        best = row['validation_loss'] < self._best
-        self._best = min(self._best, row['validation_loss'])
+        self._events.add('train', train | {'clips_per_second': speed or None}, step)
+        self._events.add('validation', shown, step)
+        best = shown['loss'] < self._best
+        self._best = min(self._best, shown['loss'])
+        accuracy = '' if self._multi_label else f'{train["accuracy"]:8.3f}  '
+        # The first score, and for several labels F1 too: there is room for it.
+        names = ('macro_roc_auc', 'macro_f1') if self._multi_label else ('accuracy',)
+        scores = ''.join(f'{metrics.shown(shown[name]):>8}  ' for name in names)
         with self._bar.external_write_mode(file=sys.stderr):
             announce(
-                f'{f"{epoch}/{self._epochs}":>9}  {row["loss"]:10.3f}  {row["accuracy"]:8.3f}  '
-                f'{row["validation_loss"]:15.3f}{"*" if best else " "} '
-                f'{row["validation_accuracy"]:8.3f}  {f"{speed:.0f}" if speed else "":>7}  '
+                f'{f"{epoch}/{self._epochs}":>9}  {train["loss"]:10.3f}  {accuracy}'
+                f'{shown["loss"]:15.3f}{"*" if best else " "} '
+                f'{scores}{f"{speed:.0f}" if speed else "":>7}  '
                 f'{clock(left) if speed else "":>7}'
             )
         self._bar.n = step

@@ -17,7 +17,8 @@ from glr_jax.fields import from_dict, to_dict
 
 LOCK = '.lock'
 _REMEDY = 'remove it, and the same train command writes it again'
-_LOGGED = ('epoch', 'step', 'loss', 'accuracy', 'validation_loss', 'validation_accuracy')
+_LOGGED = ('epoch', 'step', 'loss', 'validation_loss')
+_LOGGED_SCORES = ('accuracy', 'validation_accuracy')  # where each clip has one label
 
 
 @contextlib.contextmanager
@@ -222,7 +223,9 @@ def read_log(workdir: str) -> tuple[list[dict[str, Any]], int]:
             row = json_files.parse_object(line.strip(b'\0 \r'), path, '')
         except UserError:
             row = {}
-        complete = all(isinstance(row.get(name), float | int) for name in _LOGGED)
+        # Where clips have several labels, a score may be None.
+        names = _LOGGED if 'validation_macro_roc_auc' in row else (*_LOGGED, *_LOGGED_SCORES)
+        complete = all(isinstance(row.get(name), float | int) for name in names)
         if complete and json_files.is_intact(row):
             row.pop(json_files.CHECKSUM, None)
             rows.append(row)
