@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from glr_jax import tag_files
 from glr_jax.cli import status
 from glr_jax.errors import UserError
-from glr_jax.predictions import decision
 from glr_jax.tag_files import Genre, TagError
-from glr_jax.tagger import Prediction
+from glr_jax.tagger import Prediction, decide
 from glr_jax.text import counted, printable
 
 
@@ -34,32 +33,33 @@ def write(
 
     Args:
       predictions: of the files.
-      threshold: the probability below which a file is left as it is.
+      threshold: the probability below which a label is not decided, instead of the network's own
+        thresholds; a file without a decided label is left as it is.
       apply: whether files are changed.
       backup: the file that takes what their genres were.
       written: counts what is done.
     """
     for prediction in predictions:
-        label = decision(prediction.probabilities, threshold)
-        if label is None:
+        genres = list(decide(prediction.probabilities, prediction.thresholds, threshold))
+        if not genres:
             written.unsure += 1
             print(f'{printable(prediction.path)}: unsure, left as it is', flush=True)
             continue
         try:
             before = tag_files.read(prediction.path)
-            if before.values == [label]:
+            if before.values == genres:
                 written.same += 1
                 continue
             tag_files.check_writable(prediction.path)
             if apply:
-                tag_files.back_up(backup, prediction.path, before, [label])
-                tag_files.write(prediction.path, [label])
+                tag_files.back_up(backup, prediction.path, before, genres)
+                tag_files.write(prediction.path, genres)
         except TagError as error:
             status(f'{printable(prediction.path)}: {error}')
             written.failed.append(prediction.path)
             continue
         written.changed += 1
-        _print_change(prediction.path, before.values, [label])
+        _print_change(prediction.path, before.values, genres)
 
 
 def summarise(written: Written, apply: bool, backup: str) -> None:

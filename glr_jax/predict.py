@@ -26,6 +26,10 @@ With --out=tags.csv the rows go into a file, and the same command resumes if it 
 In its paths, bytes that are not UTF-8 are written as in caf\\xe9.mp3; to open such a file, pass the
 path through glr_jax.audio_paths.read.
 
+If the network was trained on clips with several labels, the labels at or above their thresholds
+are decided: the table shows them first, a column of --out joins them with |, and --write_tags
+writes them as several genres.
+
 With --write_tags the label becomes the genre in the tags of mp3, FLAC, Ogg, Opus, MP4, WAV and AIFF
 files: without --apply it only says what would change. --restore_tags=FILE --apply undoes that.
 """
@@ -72,7 +76,9 @@ class Flags:
     threshold: float = option(
         0.0,
         'leave the decision open if no label has at least this probability: an empty decision in '
-        'csv (null in json), unsure in the table, and no change by --write_tags; 0 = always decide',
+        'csv (null in json), unsure in the table, and no change by --write_tags; 0 = always '
+        'decide. With several labels per clip: replaces the threshold of every label; 0 = those '
+        'chosen in training',
         minimum=0,
         maximum=1,
     )

@@ -5,7 +5,9 @@ The columns are the same in every format and file:
     path          of the audio file, as it was named on the command line; in JSON and CSV, bytes
                   that are not UTF-8 are escaped as in `audio_paths`
     start, end    of the segment in seconds, if there is one row per segment
-    decision      the most probable label; empty (in JSON null) below the threshold
+    decision      the most probable label; empty (in JSON null) below the threshold. If clips may
+                  have several labels: those at or above their thresholds, the most probable first,
+                  joined by |; in JSON a list
     <labels>      their probabilities; in JSON an object, `probabilities`
     embedding     what the output layers read, if asked for
 """
@@ -17,7 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from glr_jax import audio_paths
-from glr_jax.tagger import Prediction
+from glr_jax.data.metadata import SEPARATOR
+from glr_jax.tagger import Prediction, decide
 from glr_jax.text import columns as width_of
 from glr_jax.text import printable, shorten
 
@@ -31,15 +34,18 @@ class Shape(NamedTuple):
 
     Attributes:
       labels: the class names, in order.
-      threshold: the probability below which there is no decision.
+      threshold: the probability below which a label is not decided, instead of `thresholds`; 0:
+        none.
       over_time: whether there is a row per segment instead of one per file.
       embedding: whether the row has the embedding.
+      thresholds: of each label, if clips may have several labels.
     """
 
     labels: tuple[str, ...]
     threshold: float = 0.0
     over_time: bool = False
     embedding: bool = False
+    thresholds: tuple[float, ...] = ()
 
 
 def rows(prediction: Prediction, shape: Shape) -> list[Row]:
@@ -53,17 +59,17 @@ def rows(prediction: Prediction, shape: Shape) -> list[Row]:
     ]
 
 
-def decision(probabilities: Mapping[str, float], threshold: float) -> str | None:
-    """The most probable label, the first of equals; None if it is less probable than that."""
-    best = max(probabilities, key=probabilities.__getitem__)
-    return best if probabilities[best] >= threshold else None
-
-
 def _row(
     path: str, probabilities: dict[str, float], shape: Shape, times: Mapping[str, float] = {}
 ) -> Row:
-    chosen = decision(probabilities, shape.threshold)
-    return {'path': path, **times, 'decision': chosen, 'probabilities': probabilities}
+    chosen = decide(probabilities, shape.thresholds, shape.threshold)
+    decision = list(chosen) if shape.thresholds else next(iter(chosen), None)
+    return {'path': path, **times, 'decision': decision, 'probabilities': probabilities}
+
+
+def _joined(decision: list[str] | str | None) -> str | None:
+    """A decision as the text of one cell."""
+    return SEPARATOR.join(decision) if isinstance(decision, list) else decision
 
 
 def columns(shape: Shape) -> list[str]:
@@ -76,6 +82,7 @@ def columns(shape: Shape) -> list[str]:
 def cells(row: Row) -> list[Any]:
     """The values of a row in the order of the columns."""
     flat = {name: row[name] for name in _FIXED[:4] if name in row}
+    flat['decision'] = _joined(row['decision'])
     values = [*flat.values(), *row['probabilities'].values()]
     return [*values, row['embedding']] if 'embedding' in row else values
 
@@ -84,7 +91,7 @@ def csv_cells(row: Row) -> list[str]:
     """The same as texts: seconds with 3 decimals, probabilities with 6."""
     texts = {'path': audio_paths.written(row['path'])}
     texts |= {name: f'{row[name]:.3f}' for name in ('start', 'end') if name in row}
-    texts['decision'] = row['decision'] or ''
+    texts['decision'] = _joined(row['decision']) or ''
     return [*texts.values(), *(f'{p:.6f}' for p in row['probabilities'].values())]
 
 
@@ -93,16 +100,30 @@ def json_text(row: Row) -> str:
     return json.dumps(row | {'path': audio_paths.written(row['path'])})
 
 
-def print_table(found: Iterable[Row], top: int, threshold: float) -> None:
-    """One line per row: the most probable labels, the time, the path."""
+def print_table(found: Iterable[Row], top: int) -> None:
+    """One line per row: the most probable labels, the time, the path.
+
+    If clips may have several labels, every decided one comes first, then a |, then other labels up
+    to `top`.
+    """
     for row in found:
-        best = sorted(row['probabilities'].items(), key=lambda pair: -pair[1])[:top]
-        shown = [] if row['decision'] is not None else [f'{UNSURE:>10}       ']
-        for label, probability in best:
-            name = shorten(printable(label), 40)
-            shown.append(f'{" " * (10 - width_of(name))}{name} {probability:6.1%}')
+        decision, shown = row['decision'], []
+        if not decision:
+            shown.append(f'{UNSURE:>10}       ')
+        first = decision if isinstance(decision, list) else []
+        best = sorted(row['probabilities'].items(), key=lambda pair: -pair[1])
+        shown += [_cell(label, row['probabilities'][label]) for label in first]
+        others = [pair for pair in best if pair[0] not in first][: max(0, top - len(first))]
+        if isinstance(decision, list) and others:
+            shown.append('|')
+        shown += [_cell(*pair) for pair in others]
         time = f'{row["start"]:7.1f}-{row["end"]:.1f} s  ' if 'start' in row else ''
         print(f'{"  ".join(shown)}  {time}{printable(row["path"])}', flush=True)
+
+
+def _cell(label: str, probability: float) -> str:
+    name = shorten(printable(label), 40)
+    return f'{" " * (10 - width_of(name))}{name} {probability:6.1%}'
 
 
 def print_json(found: Iterable[Row]) -> None:

@@ -21,7 +21,7 @@ from glr_jax.progress import Progress
 from glr_jax.run import provenance, training_data
 from glr_jax.run.checkpoint import Best
 from glr_jax.storage import same_folder
-from glr_jax.trained import predictor, restore
+from glr_jax.trained import mean_thresholds, predictor, restore
 
 
 def report_best(
@@ -181,12 +181,6 @@ def score(
 def thresholds_in(scores: dict[str, Any]) -> tuple[float, ...]:
     """The thresholds of several labels per clip that scores were computed with, else ()."""
     return tuple(row['threshold'] for row in scores['per_class'].values() if 'threshold' in row)
-
-
-def mean_thresholds(metas: Sequence[provenance.Meta]) -> tuple[float, ...]:
-    """The mean of several runs' thresholds, for the mean of their probabilities."""
-    known = [meta.thresholds for meta in metas if meta.thresholds]
-    return tuple(map(float, np.mean(known, 0))) if known else ()
 
 
 def _scores(

@@ -10,8 +10,10 @@ USAGE = """
 usage: python -m glr_jax.serve --workdir=DIR [--port=7860]
 
 Serves a page on which audio can be dropped, recorded or picked. It shows the most probable labels,
-the spectrogram, and the probabilities over time. If DIR is a folder of runs, the page offers each
-of them, and their mean. Programs can call it too: the page links to the documentation of its API.
+the spectrogram, and the probabilities over time. If the network was trained on clips with several
+labels, the page marks those at or above their thresholds. If DIR is a folder of runs, the page
+offers each of them, and their mean. Programs can call it too: the page links to the documentation
+of its API.
 
 The page is served to this machine only, unless --host says otherwise, and nothing is fetched from
 elsewhere. Uploads are deleted after an hour.
@@ -211,7 +213,9 @@ def make_page(gradio: Any, taggers: dict[str, Tagger], choice: Flags) -> Any:
                     files = list(audio_files(choice.examples))[:_EXAMPLES]
                     gradio.Examples(files, audio, label='Examples', examples_per_page=_EXAMPLES)
             with gradio.Column():
-                top = gradio.Label(num_top_classes=choice.top, label='Labels')
+                # A label on top would look like the only one; the bars below show several.
+                several = any(tagger.multi_label for tagger in taggers.values())
+                top = gradio.Label(num_top_classes=choice.top, label='Labels', visible=not several)
         course = gradio.HTML(label='Over time')
         button.click(tag, [audio, model], [top, course], api_name='tag')
     page.queue(default_concurrency_limit=1, max_size=choice.waiting)

@@ -38,7 +38,13 @@ def run(choice: Any, files: Sequence[str], decode: Decode) -> int:
     tagger.check_audio()
     failed: list[str] = []
     tag = functools.partial(_tagged, tagger, decode, failed)
-    shape = Shape(tagger.labels, choice.threshold, choice.over_time, choice.embeddings == 'column')
+    shape = Shape(
+        tagger.labels,
+        choice.threshold,
+        choice.over_time,
+        choice.embeddings == 'column',
+        tagger.thresholds,
+    )
     if choice.out:
         _into_files(choice, shape, tagger, files, tag)
     elif choice.write_tags:
@@ -53,7 +59,7 @@ def run(choice: Any, files: Sequence[str], decode: Decode) -> int:
         rows = predictions.all_rows(tag(files, show=not sys.stdout.isatty()), shape)
         match choice.format:
             case 'table':
-                predictions.print_table(rows, choice.top, choice.threshold)
+                predictions.print_table(rows, choice.top)
             case 'json':
                 predictions.print_json(rows)
             case 'csv':

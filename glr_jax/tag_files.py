@@ -198,7 +198,9 @@ def _save(path: str, kind: type, values: list[str], drop_empty: bool) -> None:
         return
     from mutagen.id3 import TCON
 
-    version = 4 if file.tags.version[:2] == (2, 4) and file.tags.size else 3
+    # Several values are defined since version 2.4, but an older tag keeps its version.
+    several = len(values) > 1 and not file.tags.size
+    version = 4 if file.tags.version[:2] == (2, 4) and (file.tags.size or several) else 3
     file.tags.delall('TCON')
     if values:
         encoding = 3 if version == 4 else 0 if all(map(_is_latin, values)) else 1

@@ -4,6 +4,7 @@
     prediction = tagger('song.mp3')  # or a list, or (samples, sample_rate)
     prediction.label  # 'rock'
     prediction.top(3)  # [('rock', 0.81), ('metal', 0.12), ('blues', 0.03)]
+    prediction.decided  # ('rock',); of several labels per clip, those at or above their thresholds
     prediction.over_time()  # the same per segment, with its start and end in seconds
     prediction.embedding  # a vector for similarity search and other classifiers
 
@@ -13,7 +14,7 @@ the first batch, later ones take as long as decoding and the network.
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -27,9 +28,9 @@ from glr_jax.devices import startup
 from glr_jax.errors import ClipError, UserError
 from glr_jax.run.checkpoint import Best
 from glr_jax.text import counted, printable, shorten
-from glr_jax.trained import predictor, restore
+from glr_jax.trained import predictor, restore, thresholds
 
-_SHOWN = 10  # labels, in the representation of a tagger
+_SHOWN = 10  # labels, in the representation of a tagger or a prediction
 Mel = Num[np.ndarray, '_ mels']
 _ACCEPTED = (
     'audio must be the path of a file, samples with their rate as (samples, sample_rate), or a '
@@ -46,12 +47,32 @@ class Moment(NamedTuple):
       end: of the segment, in seconds.
       label: the most probable one.
       probabilities: {label: probability}.
+      decided: as `Prediction.decided`.
     """
 
     start: float
     end: float
     label: str
     probabilities: dict[str, float]
+    decided: tuple[str, ...]
+
+
+def decide(
+    probabilities: Mapping[str, float], thresholds: Sequence[float], threshold: float = 0.0
+) -> tuple[str, ...]:
+    """The labels that a network decides for, the most probable first.
+
+    Args:
+      probabilities: {label: probability}.
+      thresholds: of each label, if clips may have several labels or none: those at or above their
+        thresholds are decided. (): each clip has exactly one label, the most probable one.
+      threshold: the least probability of a decided label, instead of `thresholds`; 0: none.
+    """
+    ranked = sorted(probabilities, key=lambda label: -probabilities[label])
+    if not thresholds:
+        return tuple(ranked[:1]) if probabilities[ranked[0]] >= threshold else ()
+    least = dict(zip(probabilities, thresholds, strict=True))
+    return tuple(label for label in ranked if probabilities[label] >= (threshold or least[label]))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -66,6 +87,8 @@ class Prediction:
       times: start and end of each segment, in seconds.
       embedding: what the output layers read, mean over the segments; of several networks, one
         after the other.
+      thresholds: the probability from which each label is decided, if clips may have several
+        labels or none; (): each clip has exactly one.
     """
 
     path: str
@@ -74,15 +97,30 @@ class Prediction:
     segments: Float[np.ndarray, 'segments labels']
     times: Float[np.ndarray, 'segments 2']
     embedding: Float[np.ndarray, ' units']
+    thresholds: tuple[float, ...] = ()
 
     def __repr__(self) -> str:
-        best = ', '.join(f'{label} {probability:.3f}' for label, probability in self.top())
-        return f'Prediction({self.path!r}: {best})'
+        probabilities, decided = self.probabilities, self.decided
+        several = bool(self.thresholds and decided)
+        shown = decided[:_SHOWN] if several else [label for label, _ in self.top()]
+        best = ', '.join(f'{label} {probabilities[label]:.3f}' for label in shown)
+        best += ', ...' if several and len(decided) > _SHOWN else ''
+        counts = f'{len(decided)} of {len(self.labels)} labels decided'
+        return f'Prediction({self.path!r}: {best}{f"; {counts}" if self.thresholds else ""})'
 
     @property
     def label(self) -> str:
         """The most probable label."""
         return self.labels[int(self.clip.argmax())]
+
+    @property
+    def decided(self) -> tuple[str, ...]:
+        """The decided labels, the most probable first.
+
+        If clips may have several labels, those at or above their thresholds, which may be none;
+        else the most probable label alone.
+        """
+        return decide(self.probabilities, self.thresholds)
 
     @property
     def probabilities(self) -> dict[str, float]:
@@ -96,15 +134,12 @@ class Prediction:
 
     def over_time(self) -> list[Moment]:
         """The prediction per segment; more of them with `load(..., test_crops=4)`."""
-        return [
-            Moment(
-                float(start),
-                float(end),
-                self.labels[int(row.argmax())],
-                dict(zip(self.labels, map(float, row), strict=True)),
-            )
-            for (start, end), row in zip(self.times, self.segments, strict=True)
-        ]
+        moments = []
+        for (start, end), row in zip(self.times, self.segments, strict=True):
+            found = dict(zip(self.labels, map(float, row), strict=True))
+            label, decided = self.labels[int(row.argmax())], decide(found, self.thresholds)
+            moments.append(Moment(float(start), float(end), label, found, decided))
+        return moments
 
 
 class Tagger:
@@ -117,6 +152,9 @@ class Tagger:
 
     Attributes:
       labels: the class names.
+      multi_label: whether a clip may have several labels or none.
+      thresholds: the probability from which each label is decided; () where each clip has exactly
+        one label.
       front_end: how audio becomes a spectrogram.
       networks: the workdir and the step of each checkpoint, as texts.
     """
@@ -124,6 +162,8 @@ class Tagger:
     def __init__(self, runs: Sequence[Best], batch_size: int = 16, test_crops: int = 0):
         meta = runs[0].meta  # its labels and front end are those of every run
         self.labels: tuple[str, ...] = meta.labels
+        self.multi_label: bool = meta.multi_label
+        self.thresholds = thresholds(runs)
         self.front_end: FrontEnd = meta.front_end
         self.networks = tuple(f'{os.path.realpath(run.workdir)} at step {run.step}' for run in runs)
         self._kinds = tuple(run.meta.config.model.kind for run in runs)
@@ -134,7 +174,8 @@ class Tagger:
         names = ', '.join(self.labels[:_SHOWN]) + (', ...' if len(self.labels) > _SHOWN else '')
         kinds, several = '/'.join(dict.fromkeys(self._kinds)), len(self.networks) - 1
         others = f' and {counted(several, "more network")}, averaged' if several else ''
-        labels = f'{counted(len(self.labels), "label")}: {names}'
+        task = ', any number per clip' if self.multi_label else ''
+        labels = f'{counted(len(self.labels), "label")}{task}: {names}'
         return printable(f'Tagger({kinds} of {self.networks[0]}{others}; {labels})')
 
     @overload  # a str is a sequence too, but of no audio
@@ -235,7 +276,8 @@ class Tagger:
         over_time = inference.over_time(self._predictors, decisions, [len(mel) for mel in mels])
         for clip, (spans, segments) in enumerate(over_time):
             times = spans * seconds
-            yield Prediction('', self.labels, clips[clip], segments, times, embeddings[clip])
+            found = clips[clip], segments, times, embeddings[clip]
+            yield Prediction('', self.labels, *found, self.thresholds)
 
 
 def _refusal(audio: Any) -> str:

@@ -1,9 +1,12 @@
 """Trained networks, restored from their workdirs and ready to use."""
 
+from collections.abc import Sequence
+
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
-from glr_jax import inference, report
+from glr_jax import inference, report, tag_metrics
 from glr_jax.devices import parallel
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UserError
@@ -47,6 +50,24 @@ def _restore_one(workdir: str, mesh: Mesh) -> Best:
     if weights.is_export(workdir):
         return weights.read(workdir, mesh)
     return checkpoint.restore_best(workdir, mesh)
+
+
+def mean_thresholds(metas: Sequence[provenance.Meta]) -> tuple[float, ...]:
+    """The mean of several runs' thresholds, for the mean of their probabilities."""
+    known = [meta.thresholds for meta in metas if meta.thresholds]
+    return tuple(map(float, np.mean(known, 0))) if known else ()
+
+
+def thresholds(runs: Sequence[Best]) -> tuple[float, ...]:
+    """The probability from which each label is decided; () where each clip has exactly one label.
+
+    0.5 where the runs have none, since they were not validated yet.
+    """
+    meta = runs[0].meta
+    if not meta.multi_label:
+        return ()
+    known = mean_thresholds([run.meta for run in runs])
+    return known or (tag_metrics.DEFAULT_THRESHOLD,) * len(meta.labels)
 
 
 def predictor(run: Best, batch_size: int = 0, test_crops: int = 0) -> inference.Predictor:

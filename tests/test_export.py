@@ -40,11 +40,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-def untrained(**changes: Any) -> Best:
+def untrained(multi_label: bool = False, **changes: Any) -> Best:
     config = Config(data=DataConfig(frames=96), model=model_config(**changes))
-    classifier = make_classifier(config.model, 128, 3, seed=1)
+    classifier = make_classifier(config.model, 128, 3, 1, multi_label)
     _, params, stats = partition(classifier)
-    meta = Meta(config, ('a', 'b', 'c'), FrontEnd(), True, 128)
+    meta = Meta(config, ('a', 'b', 'c'), FrontEnd(), True, 128, multi_label=multi_label)
     return Best(classifier, (params, stats), meta, 1, 'untrained')
 
 
@@ -117,6 +117,29 @@ def test_exported_functions_take_samples(format: str) -> None:
     assert verify.largest_difference(call, clips, 1 - want, int(format == 'tflite')) > 0.1
 
 
+@pytest.mark.parametrize(('format', 'outputs'), [('onnx', 2), ('stablehlo', 1), ('tflite', 2)])
+def test_the_probabilities_of_several_labels_are_those_of_the_checkpoint(
+    format: str, outputs: int
+) -> None:
+    needed = {'onnx': 'onnxruntime', 'stablehlo': 'flatbuffers', 'tflite': 'litert_converter'}
+    pytest.importorskip(needed[format])
+    one = {'kernels': (8,), 'hidden': 8, 'norm': 'none'}
+    run = untrained(multi_label=True, **(one if outputs == 1 else NETWORKS['statistics']))
+    signature = make_signature([run], False, 0)
+    function = make_function([run], signature)
+    if format == 'tflite':
+        call = tflite.load(tflite.make(function, signature, 1))
+    else:
+        module = {'onnx': onnx_file, 'stablehlo': stablehlo}[format]
+        content = [function, signature, {}][: 3 if format == 'onnx' else 2]
+        call = module.load(module.make(*content))
+    if call is None:
+        pytest.skip('no runtime')
+    clips, want = verify.inputs_and_probabilities([run], signature, [])
+    assert np.abs(want.sum(1) - 1).min() > 0.01  # not a softmax
+    assert verify.largest_difference(call, clips, want, int(format == 'tflite')) < 1e-3
+
+
 @pytest.mark.parametrize('unroll', [False, True])
 @pytest.mark.parametrize('reverse', [False, True])
 def test_a_scan_with_constants_carries_and_inputs_stays_the_same(
@@ -164,6 +187,27 @@ def test_an_exported_folder_is_loaded_like_the_run(
     for text in ('license: "cc0-1.0"', '95 % interval', 'high, low, middle', 'random'):
         assert text in card
     assert str(tones_run.parent) not in card
+
+
+def test_an_export_of_several_labels_has_their_thresholds(
+    chords: Path, tagged_run: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip('safetensors')
+    run_export(tagged_run, tmp_path / 'out', str(chords / '3.wav'))
+    loaded, original = glr_jax.load(tmp_path / 'out'), glr_jax.load(tagged_run)
+    assert (loaded.multi_label, loaded.thresholds) == (True, original.thresholds)
+    one, other = loaded(chords / '3.wav'), original(chords / '3.wav')
+    np.testing.assert_array_equal(one.clip, other.clip)
+    assert one.decided == other.decided
+    about = json.loads((tmp_path / 'out' / 'model.json').read_text())
+    assert (about['multi_label'], about['thresholds']) == (True, list(original.thresholds))
+    assert 'macro_roc_auc' in about['scores']
+    assert 'accuracy' not in about['scores']
+    card = (tmp_path / 'out' / 'README.md').read_text()
+    for text in ('music-tagging', '| macro ROC-AUC |', 'Any number of labels', '.decided)'):
+        assert text in card
+    assert f'| low | {original.thresholds[1]:.3f} |' in card
+    assert 'accuracy' not in card
 
 
 def test_formats_are_added_to_a_folder_of_the_same_network_only(

@@ -1,6 +1,7 @@
 """Tagging from Python: files, lists and samples, whatever they are given as."""
 
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 import soundfile
 
 import glr_jax
-from glr_jax import evaluate
+from glr_jax import evaluate, report
 from glr_jax.data.audio import load_audio
+from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import ClipError, UserError
-from glr_jax.tagger import Failure, Tagger
+from glr_jax.tagger import Failure, Tagger, decide
+from glr_jax.trained import restore, thresholds
 from tests.test_commands import remake
 
 
@@ -183,3 +186,62 @@ def test_several_networks_are_averaged(tagger: Tagger, tones: Path) -> None:
 def test_a_workdir_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=str(tmp_path)):
         glr_jax.load(tmp_path)
+
+
+def test_the_decided_labels_are_those_at_or_above_their_thresholds() -> None:
+    found = {'a': 0.2, 'b': 0.9, 'c': 0.5, 'd': 0.5}
+    assert decide(found, (0.3, 0.9, 0.6, 0.5)) == ('b', 'd')
+    assert decide(found, (0.3, 0.9, 0.6, 0.5), 0.5) == ('b', 'c', 'd')
+    assert decide(found, (1.0, 1.0, 1.0, 1.0)) == ()
+    assert decide(found, ()) == decide(found, (), 0.9) == ('b',)
+    assert decide(found, (), 0.91) == ()
+
+
+@pytest.fixture(scope='module')
+def several(tagged_run: Path) -> Tagger:
+    return glr_jax.load(tagged_run)
+
+
+def test_a_clip_may_have_several_labels_or_none(
+    several: Tagger, tagged_run: Path, chords: Path, tagger: Tagger
+) -> None:
+    (run,) = restore(str(tagged_run))
+    assert several.multi_label
+    assert several.thresholds == run.meta.thresholds
+    assert repr(several).endswith('; 3 labels, any number per clip: high, low, middle)')
+    found = several(chords / '3.wav')
+    wanted = [
+        label
+        for label, threshold in zip(several.labels, several.thresholds, strict=True)
+        if found.probabilities[label] >= threshold
+    ]
+    assert sorted(found.decided) == wanted
+    assert found.label == found.top(1)[0][0]
+    assert repr(found).endswith(f'; {len(wanted)} of 3 labels decided)')
+    for moment in found.over_time():
+        assert moment.decided == decide(moment.probabilities, several.thresholds)
+    one = tagger(chords / '1.wav')
+    assert one.decided == (one.label,)
+    assert 'decided' not in repr(one)
+
+
+def test_the_decided_labels_equal_those_of_the_report(
+    several: Tagger, tagged_run: Path, tagged_dataset: Path, chords: Path
+) -> None:
+    scores = report.read(str(tagged_run))
+    dataset = open_dataset(str(tagged_dataset))
+    clips = dataset.members(scores['split'], scores['side'])
+    found = several([str(chords / dataset.ids[clip]) for clip in clips])
+    has = dataset.has_label()[clips]
+    for k, (label, row) in enumerate(scores['per_class'].items()):
+        decided = np.array([label in each.decided for each in found])
+        assert (decided.sum(), (decided & has[:, k]).sum()) == (row['decided'], row['correct'])
+
+
+def test_several_networks_have_the_mean_of_their_thresholds(tagged_run: Path) -> None:
+    (run,) = restore(str(tagged_run))
+    changed = lambda limits: run._replace(meta=dataclasses.replace(run.meta, thresholds=limits))
+    assert thresholds([changed((0.2, 0.4, 0.6)), changed((0.4, 0.4, 0.8))]) == pytest.approx(
+        (0.3, 0.4, 0.7)
+    )
+    assert thresholds([changed(())]) == (0.5, 0.5, 0.5)

@@ -66,11 +66,12 @@ from glr_jax.export import card, hub, onnx_file, stablehlo, tflite, verify, weig
 from glr_jax.export.function import Function, Signature, make_function, make_signature
 from glr_jax.fields import to_dict
 from glr_jax.run.checkpoint import Best
-from glr_jax.trained import restore
+from glr_jax.trained import restore, thresholds
 
 CARD = 'README.md'
 TOLERANCE = 1e-3  # of a probability; rounding differs between programs
 ROUNDED = 1e-2  # where bytes of the spectrogram may differ by 1, or layers compute in bfloat16
+AREAS = ('roc_auc', 'average_precision')
 _MOST_FILES = 16  # audio files to check on
 _PACKAGES = {'safetensors': ('export', 'safetensors'), 'onnx': ('export', 'onnx')}
 _PACKAGES |= {'stablehlo': ('export', 'flatbuffers'), 'tflite': ('tflite', 'litert_converter')}
@@ -138,7 +139,7 @@ def export(runs: Sequence[Best], choice: Flags, files: Sequence[str] = ()) -> li
         (again,) = restore(choice.out)
         _, found = verify.inputs_and_probabilities([again], signature, files)
         _report('model.safetensors', float(np.abs(found - wanted).max()), choice, 0.0)
-    text = card.make(runs, choice.workdir, about['files'], about['licence'])
+    text = card.make(runs, choice.workdir, about['files'], about['licence'], thresholds(runs))
     storage.write_text(os.path.join(choice.out, CARD), text)
     return [CARD, weights.DESCRIPTION, *about['files']]
 
@@ -207,9 +208,14 @@ def _describe(runs: Sequence[Best], choice: Flags) -> dict[str, Any]:
     data = dataclasses.replace(meta.config.data, dir='')  # paths of this machine
     config = dataclasses.replace(meta.config, workdir='', init_from='', data=data)
     scores = report.read(choice.workdir)
-    kept = ('accuracy', 'accuracy_interval', 'macro_f1', 'num_clips', 'split', 'side')
+    kept = ['accuracy', 'accuracy_interval']
+    if meta.multi_label:
+        kept = [f'{mean}_{area}' for mean in ('macro', 'micro') for area in AREAS]
+        kept.insert(1, 'macro_roc_auc_interval')
+    kept += ['macro_f1', 'num_clips', 'split', 'side']
     about: dict[str, Any] = {
         'labels': list(meta.labels),
+        **_several(runs),
         'front_end': to_dict(meta.front_end) if meta.from_audio else None,
         'segment_frames': meta.config.data.frames,
         'scores': {name: scores[name] for name in kept if name in scores},
@@ -223,13 +229,19 @@ def _describe(runs: Sequence[Best], choice: Flags) -> dict[str, Any]:
     if not os.path.exists(path):
         return about
     before = json_files.read_object(path, f'remove it, or choose another --out than {choice.out}')
-    same = ('labels', 'front_end', 'step', 'networks', 'meta')
+    same = ('labels', 'thresholds', 'front_end', 'step', 'networks', 'meta')
     plain = json.loads(json.dumps(about))  # without tuples
-    if any(before.get(name) != plain[name] for name in same):
+    if any(before.get(name) != plain.get(name) for name in same):
         raise UserError(f'{choice.out} holds the export of another network; choose another --out')
     about['files'] = dict(before.get('files', {}))
     about['licence'] = choice.licence or str(before.get('licence', ''))
     return about
+
+
+def _several(runs: Sequence[Best]) -> dict[str, Any]:
+    """What `model.json` says about labels of which a clip may have several."""
+    limits = thresholds(runs)
+    return {'multi_label': True, 'thresholds': list(limits)} if limits else {}
 
 
 def _takes(

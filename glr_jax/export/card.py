@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from glr_jax import report
+from glr_jax import metrics, report
 from glr_jax.data.records import SIDES
 from glr_jax.run import training_data
 from glr_jax.run.checkpoint import Best
@@ -17,9 +17,28 @@ _PROTOCOLS = {
     'official': 'The sides are those that the dataset was published with.',
     'fault_filtered': 'The sides are the artist-filtered ones of Kereliuk et al. (2015).',
 }
+_FLOOR = {
+    'svm_statistics': 'an SVM on statistics of whole clips',
+    'majority': 'always the most frequent label',
+}
+_TAG_FLOOR = {'linear_statistics': 'a linear classifier on statistics of whole clips'}
+_TAG_SCORES = {
+    'macro_roc_auc': 'macro ROC-AUC',
+    'macro_average_precision': 'macro average precision',
+    'micro_roc_auc': 'micro ROC-AUC',
+    'micro_average_precision': 'micro average precision',
+    'macro_f1': 'macro F1 at the thresholds',
+    'macro_f1_at_half': 'macro F1 at 0.5',
+}
 
 
-def make(runs: Sequence[Best], workdir: str, files: dict[str, Any], licence: str) -> str:
+def make(
+    runs: Sequence[Best],
+    workdir: str,
+    files: dict[str, Any],
+    licence: str,
+    limits: Sequence[float] = (),
+) -> str:
     """The text of the card.
 
     Args:
@@ -27,18 +46,22 @@ def make(runs: Sequence[Best], workdir: str, files: dict[str, Any], licence: str
       workdir: of the run, or of the folder of runs.
       files: {file name: what is known of it}.
       licence: of the data; may be empty.
+      limits: the threshold of each label, if clips may have several labels.
     """
     scores = report.read(workdir)
     dataset = os.path.basename(os.path.realpath(runs[0].meta.config.data.dir)) or 'its dataset'
-    parts = [_header(scores, dataset, licence), _summary(runs, dataset)]
-    parts += [_data(runs, dataset, licence), _scores(workdir, scores, len(runs))]
+    several = runs[0].meta.multi_label
+    parts = [_header(scores, dataset, licence, several), _summary(runs, dataset)]
+    parts += [_data(runs, dataset, licence), _scores(workdir, scores)]
+    parts += [_labels(runs, limits, scores)] if several else []
     parts += [_limits(runs), _use(runs, files)]
     return '\n\n'.join(parts) + '\n'
 
 
-def _header(scores: dict[str, Any], dataset: str, licence: str) -> str:
+def _header(scores: dict[str, Any], dataset: str, licence: str, several: bool) -> str:
+    task = 'music-tagging' if several else 'genre-classification'
     lines = ['---', 'library_name: glr-jax', 'pipeline_tag: audio-classification']
-    lines += ['tags:', '- audio-classification', '- music', '- genre-classification', '- jax']
+    lines += ['tags:', '- audio-classification', '- music', f'- {task}', '- jax']
     if licence:
         lines.append(f'license: {json.dumps(licence)}')
     if scores:
@@ -46,8 +69,13 @@ def _header(scores: dict[str, Any], dataset: str, licence: str) -> str:
         lines += ['  - task:', '      type: audio-classification', '    dataset:']
         lines += [f'      name: {json.dumps(dataset)}', '      type: audiofolder']
         lines += [f'      split: {json.dumps(scores["side"])}', '    metrics:']
-        for kind, value in (('accuracy', scores['accuracy']), ('f1', scores['macro_f1'])):
-            lines += [f'    - type: {kind}', f'      value: {value:.4f}']
+        kinds = {'accuracy': 'accuracy', 'f1': 'macro_f1'}
+        if several:
+            kinds = {'roc_auc': 'macro_roc_auc', 'average_precision': 'macro_average_precision'}
+            kinds['f1'] = 'macro_f1'
+        for kind, name in kinds.items():
+            if scores[name] is not None:
+                lines += [f'    - type: {kind}', f'      value: {scores[name]:.4f}']
     return '\n'.join([*lines, '---'])
 
 
@@ -55,10 +83,12 @@ def _summary(runs: Sequence[Best], dataset: str) -> str:
     meta = runs[0].meta
     labels = ', '.join(map(_escape, meta.labels))
     many = f'The mean of {len(runs)} networks' if len(runs) > 1 else 'A network'
+    applies = 'Exactly one label is assumed to apply.'
+    if meta.multi_label:
+        applies = 'Any number of labels may apply, or none: each is decided by itself.'
     return (
         f'# Music tagger: {_escape(dataset)}\n\n{many} that gives each of {len(meta.labels)} '
-        f'labels a probability for a clip of music: {labels}. Exactly one label is '
-        'assumed to apply.'
+        f'labels a probability for a clip of music: {labels}. {applies}'
     )
 
 
@@ -88,17 +118,24 @@ def _data(runs: Sequence[Best], dataset: str, licence: str) -> str:
     return ' '.join(filter(None, lines)).replace(' \n', '\n')
 
 
-def _scores(workdir: str, scores: dict[str, Any], runs: int) -> str:
+def _scores(workdir: str, scores: dict[str, Any]) -> str:
     if not scores:
         return '## Scores\n\nNot scored yet: `python -m glr_jax.evaluate` does it.'
-    low, high = scores['accuracy_interval']
-    rows = [f'| accuracy | {scores["accuracy"]:.3f} (95 % interval {low:.3f} to {high:.3f}) |']
-    rows.append(f'| macro F1 | {scores["macro_f1"]:.3f} |')
+    main = metrics.main_score(scores)
+    if main == 'accuracy':
+        low, high = scores['accuracy_interval']
+        rows = [f'| accuracy | {scores["accuracy"]:.3f} (95 % interval {low:.3f} to {high:.3f}) |']
+        rows.append(f'| macro F1 | {scores["macro_f1"]:.3f} |')
+    else:
+        rows = [f'| {name} | {metrics.shown(scores[key])} |' for key, name in _TAG_SCORES.items()]
+        if scores.get('macro_roc_auc_interval'):
+            low, high = scores['macro_roc_auc_interval']
+            rows[0] = rows[0].removesuffix('|') + f'(95 % interval {low:.3f} to {high:.3f}) |'
     floor = report.read_floor(workdir, scores)
-    if floor:
-        svm, majority = (floor[name]['accuracy'] for name in ('svm_statistics', 'majority'))
-        rows.append(f'| accuracy of an SVM on statistics of whole clips | {svm:.3f} |')
-        rows.append(f'| accuracy of always the most frequent label | {majority:.3f} |')
+    for name, words in (_FLOOR if main == 'accuracy' else _TAG_FLOOR).items():
+        if main in floor.get(name, {}):
+            value = metrics.shown(floor[name][main])
+            rows.append(f'| {metrics.NAMES[main]} of {words} | {value} |')
     which = f'{scores["num_clips"]:,} {scores["side"]} clips of the split `{scores["split"]}`'
     leaked = ''
     if scores.get('trained_on'):
@@ -107,25 +144,53 @@ def _scores(workdir: str, scores: dict[str, Any], runs: int) -> str:
     return head + '\n'.join(rows)
 
 
+def _labels(runs: Sequence[Best], limits: Sequence[float], scores: dict[str, Any]) -> str:
+    """The threshold of each label, with its scores if they are known."""
+    chosen = 'which was chosen on the validation clips'
+    if not any(run.meta.thresholds for run in runs):
+        chosen = '0.5, since none was chosen yet'
+    head = (
+        '## Labels\n\nA label is decided if its probability is at least its threshold, '
+        f'{chosen}.\n\n| label | threshold |'
+    )
+    labels, found = runs[0].meta.labels, scores.get('per_class', {})
+    rows = [
+        f'| {_escape(label)} | {limit:.3f} |' for label, limit in zip(labels, limits, strict=True)
+    ]
+    if list(found) != list(labels):
+        return '\n'.join([head, '|---|---|', *rows])
+    head += ' ROC-AUC | average precision | F1 | clips |'
+    for k, row in enumerate(found.values()):
+        areas = (metrics.shown(row[name]) for name in ('roc_auc', 'average_precision', 'f1'))
+        rows[k] += f' {" | ".join(areas)} | {row["support"]:,} |'
+    return '\n'.join([head, '|---|---|---|---|---|---|', *rows])
+
+
 def _limits(runs: Sequence[Best]) -> str:
     config = runs[0].meta.config
+    unlike = 'gets a label too, often with a high probability.'
+    covers = 'The interval covers the choice of test clips, not other collections:'
+    if runs[0].meta.multi_label:
+        unlike = 'gets labels too, often with high probabilities.'
     return (
-        '## Limits\n\nMusic unlike the training data gets a label too, often with a high '
-        'probability. The interval covers the choice of test clips, not other collections: expect '
-        'lower scores on music from elsewhere. Labels of genres are opinions. '
+        f'## Limits\n\nMusic unlike the training data {unlike} {covers} '
+        'expect lower scores on music from elsewhere. Labels of genres are opinions. '
         f'A clip is cut into segments of {config.data.frames} frames, and their probabilities are '
         'averaged.'
     )
 
 
 def _use(runs: Sequence[Best], files: dict[str, Any]) -> str:
+    several = runs[0].meta.multi_label
+    shown = 'decided' if several else 'top(3)'
     lines = ['## Use']
     if 'model.safetensors' in files:
         lines.append(
             "```python\nimport glr_jax\n\ntagger = glr_jax.load('this/folder')  "
-            "# or 'hf:USER/NAME'\nprint(tagger('song.mp3').top(3))\n```"
+            f"# or 'hf:USER/NAME'\nprint(tagger('song.mp3').{shown})\n```"
         )
-    lines.append('Labels, front end and inputs are in `model.json`.')
+    about_labels = 'Labels, thresholds,' if several else 'Labels,'
+    lines.append(f'{about_labels} front end and inputs are in `model.json`.')
     rows = ['| file | takes |', '|---|---|']
     for name, about in files.items():
         rows.append(f'| `{name}` | {about.get("takes", "weights, for glr_jax")} |')

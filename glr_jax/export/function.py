@@ -108,7 +108,13 @@ def _network(run: Best) -> tuple[Function, int, int]:
     """
     meta, config = run.meta, run.meta.config
     model = dataclasses.replace(config.model, recurrence='scan')
-    classifier = make_classifier(model, n_mels=meta.n_mels, num_labels=len(meta.labels), seed=0)
+    classifier = make_classifier(
+        model,
+        n_mels=meta.n_mels,
+        num_labels=len(meta.labels),
+        seed=0,
+        multi_label=meta.multi_label,
+    )
     state = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), run.state)  # on one device
     predict = make_predict_step(classifier)
     return lambda mel: predict(state, mel), config.data.frames, config.data.test_crops

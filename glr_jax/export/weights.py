@@ -59,7 +59,7 @@ def read(folder: str, mesh: Mesh) -> Best:
         config = meta.config.model
         # Without memory for its arrays: the files may be anybody's, so sizes are compared first.
         classifier = nnx.eval_shape(
-            lambda: make_classifier(config, meta.n_mels, len(meta.labels), seed=0)
+            lambda: make_classifier(config, meta.n_mels, len(meta.labels), 0, meta.multi_label)
         )
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         raise UserError(f'{described} is damaged: {error}; {_REMEDY}') from None

@@ -1,6 +1,7 @@
 """What a network says about one clip over time: the spectrogram, and below it the labels."""
 
 import html
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +20,13 @@ STYLE = """
 .course img { display: block; width: 100%; height: 9rem; image-rendering: auto; }
 .course .strip { display: flex; height: 1.3rem; background: rgba(128, 128, 128, .15); }
 .course .strip span { background: #0072b2; }
+.course .decided { font-weight: 600; }
+.course .bar { position: relative; height: 1.3rem; background: rgba(128, 128, 128, .15); }
+.course .bar i { position: absolute; inset: 0 auto 0 0; background: #0072b2; opacity: .45; }
+.course .bar.decided i { opacity: 1; }
+.course .bar b { position: absolute; top: -.15rem; bottom: -.15rem; width: 2px; margin-left: -1px;
+  background: currentColor; }
+.course .bar span { position: absolute; right: .4rem; line-height: 1.3rem; font-size: .8rem; }
 .course .axis { position: relative; height: 1.2rem; grid-column: 2; font-size: .8rem; }
 .course .axis span { position: absolute; transform: translateX(-50%); white-space: nowrap; }
 .course .axis span:first-child { transform: none; }
@@ -46,7 +54,7 @@ def course(
       decibels: its spectrogram.
       front_end: that made it.
       seconds: length of the clip.
-      top: labels to show.
+      top: labels to show; if clips may have several labels, all decided ones as well.
     """
     limits = decibel_range([decibels], front_end)
     image = picture(decibels, COLUMNS, limits)
@@ -55,7 +63,8 @@ def course(
         f'low frequencies at the bottom">'
     ]
     widths = _widths(prediction.times, seconds)
-    for label, _ in prediction.top(top):
+    shown = _shown(prediction, top)
+    for label in shown:
         name = html.escape(printable(label), quote=True)
         values = prediction.segments[:, prediction.labels.index(label)]
         cells = ''.join(
@@ -75,9 +84,37 @@ def course(
         f'{high:.0f} dB</span> <span>probability 0 %<i style="background:linear-gradient(90deg,'
         'transparent,#0072b2)"></i>100 %</span></div>'
     )
-    return (
-        f'<div class="course"><h3>Spectrogram and probabilities over time</h3>{"".join(rows)}</div>'
-    )
+    bars = _bars(prediction, shown) if prediction.thresholds else ''
+    heading = '<h3>Spectrogram and probabilities over time</h3>'
+    return f'<div class="course">{bars}{heading}{"".join(rows)}</div>'
+
+
+def _shown(prediction: Prediction, top: int) -> list[str]:
+    """The labels to show: of several, the decided ones first."""
+    first = prediction.decided if prediction.thresholds else ()
+    others = [label for label, _ in prediction.top(len(prediction.labels)) if label not in first]
+    return [*first, *others[: max(0, top - len(first))]]
+
+
+def _bars(prediction: Prediction, shown: Sequence[str]) -> str:
+    """A bar per label with a line at its threshold; the decided labels are marked."""
+    decided, parts = prediction.decided, ['<h3>Labels</h3>']
+    for label in shown:
+        number = prediction.labels.index(label)
+        value, threshold = float(prediction.clip[number]), prediction.thresholds[number]
+        name, mark = html.escape(printable(label), quote=True), ''
+        kind = 'decided' if label in decided else ''
+        if kind:
+            mark = '<span aria-label="decided">✓ </span>'
+        parts.append(
+            f'<div class="name {kind}" title="{name}">{mark}{name}</div>'
+            f'<div class="bar {kind}" title="{name}: probability {value:.1%}, threshold '
+            f'{threshold:.1%}"><i style="width:{100 * value:.2f}%"></i>'
+            f'<b style="left:{100 * threshold:.2f}%"></b><span>{value:.0%}</span></div>'
+        )
+    key = '✓ decided: the bar reaches the line, the threshold of the label'
+    count = f'{len(decided)} of {len(prediction.labels)} labels decided'
+    return f'{"".join(parts)}<div class="key"><span>{count}</span><span>{key}</span></div>'
 
 
 def _widths(
