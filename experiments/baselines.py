@@ -24,8 +24,20 @@ The regularisation strength is chosen on the validation clips. Only the last one
 changes over more than one frame, and how bands vary together. If a split has more than 10,000
 training clips, all but the first are trained on a random sample of 10,000. The last column is the
 mean macro-F1.
+
+If clips may have several labels, it prints the macro ROC-AUC instead, with the mean average
+precision beside the mean macro-F1:
+  label frequencies   each label's share of the training clips, as its probability for every clip
+  linear, levels      logistic regression for each label, on the mean of each mel band
+  linear, statistics  the same on the six groups of statistics
+They are trained on at most 1,000,000 pairs of clip and label.
 """
 PRINTED = {'svm': 'svm, levels', 'svm_statistics': 'svm, statistics'}
+PRINTED_TAGS = {
+    'majority': 'label frequencies',
+    'linear': 'linear, levels',
+    'linear_statistics': 'linear, statistics',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +65,62 @@ class Baselines:
 if __name__ == '__main__':  # before the imports that take seconds
     cli.check_command_line(Baselines, USAGE)
 
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from glr_jax import baselines, clip_statistics, json_files
+from glr_jax import baselines, clip_statistics, json_files, metrics
 from glr_jax.cli import status
 from glr_jax.data.dataset import open_dataset
+
+
+class Layout(NamedTuple):
+    """What the table shows, and how wide its columns are.
+
+    Attributes:
+      main: the score of each split and of the first mean.
+      means: {another score: its header}.
+      names: {baseline: its name, unless it is the same}.
+      widths: of the names and of each split.
+    """
+
+    main: str
+    means: dict[str, str]
+    names: dict[str, str]
+    widths: tuple[int, int]
+
+    def header(self, splits: Sequence[str]) -> str:
+        """The header."""
+        first, width = self.widths
+        means = ''.join(f'{name:>{self._width(name)}}' for name in self.means.values())
+        return f'{"":{first}}{"".join(f"{name:>{width}}" for name in splits)}{"mean":>10}{means}'
+
+    def row(self, name: str, scores: Sequence[dict[str, Any]]) -> str:
+        """The row of a baseline, with its scores on each split."""
+        first, width = self.widths
+        cells = ''.join(f'{metrics.shown(of[self.main]):>{width}}' for of in scores)
+        means = f'{_mean(scores, self.main):>10}' + ''.join(
+            f'{_mean(scores, key):>{self._width(text)}}' for key, text in self.means.items()
+        )
+        return f'{self.names.get(name, name):{first}}{cells}{means}'
+
+    def _width(self, name: str) -> int:
+        return max(10, len(name) + 2)
+
+
+SINGLE = Layout('accuracy', {'macro_f1': 'macro-F1'}, PRINTED, (16, 16))
+TAGS = Layout(
+    'macro_roc_auc',
+    {'macro_average_precision': 'avg. precision', 'macro_f1': 'macro-F1'},
+    PRINTED_TAGS,
+    (20, 14),
+)
+
+
+def _mean(scores: Sequence[dict[str, Any]], key: str) -> str:
+    defined = [of[key] for of in scores if of[key] is not None]
+    return metrics.shown(float(np.mean(defined)) if defined else None)
 
 
 def main(argv: list[str]) -> None:
@@ -74,21 +137,21 @@ def main(argv: list[str]) -> None:
             status(f'{split}: trained on {len(train):,} of {count:,} training clips')
     features = clip_statistics.all_statistics(dataset)
     groups = clip_statistics.groups_of(clip_statistics.all_groups(dataset))
-    results = {}
-    heads = ''.join(f'{split:>16}' for split in splits)
-    print(f'{"":16}{heads}{"mean":>10}{"macro-F1":>10}')
-    for name, score_split in {
+    of_split: dict[str, Callable[[str], dict[str, Any]]] = {
         'majority': lambda split: baselines.majority_score(dataset, split),
         'linear': lambda split: baselines.score('linear', dataset, split, features),
-        'svm': lambda split: baselines.score('svm', dataset, split, features),
-        'svm_statistics': lambda split: baselines.statistics_score(dataset, split, groups),
-    }.items():
-        scores = {split: score_split(split) for split in splits}
-        accuracies = [row['accuracy'] for row in scores.values()]
-        cells = ''.join(f'{accuracy:16.3f}' for accuracy in accuracies)
-        means = np.mean(accuracies), np.mean([row['macro_f1'] for row in scores.values()])
-        print(f'{PRINTED.get(name, name):16}{cells}{means[0]:10.3f}{means[1]:10.3f}', flush=True)
-        results[name] = scores
+    }
+    if not dataset.multi_label:
+        of_split['svm'] = lambda split: baselines.score('svm', dataset, split, features)
+    of_split[baselines.strong_name(dataset)] = lambda split: baselines.statistics_score(
+        dataset, split, groups
+    )
+    layout = TAGS if dataset.multi_label else SINGLE
+    print(layout.header(splits))
+    results = {}
+    for name, score_split in of_split.items():
+        results[name] = {split: score_split(split) for split in splits}
+        print(layout.row(name, list(results[name].values())), flush=True)
     if study.out:
         json_files.write(study.out, results)
         status(f'wrote {study.out}')

@@ -5,17 +5,24 @@
     linear          logistic regression on the mean of each mel band
     majority        the most frequent label of the training clips
 
-The first three choose their regularisation strength on the validation clips. scikit-learn is
-imported only when one of them is trained, since it would delay the start of every command.
+Where clips may have several labels, there is one classifier per label:
+
+    linear_statistics  logistic regression on the same statistics as `svm_statistics`
+    linear             logistic regression on the mean of each mel band
+    majority           each label's share of the training clips, as its probability for every clip
+
+All but `majority` choose their regularisation strength on the validation clips, which also choose
+the thresholds of several labels. scikit-learn is imported only when a classifier is trained, since
+it would delay the start of every command.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from glr_jax import metrics, statistics_svm
+from glr_jax import linear_tags, metrics, statistics_svm, tag_metrics
 from glr_jax.clip_statistics import (
     GroupsOf,
     all_groups,
@@ -32,25 +39,29 @@ STRENGTHS: dict[ClassifierName, tuple[float, ...]] = {
     'linear': (0.001, 0.01, 0.1, 1.0),
     'svm': (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
 }
+Clips = Int[np.ndarray, ' _']
 MAX_CLIPS = 10_000  # training clips of a classifier; memory grows with the square (1.2 GB here)
+MAX_PAIRS = 1_000_000  # of clip and label that are fitted; the time grows with both
 
 
 def scores_on(dataset: Dataset, splits: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Scores of both SVMs and of the majority class on the held-out clips of each split.
+    """Scores of the baselines on the held-out clips of each split.
 
     Args:
       dataset: the clips.
       splits: names of splits; one that occurs twice is scored once.
 
     Returns:
-      {'svm_statistics', 'svm', 'majority': scores in the order of the splits}.
+      {'svm_statistics', 'svm', 'majority': scores in the order of the splits}; where clips may have
+      several labels, {'linear_statistics', 'linear', 'majority'}.
     """
     for split in splits:
         _sides(dataset, split)  # a wrong name is found before anything is read
     groups, features = groups_of(all_groups(dataset)), all_statistics(dataset)
+    weak: ClassifierName = 'linear' if dataset.multi_label else 'svm'
     scores_of: dict[str, Callable[[str], dict[str, Any]]] = {
-        'svm_statistics': lambda split: statistics_score(dataset, split, groups),
-        'svm': lambda split: score('svm', dataset, split, features),
+        strong_name(dataset): lambda split: statistics_score(dataset, split, groups),
+        weak: lambda split: score(weak, dataset, split, features),
         'majority': lambda split: majority_score(dataset, split),
     }
     found = {
@@ -68,17 +79,29 @@ def floor(dataset: Dataset, split: str) -> dict[str, Any]:
       split: one of its splits.
 
     Returns:
-      {'svm_statistics', 'majority': scores on the held-out clips}.
+      {'svm_statistics', 'majority': scores on the held-out clips}; where clips may have several
+      labels, {'linear_statistics', 'majority'}.
     """
     return {
-        'svm_statistics': statistics_score(dataset, split, groups_on_demand(dataset)),
+        strong_name(dataset): statistics_score(dataset, split, groups_on_demand(dataset)),
         'majority': majority_score(dataset, split),
     }
 
 
+def strong_name(dataset: Dataset) -> str:
+    """The key of the classifier on statistics, which a network has to beat."""
+    return 'linear_statistics' if dataset.multi_label else 'svm_statistics'
+
+
 def majority_score(dataset: Dataset, split: str) -> dict[str, Any]:
-    """Scores of always deciding for the most frequent label of the training clips."""
+    """Scores of always deciding for the most frequent label of the training clips.
+
+    Where clips may have several labels, the probability of each is its share of these clips.
+    """
     train, _, test = _sides(dataset, split)
+    if dataset.multi_label:
+        shares = dataset.has_label()[train].mean(0)
+        return _tag_scores(dataset, split, lambda clips: np.tile(shares, (len(clips), 1)))
     decision = np.bincount(dataset.targets[train]).argmax()
     targets = dataset.targets[test]
     return metrics.scores(targets, np.full_like(targets, decision), dataset.labels)
@@ -98,8 +121,11 @@ def score(
       split: which of them are for training, validation and test.
       features: of every clip, from `all_statistics`.
     """
+    assert name == 'linear' or not dataset.multi_label
     if name == 'linear':
         features = features[:, : dataset.n_mels]
+    if dataset.multi_label:
+        return _linear_score(dataset, split, lambda clips: features[clips])
     train, validation = fitted_on(dataset, split)
     *_, test = _sides(dataset, split)
     if len(np.unique(dataset.targets[train])) == 1:
@@ -110,13 +136,17 @@ def score(
 
 
 def statistics_score(dataset: Dataset, split: str, groups: GroupsOf) -> dict[str, Any]:
-    """Scores of the SVM on statistics on the test clips of a split, or else on validation clips.
+    """Scores of the classifier on statistics on the test clips of a split, or else on validation.
+
+    It is the SVM or, where clips may have several labels, logistic regression.
 
     Args:
       dataset: the clips.
       split: which of them are for training, validation and test.
       groups: statistics of some clips, from `groups_of` or `groups_on_demand`.
     """
+    if dataset.multi_label:
+        return _linear_score(dataset, split, lambda clips: np.hstack([*groups(clips).values()]))
     svm = fit_statistics_svm(dataset, split, groups)
     *_, test = _sides(dataset, split)
     return _scores(dataset, split, statistics_svm.decision_values(svm, groups, test).argmax(1))
@@ -140,9 +170,14 @@ def fitted_on(
     """The clips that a classifier is trained on, and those that choose its strength.
 
     They are the train and validation clips of the split, or a random sample of them if there are
-    more than `MAX_CLIPS`.
+    more than `MAX_CLIPS` or, where clips may have several labels, more than `MAX_PAIRS` of clip
+    and label.
     """
     train, validation, _ = _sides(dataset, split)
+    if dataset.multi_label:
+        has = dataset.has_label()
+        at_most = min(MAX_CLIPS, max(1, MAX_PAIRS // len(dataset.labels)))
+        return sample_tagged(has, train, at_most), sample_tagged(has, validation, at_most)
     train, validation = (sample(dataset.targets, c, MAX_CLIPS) for c in (train, validation))
     return train, validation
 
@@ -167,6 +202,25 @@ def sample(
     return np.sort(np.concatenate(order))
 
 
+def sample_tagged(
+    has: Bool[np.ndarray, 'all labels'], clips: Int[np.ndarray, ' clips'], at_most: int
+) -> Int[np.ndarray, ' sample']:
+    """A random sample of clips that may have several labels; all of them if they are few enough.
+
+    Args:
+      has: which labels each clip of a dataset has.
+      clips: which of them to draw from.
+      at_most: size of the sample; each label has at least one clip even if that exceeds it.
+    """
+    if len(clips) <= at_most:
+        return clips
+    order = np.random.default_rng(0).permutation(clips)
+    drawn = has[order[:at_most]].any(0)
+    first = order[has[order].argmax(0)]  # the first clip with each label
+    missing = first[~drawn & has[clips].any(0)]
+    return np.unique(np.concatenate([order[:at_most], missing]))
+
+
 def _sides(dataset: Dataset, split: str) -> tuple[Int[np.ndarray, ' _'], ...]:
     """The clips for training, for choosing and for the scores.
 
@@ -189,6 +243,33 @@ def _scores(
         'fitted_on': len(fitted_on(dataset, split)[0]),
         'train_clips': len(train),
     }
+
+
+def _linear_score(
+    dataset: Dataset, split: str, features: Callable[[Clips], Float[np.ndarray, '_ features']]
+) -> dict[str, Any]:
+    """Scores of logistic regression for each label."""
+    train, validation = fitted_on(dataset, split)
+    has = dataset.has_label()
+    model = linear_tags.fit(features(train), has[train], features(validation), has[validation])
+    found = _tag_scores(
+        dataset, split, lambda clips: linear_tags.probabilities(model, features(clips))
+    )
+    sides = {'fitted_on': len(train), 'train_clips': len(_sides(dataset, split)[0])}
+    return found | sides
+
+
+def _tag_scores(
+    dataset: Dataset,
+    split: str,
+    probabilities: Callable[[Clips], Float[np.ndarray, '_ labels']],
+) -> dict[str, Any]:
+    """Scores of several labels per clip; the thresholds are chosen on validation clips."""
+    _, validation = fitted_on(dataset, split)
+    *_, test = _sides(dataset, split)
+    has = dataset.has_label()
+    thresholds = tag_metrics.best_thresholds(has[validation], probabilities(validation))
+    return tag_metrics.scores(has[test], probabilities(test), dataset.labels, thresholds)
 
 
 def _fit(

@@ -7,12 +7,22 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from experiments import baselines as command
-from glr_jax import baselines, clip_statistics, metrics, report, statistics_svm
-from glr_jax.data.dataset import Dataset
+from glr_jax import (
+    baselines,
+    clip_statistics,
+    linear_tags,
+    metrics,
+    report,
+    statistics_svm,
+    tag_metrics,
+)
+from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.mel import FrontEnd
 from glr_jax.errors import UserError
 from glr_jax.nn.statistics import GROUPS, statistics
@@ -241,3 +251,111 @@ def test_a_split_without_validation_clips_is_named() -> None:
 def test_starting_a_command_does_not_import_sklearn() -> None:
     code = 'import sys, glr_jax.train; print("sklearn" in sys.modules)'
     assert subprocess.check_output([sys.executable, '-c', code], text=True).strip() == 'False'
+
+
+def tagged(clips: int, seed: int = 0) -> tuple[Dataset, clip_statistics.GroupsOf]:
+    """Clips with statistics that tell two of their labels; others that all or no clips have."""
+    rng = np.random.default_rng(seed)
+    has = (rng.random((clips, 4)) < [0.5, 0.3, 0, 1]).astype(np.uint8)
+    made = dataclasses.replace(
+        make_dataset(['a', 'b', 'never', 'always'], [0] * clips), targets=has
+    )
+    noise = rng.standard_normal((2, clips, 4)).astype(np.float32)
+    groups = clip_statistics.groups_of(
+        {name: x + 2 * has for name, x in zip('xy', noise, strict=True)}
+    )
+    sides = ['validation' if k % 5 == 3 else 'train' for k in range(clips)]
+    made.splits['some'] = ['test' if k % 5 == 4 else side for k, side in enumerate(sides)]
+    return made, groups
+
+
+def test_several_labels_are_told_by_scikit_learns_logistic_regression() -> None:
+    made, groups = tagged(200)
+    found = baselines.statistics_score(made, 'some', groups)
+    train, validation, test = (
+        made.members('some', side) for side in ('train', 'validation', 'test')
+    )
+    x, has = np.hstack([*groups(np.arange(200)).values()]), made.has_label()
+    scaler = StandardScaler().fit(x[train])
+
+    def predicted(strength: float, clips: np.ndarray) -> np.ndarray:
+        model = LogisticRegression(C=strength, tol=1e-6)
+        fit = lambda k: model.fit(scaler.transform(x[train]), has[train, k])
+        columns = [fit(k).predict_proba(scaler.transform(x[clips]))[:, 1] for k in (0, 1)]
+        return np.stack(columns, 1)
+
+    area = lambda c: roc_auc_score(has[validation, :2], predicted(c, validation))
+    chosen = max(linear_tags.STRENGTHS, key=area)
+    expected = roc_auc_score(has[test, :2], predicted(chosen, test))
+    assert found['macro_roc_auc'] == pytest.approx(expected, abs=2e-3)
+    assert found['macro_roc_auc'] > 0.8
+    assert found['per_class']['never']['roc_auc'] is None
+    assert (found['fitted_on'], found['train_clips'], found['num_clips']) == (120, 120, 40)
+    limits = [found['per_class'][label]['threshold'] for label in 'ab']
+    right = tag_metrics.best_thresholds(has[validation, :2], predicted(chosen, validation))
+    assert limits == pytest.approx(right, abs=0.02)
+
+
+def test_a_label_that_all_training_clips_have_or_none_has_a_constant_probability() -> None:
+    made, groups = tagged(60)
+    x, has = np.hstack([*groups(np.arange(60)).values()]), made.has_label()
+    model = linear_tags.fit(x[:30], has[:30], x[30:], has[30:])
+    found = linear_tags.probabilities(model, x)
+    np.testing.assert_array_equal(found[:, 2:], np.tile([0.0, 1.0], (60, 1)))
+    assert np.isfinite(found).all()
+    nothing = np.zeros((30, 2), bool)
+    model = linear_tags.fit(x[:30], nothing, x[30:], nothing)
+    np.testing.assert_array_equal(linear_tags.probabilities(model, x), np.zeros((60, 2)))
+
+
+def test_the_majority_of_several_labels_is_the_share_of_each() -> None:
+    made, _ = tagged(200)
+    found = baselines.majority_score(made, 'some')
+    has = made.has_label()[made.members('some', 'test')]
+    assert found['macro_roc_auc'] == 0.5
+    for k, label in enumerate('ab'):
+        row = found['per_class'][label]
+        assert row['average_precision'] == pytest.approx(has[:, k].mean())
+        assert row['recall'] == 1.0  # a threshold below the share is better than deciding none
+    assert found['per_class']['never']['decided'] == 0
+
+
+def test_the_floor_of_several_labels_is_the_row_of_the_command(
+    tagged_dataset: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    dataset, out = open_dataset(str(tagged_dataset)), tmp_path / 'baselines.json'
+    found = baselines.floor(dataset, 'random-1')
+    command.main(
+        ['baselines', f'--data.dir={tagged_dataset}', '--data.split=random-1', f'--out={out}']
+    )
+    scores = json.loads(out.read_text())
+    assert list(scores) == ['majority', 'linear', 'linear_statistics']
+    for name in ('majority', 'linear_statistics'):
+        mine, theirs = found[name], scores[name]['random-1']
+        assert mine['macro_roc_auc'] == pytest.approx(theirs['macro_roc_auc'], abs=0.01)
+        assert tag_metrics.fault(theirs) == ''
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split('  ')[-3:] == ['mean', 'avg. precision', 'macro-F1']
+    names = ['label frequencies', 'linear, levels', 'linear, statistics']
+    assert [row[:20].strip() for row in rows] == names
+    for row, of_split in zip(rows, scores.values(), strict=True):
+        keys = ('macro_roc_auc', 'macro_roc_auc', 'macro_average_precision', 'macro_f1')
+        assert row[20:].split() == [metrics.shown(of_split['random-1'][key]) for key in keys]
+    everything = baselines.scores_on(dataset, ['random-1'])
+    assert list(everything) == ['linear_statistics', 'linear', 'majority']
+
+
+def test_many_clips_with_several_labels_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    has = np.random.default_rng(0).random((900, 3)) < [0.5, 0.1, 0]
+    has[7] = [False, False, True]
+    clips = np.arange(0, 900)
+    assert (baselines.sample_tagged(has, clips, at_most=900) == clips).all()
+    some = baselines.sample_tagged(has, clips, at_most=90)
+    assert 7 in some
+    assert len(some) in (90, 91)
+    np.testing.assert_array_equal(some, baselines.sample_tagged(has, clips, at_most=90))
+
+    made, groups = tagged(100)
+    monkeypatch.setattr(baselines, 'MAX_PAIRS', 4 * 20)
+    found = baselines.statistics_score(made, 'some', groups)
+    assert (found['fitted_on'], found['train_clips'], found['num_clips']) == (20, 60, 20)
