@@ -19,7 +19,8 @@ with the reason. The sources are:
           per clip
   mtat    MagnaTagATune: PATH/annotations_final.csv, and audio in PATH/0 to PATH/f; several labels
           per clip
-  arrays  an .npz with mel [clips, frames, bands], label, id; optional group or artist, split
+  arrays  an .npz with mel [clips, frames, bands], label, id; optional group or artist, split; with
+          labels instead of label, several per clip
 """
 
 
@@ -42,6 +43,7 @@ from data_prep import (
     summary,
     tags,
 )
+from data_prep.arrays import arrays_clips
 from data_prep.clips import Clip
 from data_prep.fma import fma_clips
 from data_prep.pipeline import prepare
@@ -144,8 +146,8 @@ def _find_clips(prep: Preparation, left_out: Callable[[LeftOut], None]) -> list[
         case 'demo_tags':
             return demo_clips.tagged_demo_clips()
         case 'folder':
-            if prep.labels_from == 'tags':
-                return tags.tagged_clips(prep.input, left_out)
+            if prep.labels_from != 'folders':
+                return tags.tagged_clips(prep.input, left_out, prep.labels_from == 'all_tags')
             names = {name: getattr(prep, f'{name}_column') for name in COLUMNS}
             return sources.folder_clips(
                 prep.input,
@@ -171,7 +173,13 @@ def _find_clips(prep: Preparation, left_out: Callable[[LeftOut], None]) -> list[
                 left_out=left_out,
             )
         case 'arrays':
-            return sources.arrays_clips(prep.input, top_db=prep.front_end.top_db)
+            return arrays_clips(
+                prep.input,
+                top_db=prep.front_end.top_db,
+                separator=prep.label_separator,
+                keep_unlabelled=prep.keep_unlabelled,
+                left_out=left_out,
+            )
 
 
 def _audio_folder(prep: Preparation, clips: Sequence[Clip]) -> str:

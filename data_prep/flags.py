@@ -56,10 +56,11 @@ class Preparation:
     sides_from_folders: bool = option(
         False, 'with --source=folder: the files are in SIDE/LABEL/, SIDE being train, test, ...'
     )
-    labels_from: Literal['folders', 'tags'] = option(
+    labels_from: Literal['folders', 'tags', 'all_tags'] = option(
         'folders',
-        'with --source=folder: labels are the names of sub-folders or in a table; or they are the '
-        "genres in the files' tags, with artists as groups (needs mutagen)",
+        'with --source=folder: labels are the names of sub-folders or in a table; or they are in '
+        "the files' tags, with artists as groups (needs mutagen): tags = the first genre, all_tags "
+        '= all genres, as several labels per clip',
     )
     metadata: str = option(
         '',
@@ -109,9 +110,10 @@ class Preparation:
                 )
             if self.merge_synonyms:
                 raise UsageError(f'--merge_synonyms needs --source=mtat, not {self.source}')
-        if self.keep_unlabelled and self.source not in ('folder', 'mtat'):
+        if self.keep_unlabelled and self.source not in ('folder', 'mtat', 'arrays'):
             raise UsageError(
-                f'--keep_unlabelled needs --source=folder or --source=mtat, not {self.source}'
+                '--keep_unlabelled needs --source=folder or --source=mtat or --source=arrays, '
+                f'not {self.source}'
             )
         if self.input and self.source.startswith('demo'):
             raise UsageError(
@@ -147,12 +149,13 @@ class Preparation:
             raise UsageError('--label_separator must not be empty')
         tables = ('metadata', *(f'{name}_column' for name in COLUMNS))
         given = [f'--{name}={value}' for name in tables if (value := getattr(self, name))]
-        if self.labels_from == 'tags':
-            if self.sides_from_folders:
-                given.append('--sides_from_folders')
+        if self.labels_from != 'folders':
+            flag = f'--labels_from={self.labels_from}'
+            others = ('sides_from_folders', 'keep_unlabelled')
+            given += [f'--{name}' for name in others if getattr(self, name)]
             if given:
-                raise UsageError(f'{given[0]} does not go with --labels_from=tags; leave out one')
-            given = ['--labels_from=tags']
+                raise UsageError(f'{given[0]} does not go with {flag}; leave out one')
+            given = [flag]
         if given and self.source != 'folder':
             raise UsageError(f'{given[0]} needs --source=folder, not {self.source}')
         if given and self.sides_from_folders:

@@ -14,6 +14,7 @@ usage: python -m data_prep.inspect FOLDER [--page=FILE.png]
 Reads every record of a dataset and verifies its checksums. Prints the number and the lengths of
 the clips of each label, the number of clips on each side of each split, how many groups are on
 more than one side, why files were skipped, and which clips are not as long as their files state.
+Where clips may have several labels: how many they have, and the labels that no clip on a side has.
 
 --page draws up to four spectrograms of each label, all on one scale of seconds and of decibels.
 More than 20 labels take several files: mels-1.png, mels-2.png, ... for --page=mels.png.
@@ -53,7 +54,7 @@ from glr_jax.cli import status
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.metadata import read_metadata
 from glr_jax.data.records import SIDES
-from glr_jax.data.tables import read_table
+from glr_jax.data.tables import names_of, read_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
 from glr_jax.text import cell, counted, printable, shorten
 
@@ -74,7 +75,9 @@ def main(argv: list[str]) -> None:
     lengths = np.asarray([len(dataset.mel(clip)) for clip in range(len(dataset))])
     tables = [
         label_table(dataset, lengths),
+        labels_per_clip(dataset),
         split_table(dataset),
+        absent_table(dataset),
         skipped_table(folder),
         length_table(folder),
     ]
@@ -120,13 +123,25 @@ def label_table(dataset: Dataset, lengths: Int[np.ndarray, ' clips']) -> str:
     if dataset.from_audio:
         unit, seconds = 's', seconds * dataset.front_end.hop_length / dataset.front_end.sample_rate
     lines = [f'{"label":24} {"clips":>7} {"shortest":>9} {"median":>9} {"longest":>9}  ({unit})']
-    each = [(label, dataset.targets == k) for k, label in enumerate(dataset.labels)]
+    each = [(label, dataset.having(k)) for k, label in enumerate(dataset.labels)]
     for label, chosen in [*each, ('all', np.full(len(dataset), True))]:
         its = seconds[chosen]
         several = (its.min(), np.median(its), its.max()) if len(its) else ()
         cells = ''.join(f' {value:9.1f}' for value in several)
         lines.append(f'{cell(label, 24, 60)} {len(its):7}{cells}')
     return '\n'.join(lines)
+
+
+def labels_per_clip(dataset: Dataset) -> str:
+    """How many labels the clips have; '' if each has one."""
+    if not dataset.multi_label:
+        return ''
+    counts = dataset.targets.sum(1, dtype=int)
+    without = counted(int((counts == 0).sum()), 'clip')
+    return (
+        f'labels per clip: {counts.mean():.2f} on average, from {counts.min()} to {counts.max()}; '
+        f'{without} without any'
+    )
 
 
 def split_table(dataset: Dataset) -> str:
@@ -146,6 +161,22 @@ def split_table(dataset: Dataset) -> str:
         leaks = f'{several} of {len(sides_of)}' if sides_of else 'no groups'
         lines.append(f'{cell(name, 24, 60)}{cells}   {leaks}')
     return '\n'.join(lines)
+
+
+def absent_table(dataset: Dataset) -> str:
+    """The labels that no clip on a side of a split has; '' if each clip has one label."""
+    if not dataset.multi_label:
+        return ''
+    lines = []
+    for name in dataset.splits:
+        for side in SIDES:
+            clips = dataset.members(name, side)
+            absent = np.flatnonzero(~dataset.targets[clips].any(0))
+            if len(clips) and len(absent):
+                labels = counted(len(absent), 'label')
+                names = printable(names_of([dataset.labels[k] for k in absent]))
+                lines.append(f'{cell(name, 24, 60)} no {side} clip has {labels}: {names}')
+    return '\n'.join(lines) or 'every side of every split has clips of every label'
 
 
 def skipped_table(folder: str) -> str:

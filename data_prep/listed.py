@@ -19,6 +19,7 @@ from glr_jax.text import shorten
 
 NAME = 'metadata.csv'
 COLUMNS = ('path', 'label', 'labels', 'group', 'artist', 'split')
+SEPARATORS = ('|', ';', ',', '/')
 
 
 class Columns(NamedTuple):
@@ -66,6 +67,8 @@ def listed_clips(
     table = _read(path, columns)
     label_column, side_column = columns.label or 'label', columns.split or 'split'
     several = _several(table, columns)
+    if several:
+        _check_separator(table, several, separator)
     if keep_unlabelled and not several:
         raise UserError(
             f'--keep_unlabelled needs several labels per clip; {table.path} has no column labels'
@@ -82,15 +85,16 @@ def listed_clips(
         if '\\' in name and '/' not in name and not storage.exists(file):
             raise UserError(f'{place}: path {shorten(name, 200)!r} was not found; write / for \\')
         listed.add(readable(file))
-        label: str | tuple[str, ...] = row.get(several or label_column, '')
-        if not label and (several or columns.label) and not (several and keep_unlabelled):
-            column = several or columns.label
-            left_out(LeftOut(file, UNLABELLED, f'has an empty cell in column {column!r}'))
+        text = row.get(several or label_column, '')
+        its = labels_in(text, separator)
+        empty = not its if several else not text
+        if empty and (several or columns.label) and not keep_unlabelled:
+            reason = f'has an empty cell in column {several or columns.label!r}'
+            if text:
+                reason = f'has only separators in column {several!r}'
+            left_out(LeftOut(file, UNLABELLED, reason))
             continue
-        if several:
-            label = labels_in(str(label), separator)
-        else:
-            label = label or (parts[0] if len(parts) > 1 else '')
+        label = its if several else text or (parts[0] if len(parts) > 1 else '')
         if not label and not several:
             raise UserError(
                 f'{place}: {shorten(name, 200)!r} has no label; give one in the column label, or '
@@ -103,6 +107,8 @@ def listed_clips(
         clip = audio_clip('/'.join(parts), label, file, group=next(filter(None, groups), ''))
         side = official_split(row.get(side_column, ''), place)
         clips.append(dataclasses.replace(clip, splits=side))
+    if not clips and table.rows:
+        raise UserError(f'{table.path}: no row has a label in column {several or columns.label!r}')
     table_name = os.path.basename(path)
     for found in audio_files(folder):
         if readable(found) not in listed:
@@ -128,6 +134,20 @@ def _several(table: Table, columns: Columns) -> str:
             'and --labels_column=labels'
         )
     return 'labels' if 'labels' in table.columns else ''
+
+
+def _check_separator(table: Table, column: str, separator: str) -> None:
+    """Names another separator that most cells have, if none has the one that was given."""
+    cells = [cell for row in table.rows if (cell := row[column])]
+    if any(separator in cell for cell in cells):
+        return
+    counts = {other: sum(other in cell for cell in cells) for other in SEPARATORS}
+    other, count = max(counts.items(), key=lambda pair: pair[1])
+    if 2 * count > len(cells):
+        status(
+            f'{table.path}: no cell in column {column!r} has the separator {separator!r}, but '
+            f'{count} of {len(cells)} have {other!r}; did you mean --label_separator={other!r}?'
+        )
 
 
 def _read(path: str, columns: Columns) -> Table:

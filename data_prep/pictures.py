@@ -83,7 +83,7 @@ def draw(dataset: Dataset, lengths: Int[np.ndarray, ' clips'], path: str) -> lis
 
 def choose(dataset: Dataset, label: int) -> list[int]:
     """Clips of a label, evenly spaced, each once."""
-    clips = np.flatnonzero(dataset.targets == label)
+    clips = np.flatnonzero(dataset.having(label))
     places = np.linspace(0, len(clips) - 1, min(PICTURES, len(clips))).astype(int)
     return clips[places].tolist()
 
@@ -116,7 +116,7 @@ def _page(dataset: Dataset, chosen: dict[int, list[int]], columns: int, scale: S
     figure.text(0.1 / width, 1 - 0.12 / height, title, size=LABEL_SIZE, va='top')
     for row, label in enumerate(chosen):
         lines = _label_lines(printable(dataset.labels[label]))
-        count = counted(int((dataset.targets == label).sum()), 'clip')
+        count = counted(int(dataset.having(label).sum()), 'clip')
         x, y = 0.1 / width, (BOTTOM + _bottom(row, len(chosen)) + PICTURE_HEIGHT / 2) / height
         figure.text(x, y, '\n'.join(lines), size=LABEL_SIZE, va='bottom', linespacing=1.15)
         figure.text(x, y - 0.04 / height, count, size=SMALL, va='top', color=FAINT)

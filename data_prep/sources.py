@@ -1,25 +1,17 @@
 """Sources of clips: each is a function from its input to a list of clips."""
 
-import functools
 import os
-import zlib
 from collections.abc import Callable, Sequence
-from zipfile import BadZipFile, is_zipfile
-
-import numpy as np
-from jaxtyping import Num
 
 from data_prep import listed
-from data_prep.clips import Clip, audio_clip, check_folder, official_split
+from data_prep.clips import Clip, audio_clip, check_folder
 from data_prep.listed import Columns
 from glr_jax import storage
-from glr_jax.cli import status
 from glr_jax.data.files import EMPTY, HIDDEN, UNLABELLED, LeftOut, audio_files, describe, is_audio
-from glr_jax.data.mel import FrontEnd, decode, encode
 from glr_jax.data.metadata import SEPARATOR
 from glr_jax.data.records import SIDES
-from glr_jax.data.tables import names_of, side_of
-from glr_jax.errors import ClipError, UserError
+from glr_jax.data.tables import side_of
+from glr_jax.errors import UserError
 from glr_jax.text import counted
 
 GTZAN_GENRES = (
@@ -28,9 +20,6 @@ GTZAN_GENRES = (
 )
 GTZAN_ROOTS = ('genres', 'genres_original')
 _REMEDY = 'make one per label, or give --metadata=TABLE.csv or --labels_from=tags'
-ARRAYS = ('mel', 'label', 'id', 'group', 'artist', 'split')
-LEAST_RANGE = 10  # dB; the loudest and the softest value of real music differ by far more
-RANGE_TOLERANCE = 0.05  # dB, above the rounding of float16
 
 
 def folder_clips(
@@ -74,6 +63,11 @@ def folder_clips(
             columns=columns,
             separator=separator,
             keep_unlabelled=keep_unlabelled,
+        )
+    if keep_unlabelled:
+        raise UserError(
+            f'--keep_unlabelled needs several labels per clip; {folder} has no {listed.NAME} with '
+            'a column labels'
         )
     if sides_from_folders:
         sides = _labels(folder, left_out)
@@ -164,95 +158,3 @@ def gtzan_clips(
         for genre in GTZAN_GENRES
         for path in audio_files(os.path.join(roots[0], genre), left_out)
     ]
-
-
-def arrays_clips(path: str, *, top_db: float = 80.0) -> list[Clip]:
-    """Ready-made spectrograms: an .npz with `mel`, `label`, `id`; optional `group` and `split`.
-
-    `mel` is [clips, frames, bands]: uint8 with 0..255 for -80..0 dB, or float with -top_db..0 dB
-    below the peak. `group` may be called `artist`. `split` holds train, validation or test and
-    becomes the split `official`.
-
-    Args:
-      path: the .npz file.
-      top_db: of the front end.
-
-    Raises:
-      UserError: the file is not an .npz, or an array is missing or has the wrong shape, type or
-        range of values.
-    """
-    with storage.to_read(path) as local:
-        if not os.path.isfile(local) or not is_zipfile(local):
-            raise UserError(f'{path} is not an .npz file; --source=arrays needs --input=FILE.npz')
-        try:
-            with np.load(local, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
-            raise UserError(f'{path} cannot be read as .npz: {error}') from None
-    missing = [name for name in ('mel', 'label', 'id') if name not in arrays]
-    if missing:
-        raise UserError(f'{path} lacks arrays: {", ".join(missing)}')
-    ignored = sorted(arrays.keys() - ARRAYS)
-    if ignored:
-        status(f'{path}: ignored arrays: {names_of(ignored)}; known are {", ".join(ARRAYS)}')
-    mel = arrays['mel']
-    numeric = mel.dtype == np.uint8 or np.issubdtype(mel.dtype, np.floating)
-    if mel.ndim != 3 or 0 in mel.shape or not numeric:
-        raise UserError(
-            f'{path}: mel is {mel.dtype} {mel.shape}, not uint8 or float [clips, frames, bands]'
-        )
-    _check_range(path, mel, top_db)
-    if 'artist' in arrays:
-        arrays.setdefault('group', arrays['artist'])
-    count, text, stamp = len(mel), {}, storage.stamp(path)
-    for name in sorted({'id', 'label', 'group', 'split'} & set(arrays)):
-        column = arrays[name]
-        if column.shape != (count,):
-            raise UserError(
-                f'{path}: {name} has shape {column.shape}, but mel has {counted(count, "clip")}'
-            )
-        text[name] = list(map(str, column.astype(np.str_)))
-    splits = [official_split(side, path) for side in text.get('split', [''] * count)]
-    return [
-        Clip(
-            id=text['id'][i],
-            label=text['label'][i],
-            mel=functools.partial(_stored_mel, mel[i]),
-            path=f'{path}[{i}]',
-            group=text['group'][i] if 'group' in text else '',
-            stamp=stamp,
-            n_mels=mel.shape[2],
-            splits=splits[i],
-        )
-        for i in range(count)
-    ]
-
-
-def _check_range(path: str, mel: Num[np.ndarray, 'clips frames mels'], top_db: float) -> None:
-    """Raises `UserError` if decibels are outside of -top_db..0; NaN and infinity do not count."""
-    if mel.dtype == np.uint8:
-        return
-    lowest, highest = np.inf, -np.inf
-    for clip in mel:  # one at a time: a selection from all would double the memory
-        finite = clip[np.isfinite(clip)]
-        if finite.size:
-            lowest, highest = min(lowest, float(finite.min())), max(highest, float(finite.max()))
-    if lowest < -top_db - RANGE_TOLERANCE or highest > RANGE_TOLERANCE:
-        raise UserError(
-            f'{path}: mel has values from {lowest:g} to {highest:g}, but must be in decibels below '
-            f"the peak, from -{top_db:g} (--top_db) to 0: subtract each clip's maximum, "
-            f'mel -= mel.max((1, 2), keepdims=True), and give --top_db=N or raise the values '
-            f'below, np.maximum(mel, -{top_db:g})'
-        )
-    if 0 <= highest - lowest < LEAST_RANGE:
-        status(f'{path}: mel has values from {lowest:g} to {highest:g} only; are they decibels?')
-
-
-def _stored_mel(
-    mel: Num[np.ndarray, 'frames mels'], front_end: FrontEnd
-) -> Num[np.ndarray, 'frames mels']:
-    if mel.dtype == np.uint8:
-        return mel if front_end.mel_dtype == 'uint8' else decode(mel, FrontEnd())
-    if not np.isfinite(mel).all():
-        raise ClipError('has NaN or infinite values')
-    return encode(mel, front_end)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.stratify import stratify
+from glr_jax.data import metadata
 from glr_jax.data.records import SIDES
 from glr_jax.errors import UserError
 from glr_jax.text import counted
@@ -158,7 +159,7 @@ def stratified_group_split(
     for i in sorted(range(len(ids)), key=lambda i: ids[i]):
         members[groups[i] or f'\0{ids[i]}'].append(i)
     names = sorted(members)
-    counts = np.zeros((len(names), len(rank)), int)
+    counts = np.zeros((len(names), len(rank)), np.int32)
     for row, name in enumerate(names):
         for i in members[name]:
             counts[row, [rank[label] for label in clip_labels[i]]] += 1
@@ -200,16 +201,18 @@ def check_several(counts: Mapping[str, int], clips: int) -> None:
       clips: the number of all clips.
 
     Raises:
-      UserError: no clip has a label, all have the same ones, or a label has invisible spaces.
+      UserError: no clip has a label, all have the same ones, a label has invisible spaces or a
+        separator in it, or there are too many.
     """
     if not counts or all(count == clips for count in counts.values()):
         raise UserError(
             f'every clip has the same labels ({", ".join(sorted(counts)) or "none"}), so there is '
-            'nothing to learn; add clips with others'
+            'nothing to learn; add clips with others, or clips without any (--keep_unlabelled)'
         )
     for label in sorted(counts):
         if label != ' '.join(label.split()):
             raise UserError(f'label {label!r} has invisible spaces; rename it')
+    metadata.check_labels(sorted(counts), multi_label=True)
 
 
 def check_labels(clip_labels: Sequence[str], labels: Sequence[str] = ()) -> None:
@@ -237,3 +240,4 @@ def check_labels(clip_labels: Sequence[str], labels: Sequence[str] = ()) -> None
                 'train, validation and test: add clips, or leave such labels out with '
                 '--min_clips_per_label=3'
             )
+    metadata.check_labels(sorted(counts))

@@ -1,4 +1,4 @@
-"""Labels from the files themselves: the genre tag is the label, the artist tag the group.
+"""Labels from the files themselves: genre tags are the labels, the artist tag the group.
 
 Tags come from anywhere, so whatever is in them must neither stop the command nor fill the memory.
 """
@@ -11,8 +11,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 from data_prep.clips import Clip, audio_clip, check_folder
 from data_prep.id3 import read_id3
+from data_prep.listed import labels_in
 from glr_jax import storage
 from glr_jax.data.files import LeftOut, audio_files
+from glr_jax.data.metadata import SEPARATOR
 from glr_jax.errors import UserError
 from glr_jax.progress import Progress
 from glr_jax.text import counted, printable, shorten
@@ -32,7 +34,9 @@ class Tags(NamedTuple):
 
 
 def tagged_clips(
-    folder: str, left_out: Callable[[LeftOut], None] = lambda file: None
+    folder: str,
+    left_out: Callable[[LeftOut], None] = lambda file: None,
+    several: bool = False,
 ) -> list[Clip]:
     """The audio files below a folder that have a genre in their tags.
 
@@ -42,6 +46,7 @@ def tagged_clips(
     Args:
       folder: where to look, at any depth.
       left_out: called with every file that is not a clip, with the reason.
+      several: whether all genres of a file are its labels.
 
     Raises:
       UserError: the folder was not found, mutagen is not installed, or no file has a genre.
@@ -52,26 +57,25 @@ def tagged_clips(
     found = []
     with Progress(len(paths), 'tags', 'file') as progress:
         for path in paths:
-            genre, artist, fault = genre_and_artist(path)
-            if fault:
-                left_out(LeftOut(path, UNTAGGED, fault))
+            genres, artist, fault = genres_and_artist(path)
+            # `|` cannot be in one of several labels, and tags are hard to change.
+            genres = labels_in(SEPARATOR.join(genres), SEPARATOR) if several else genres[:1]
+            if genres:
+                found.append((path, genres, artist))
             else:
-                found.append((path, genre, artist))
+                left_out(LeftOut(path, UNTAGGED, fault or 'has no genre in its tags'))
             progress.advance(1)
     if not found:
         count = counted(len(paths), 'audio file')
         raise UserError(f'no file below {folder} has a genre tag ({count} read)')
-    labels = _one_spelling(genre for _, genre, _ in found)
+    labels = _one_spelling(genre for _, genres, _ in found for genre in genres)
     groups = _one_spelling(artist for _, _, artist in found)
-    return [
-        audio_clip(
-            os.path.relpath(path, folder).replace(os.sep, '/'),
-            labels[genre],
-            path,
-            group=groups[artist],
-        )
-        for path, genre, artist in found
-    ]
+    clips = []
+    for path, genres, artist in found:
+        its = tuple(dict.fromkeys(labels[genre] for genre in genres))
+        name = os.path.relpath(path, folder).replace(os.sep, '/')
+        clips.append(audio_clip(name, its if several else its[0], path, group=groups[artist]))
+    return clips
 
 
 def check_installed() -> None:
@@ -82,20 +86,20 @@ def check_installed() -> None:
         raise UserError("--labels_from=tags needs mutagen: pip install -e '.[tags]'") from None
 
 
-def genre_and_artist(path: str) -> tuple[str, str, str]:
-    """The first genre and the first artist of a file, and why it has no genre, else ''."""
+def genres_and_artist(path: str) -> tuple[tuple[str, ...], str, str]:
+    """The genres and the first artist of a file, and why it has no genre, else ''."""
     try:
         tags = read_tags(path)
     except Exception as error:  # damaged tags make mutagen raise errors of any kind
         reason = shorten(printable(str(error) or type(error).__name__), 200)
-        return '', '', f'has tags that cannot be read: {reason}'
+        return (), '', f'has tags that cannot be read: {reason}'
     names = [_clean(name) for value in tags.genres for name in value.split(';')]
-    genre = next(filter(None, names), '')
-    if not genre:
+    genres = tuple(dict.fromkeys(filter(None, names)))
+    if not genres:
         unusable = any(value.strip() for value in tags.genres)
         fault = f'is empty, unprintable or longer than {LONGEST} characters'
-        return '', '', f'has a genre tag that {fault}' if unusable else 'has no genre in its tags'
-    return genre, next(filter(None, map(_clean, tags.artists)), ''), ''
+        return (), '', f'has a genre tag that {fault}' if unusable else 'has no genre in its tags'
+    return genres, next(filter(None, map(_clean, tags.artists)), ''), ''
 
 
 def read_tags(path: str) -> Tags:

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from data_prep import sources
 from data_prep.__main__ import Preparation, main
+from data_prep.arrays import arrays_clips
 from data_prep.pipeline import prepare
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.mel import FrontEnd, mel_of_file
@@ -349,7 +350,7 @@ def test_an_npz_that_changed_since_the_interruption_is_read_again(tmp_path: Path
         return mel
 
     save(0)
-    clips = sources.arrays_clips(str(tmp_path / 'x.npz'))
+    clips = arrays_clips(str(tmp_path / 'x.npz'))
     clips[11] = dataclasses.replace(clips[11], mel=lambda front_end: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         prepare(clips, str(tmp_path / 'out'), FrontEnd(), clips_per_shard=5)

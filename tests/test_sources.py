@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from data_prep import sources
+from data_prep.arrays import arrays_clips
 from glr_jax.data.files import LeftOut
 from glr_jax.data.mel import FrontEnd, mel_of_file
 from glr_jax.errors import ClipError, UserError
@@ -155,7 +156,7 @@ def save(folder: Path, **changes: object) -> str:
 
 def test_arrays_become_clips(tmp_path: Path) -> None:
     path = save(tmp_path)
-    clips = sources.arrays_clips(path)
+    clips = arrays_clips(path)
     mels = np.load(path)['mel']
     assert [clip.id for clip in clips] == [f'clip {k}' for k in range(6)]
     assert [clip.label for clip in clips] == ['rock', 'jazz'] * 3
@@ -165,7 +166,7 @@ def test_arrays_become_clips(tmp_path: Path) -> None:
 
 def test_arrays_may_have_groups_and_a_split(tmp_path: Path) -> None:
     split = np.array(['training', 'validation', 'test', 'train', 'valid', ''])
-    clips = sources.arrays_clips(save(tmp_path, group=np.array([*'aabbcc']), split=split))
+    clips = arrays_clips(save(tmp_path, group=np.array([*'aabbcc']), split=split))
     assert [clip.group for clip in clips] == [*'aabbcc']
     expected = ['train', 'validation', 'test', 'train', 'validation', None]
     assert [clip.splits.get('official') for clip in clips] == expected
@@ -173,14 +174,14 @@ def test_arrays_may_have_groups_and_a_split(tmp_path: Path) -> None:
 
 def test_the_group_array_may_be_called_artist(tmp_path: Path) -> None:
     path = save(tmp_path, group=None, artist=np.array([*'xxyyzz']))
-    assert [clip.group for clip in sources.arrays_clips(path)] == [*'xxyyzz']
+    assert [clip.group for clip in arrays_clips(path)] == [*'xxyyzz']
 
 
 @pytest.mark.parametrize('dtype', ['float16', 'float32', 'float64'])
 def test_decibels_are_stored_in_the_type_of_the_front_end(tmp_path: Path, dtype: str) -> None:
     decibels = np.full((6, 20, 8), -80, dtype)
     decibels[:, :, 0], decibels[:, :, 1] = 0, -20
-    clip, *_ = sources.arrays_clips(save(tmp_path, mel=decibels))
+    clip, *_ = arrays_clips(save(tmp_path, mel=decibels))
     assert clip.mel(FrontEnd())[0].tolist() == [255, 191, *[0] * 6]
     np.testing.assert_array_equal(clip.mel(FrontEnd(mel_dtype='float32')), decibels[0])
 
@@ -195,31 +196,31 @@ def test_decibels_out_of_range_are_refused_with_the_range_found(
     decibels = np.linspace(low, high, 6 * 20 * 8, dtype=dtype).reshape(6, 20, 8)
     words = refusal(f'from {low:g} to {high:g}', f'-{top_db:g} (--top_db)', 'mel -= mel.max')
     with pytest.raises(UserError, match=words):
-        sources.arrays_clips(save(tmp_path, mel=decibels), top_db=top_db)
-    assert sources.arrays_clips(save(tmp_path, mel=decibels - max(high, 0)), top_db=200)
+        arrays_clips(save(tmp_path, mel=decibels), top_db=top_db)
+    assert arrays_clips(save(tmp_path, mel=decibels - max(high, 0)), top_db=200)
 
 
 def test_clips_without_numbers_do_not_hide_the_range(tmp_path: Path) -> None:
     decibels = np.full((6, 20, 8), -10, np.float32)
     decibels[0], decibels[1, 0, 0], decibels[2, 0, 0] = np.nan, -np.inf, 3
     with pytest.raises(UserError, match='from -10 to 3'):
-        sources.arrays_clips(save(tmp_path, mel=decibels))
+        arrays_clips(save(tmp_path, mel=decibels))
 
 
 def test_values_that_can_hardly_be_decibels_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     decibels = np.linspace(-60, 0, 6 * 20 * 8, dtype=np.float32).reshape(6, 20, 8)
-    sources.arrays_clips(save(tmp_path, mel=decibels))
+    arrays_clips(save(tmp_path, mel=decibels))
     assert capsys.readouterr().err == ''
-    sources.arrays_clips(save(tmp_path, mel=decibels / 60))
+    arrays_clips(save(tmp_path, mel=decibels / 60))
     assert 'mel has values from -1 to 0 only; are they decibels?' in capsys.readouterr().err
-    sources.arrays_clips(save(tmp_path, mel=np.full((6, 20, 8), np.nan)))
+    arrays_clips(save(tmp_path, mel=np.full((6, 20, 8), np.nan)))
     assert capsys.readouterr().err == ''
 
 
 def test_ignored_arrays_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sources.arrays_clips(save(tmp_path, artists=np.array([*'xxyyzz'])))
+    arrays_clips(save(tmp_path, artists=np.array([*'xxyyzz'])))
     assert "clips.npz: ignored arrays: 'artists'; known are mel, " in capsys.readouterr().err
 
 
@@ -227,7 +228,7 @@ def test_ignored_arrays_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_missing_array_is_named(tmp_path: Path, name: str) -> None:
     path = save(tmp_path, **{name: None})
     with pytest.raises(UserError, match=refusal(path, 'lacks arrays', name)):
-        sources.arrays_clips(path)
+        arrays_clips(path)
 
 
 @pytest.mark.parametrize('name', ['mel', 'label', 'group', 'split'])
@@ -237,18 +238,18 @@ def test_an_array_of_the_wrong_length_is_named(tmp_path: Path, name: str) -> Non
         UserError,
         match=refusal(*(['(6,)', 'mel has 5'] if name == 'mel' else [name, '(5,)', 'mel has 6'])),
     ):
-        sources.arrays_clips(save(tmp_path, **{name: short}))
+        arrays_clips(save(tmp_path, **{name: short}))
 
 
 @pytest.mark.parametrize('mel', [np.zeros((6, 20), np.uint8), np.zeros((6, 20, 8), np.int64)])
 def test_mels_of_the_wrong_shape_or_type_are_refused(tmp_path: Path, mel: np.ndarray) -> None:
     with pytest.raises(UserError, match=refusal(mel.dtype, mel.shape)):
-        sources.arrays_clips(save(tmp_path, mel=mel))
+        arrays_clips(save(tmp_path, mel=mel))
 
 
 def test_an_unknown_side_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=refusal("'holdout'", 'train, validation, test')):
-        sources.arrays_clips(save(tmp_path, split=np.array(['train'] * 5 + ['holdout'])))
+        arrays_clips(save(tmp_path, split=np.array(['train'] * 5 + ['holdout'])))
 
 
 class Tripwire:
@@ -262,7 +263,7 @@ def test_pickled_objects_are_refused_without_loading_them(
     monkeypatch.chdir(tmp_path)
     path = save(tmp_path, label=np.array([Tripwire()] * 6, object))
     with pytest.raises(UserError, match=refusal(path)):
-        sources.arrays_clips(path)
+        arrays_clips(path)
     assert not Path('unpickled').exists()
 
 
@@ -274,21 +275,21 @@ def test_a_file_that_is_not_a_complete_npz_is_named(
     path = Path(save(tmp_path))
     path.write_bytes(start + path.read_bytes()[: int(part * path.stat().st_size)])
     with pytest.raises(UserError, match=refusal(path, '.npz')):
-        sources.arrays_clips(str(path))
+        arrays_clips(str(path))
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
 def test_a_clip_with_nan_or_infinite_values_is_refused(tmp_path: Path, value: float) -> None:
     mel = np.zeros((6, 20, 8), np.float32)
     mel[2, 3, 4] = value
-    clips = sources.arrays_clips(save(tmp_path, mel=mel))
+    clips = arrays_clips(save(tmp_path, mel=mel))
     assert clips[1].mel(FrontEnd()).shape == (20, 8)
     with pytest.raises(ClipError, match='NaN or infinite'):
         clips[2].mel(FrontEnd())
 
 
 def test_uint8_mels_become_decibels_if_stored_as_float32(tmp_path: Path) -> None:
-    clip, *_ = sources.arrays_clips(save(tmp_path, mel=np.full((6, 20, 8), 51, np.uint8)))
+    clip, *_ = arrays_clips(save(tmp_path, mel=np.full((6, 20, 8), 51, np.uint8)))
     mel = clip.mel(FrontEnd(mel_dtype='float32'))
     np.testing.assert_allclose(mel, np.full((20, 8), -64.0), atol=1e-5)
 
@@ -296,17 +297,17 @@ def test_uint8_mels_become_decibels_if_stored_as_float32(tmp_path: Path) -> None
 @pytest.mark.parametrize('shape', [(6, 20, 0), (6, 0, 8), (0, 20, 8)])
 def test_empty_mels_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=refusal(shape)):
-        sources.arrays_clips(save(tmp_path, mel=np.zeros(shape, np.uint8)))
+        arrays_clips(save(tmp_path, mel=np.zeros(shape, np.uint8)))
 
 
 def test_an_npy_file_and_a_scalar_array_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / 'x.npy', np.zeros(3))
     with pytest.raises(UserError, match=r'x\.npy is not an \.npz'):
-        sources.arrays_clips(str(tmp_path / 'x.npy'))
+        arrays_clips(str(tmp_path / 'x.npy'))
     with pytest.raises(UserError, match='group has shape'):
-        sources.arrays_clips(save(tmp_path, group=np.array('one')))
+        arrays_clips(save(tmp_path, group=np.array('one')))
 
 
 def test_byte_strings_are_read_as_text(tmp_path: Path) -> None:
-    clips = sources.arrays_clips(save(tmp_path, id=np.array([b'%d' % k for k in range(6)])))
+    clips = arrays_clips(save(tmp_path, id=np.array([b'%d' % k for k in range(6)])))
     assert [clip.id for clip in clips] == list('012345')

@@ -74,6 +74,10 @@ class Dataset:
             return self.targets.astype(bool)
         return self.targets[:, None] == np.arange(len(self.labels))
 
+    def having(self, label: int) -> Bool[np.ndarray, ' clips']:
+        """Which clips have one of the labels."""
+        return self.targets[:, label] > 0 if self.multi_label else self.targets == label
+
     def mel(self, clip: int | np.integer) -> Num[np.ndarray, 'frames mels']:
         """The stored spectrogram of a clip, after its checksum is verified.
 
@@ -98,11 +102,12 @@ class Dataset:
                 f'{self.folder}/splits.csv does not match the records: row {clip + 1} is '
                 f'{self.ids[clip]!r}, but the record is {found.id!r}; keep the rows in their order'
             )
-        if found.labels != self._numbers(clip):
+        if tuple(sorted(found.labels)) != self._numbers(clip):
             names = dict(enumerate(self.labels))
-            stored = SEPARATOR.join(names.get(k, f'number {k}') for k in found.labels)
+            stored = SEPARATOR.join(names.get(k, f'number {k}') for k in sorted(found.labels))
             raise UserError(
-                f'{self.folder}/splits.csv does not match the records: {found.id!r} has the label '
+                f'{self.folder}/splits.csv does not match the records: {found.id!r} has the '
+                f'{"labels" if self.multi_label else "label"} '
                 f'{SEPARATOR.join(self.labels_of(clip))!r}, but in its record {stored!r}; to '
                 'change labels, prepare the dataset again'
             )

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import soundfile
 
-from data_prep import fma, id3, listed, replace, shards, sources
+from data_prep import fma, id3, listed, replace, shards
+from data_prep.arrays import arrays_clips
 from glr_jax import cli, fields, flagfiles, json_files, report
 from glr_jax.config import Config
 from glr_jax.data import example, ffmpeg, lengths, mel
@@ -167,7 +168,7 @@ def _lengths(content: bytes) -> Any:
 
 
 def _arrays(path: str) -> Any:
-    clips = sources.arrays_clips(path)
+    clips = arrays_clips(path)
     return [clip.mel(FrontEnd()) for clip in clips[:3]]
 
 
