@@ -215,6 +215,88 @@ def test_below_the_threshold_there_is_no_decision(tag: Run, tones: Path, tmp_pat
     assert json.loads(tag('--threshold=0.1', '--format=json', path)[0])[0]['decision'] == 'low'
 
 
+@pytest.fixture(scope='module')
+def several(tagged_run: Path, chords: Path) -> Tagger:
+    """A network for several labels per clip, with thresholds that decide two for `3.wav`."""
+    tagger = glr_jax.load(tagged_run)
+    found = tagger(chords / '3.wav').probabilities
+    least = min(found, key=found.__getitem__)
+    tagger.thresholds = tuple(p + (1e-3 if name == least else -1e-3) for name, p in found.items())
+    return tagger
+
+
+@pytest.fixture
+def tag_several(tag: Run, several: Tagger, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr('glr_jax.tag_audio.load', lambda *_: several)
+    return tag
+
+
+def test_several_labels_are_decided_at_their_thresholds(
+    tag_several: Run, several: Tagger, chords: Path
+) -> None:
+    path = chords / '3.wav'
+    found = several(path)
+    first, second = found.decided
+    (row,) = json.loads(tag_several('--format=json', path)[0])
+    assert row['decision'] == [first, second]
+    assert list(row['probabilities']) == ['high', 'low', 'middle']
+    (cells,) = csv.DictReader(tag_several('--format=csv', path)[0].splitlines())
+    assert cells['decision'] == f'{first}|{second}'
+    (other,) = set(found.labels) - {first, second}
+    shown = [f'{name} {found.probabilities[name]:.1%}'.split() for name in (first, second, other)]
+    words = tag_several('--top=3', path)[0].split()
+    assert words == [*shown[0], *shown[1], '|', *shown[2], str(path)]
+    assert tag_several('--top=1', path)[0].split() == [*shown[0], *shown[1], str(path)]
+
+
+def test_a_threshold_replaces_those_of_every_label(
+    tag_several: Run, several: Tagger, chords: Path
+) -> None:
+    path, none = chords / '3.wav', '--threshold=1'
+    assert tag_several(none, path)[0].split()[:2] == ['unsure', '|']
+    assert json.loads(tag_several(none, '--format=json', path)[0])[0]['decision'] == []
+    (cells,) = csv.DictReader(tag_several(none, '--format=csv', path)[0].splitlines())
+    assert cells['decision'] == ''
+    (row,) = json.loads(tag_several('--threshold=0.001', '--format=json', path)[0])
+    assert row['decision'] == [label for label, _ in several(path).top(3)]
+
+
+@pytest.mark.parametrize('flags', [[], ['--over_time']])
+@pytest.mark.parametrize('suffix', ['csv', 'jsonl', 'parquet'])
+def test_a_file_with_several_labels_per_clip_is_continued(
+    tag_several: Run, several: Tagger, chords: Path, tmp_path: Path, suffix: str, flags: list[str]
+) -> None:
+    out, files = tmp_path / f'tags.{suffix}', [chords / f'{k}.wav' for k in range(8)]
+    tag_several(f'--out={out}', *flags, *files[:4])
+    _, err = tag_several(f'--out={out}', *flags, *files)
+    assert err.splitlines()[-1].startswith(f'{out} has 8 files, ')
+    wanted = []
+    for found in several(files):
+        each = [moment.decided for moment in found.over_time()] if flags else [found.decided]
+        wanted += [list(labels) if suffix == 'jsonl' else '|'.join(labels) for labels in each]
+    assert [row['decision'] for row in rows_of(out)] == wanted
+
+
+def test_all_decided_labels_are_written_as_genres(
+    tag_several: Run, several: Tagger, chords: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    samples, rate = soundfile.read(chords / '3.wav')
+    for kind in ('flac', 'ogg', 'wav'):
+        soundfile.write(f'song.{kind}', samples, rate)
+    names = ['song.flac', 'song.ogg', 'song.wav']
+    before = [Path(name).read_bytes() for name in names]
+    out, _ = tag_several('--write_tags', '--apply', *names)
+    for name, line in zip(names, out.splitlines(), strict=True):
+        genres = tag_files.read(name).values
+        assert genres == list(several(name).decided) != []
+        assert line == f'{name}: no genre -> {", ".join(map(repr, genres))}'
+    assert len(tag_files.read('song.flac').values) == 2
+    predict.main(['predict', '--restore_tags=tags_backup.jsonl', '--apply'])
+    assert [tag_files.read(name).values for name in names] == [[]] * 3
+    assert Path('song.wav').read_bytes() == before[2]
+
+
 def test_embeddings_go_into_a_file_beside_the_rows(
     tag: Run, tones: Path, tmp_path: Path, tagger: Tagger
 ) -> None:

@@ -48,6 +48,22 @@ def test_the_page_says_what_predict_says(tones: Path, tones_run: Path) -> None:
     assert sum(widths) == pytest.approx(100, abs=0.1)
 
 
+def test_the_page_marks_the_decided_labels_and_their_thresholds(
+    chords: Path, tagged_run: Path
+) -> None:
+    song = str(chords / '3.wav')
+    taggers = serve.load_all(str(tagged_run), 0)
+    (tagger,) = taggers.values()
+    least = min(tagger(song).probabilities.values())
+    for thresholds, count in (((least / 2,) * 3, 3), ((1.0,) * 3, 0)):
+        tagger.thresholds = thresholds
+        _, picture = serve.make_tag(taggers, choose(test_crops=0, top=2))(song, 'chords')
+        assert picture.count('class="bar decided"') == count
+        assert picture.count('class="bar ') == max(count, 2) == picture.count('class="strip"')
+        assert picture.count(f'<b style="left:{100 * thresholds[0]:.2f}%"></b>') == max(count, 2)
+        assert f'{count} of 3 labels decided' in picture
+
+
 def test_a_folder_of_runs_offers_each_run_and_their_mean(tones_run: Path, tmp_path: Path) -> None:
     for name in ('one', 'two'):
         (tmp_path / name).symlink_to(tones_run)

@@ -103,6 +103,20 @@ def test_the_version_and_the_frames_of_an_id3_tag_stay(tmp_path: Path, version: 
     assert path.read_bytes() == data
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_several_genres_are_several_values(tmp_path: Path, kind: str) -> None:
+    path = make(tmp_path, kind)
+    before = tag_files.read(str(path))
+    tag_files.write(str(path), ['Rock', 'Indie / Lo-fi', 'ünter'])
+    assert tag_files.read(str(path)).values == ['Rock', 'Indie / Lo-fi', 'ünter']
+    tags: Any = mutagen.File(path).tags  # type: ignore[union-attr]
+    if isinstance(tags, id3.ID3):
+        assert tags.version[:2] == (2, 4)  # the first with several values
+        assert tags['TCON'].text == ['Rock', 'Indie / Lo-fi', 'ünter']
+    tag_files.write(str(path), before.values, drop_empty=not before.tagged)
+    assert tag_files.read(str(path)) == before
+
+
 def test_audio_that_would_change_is_left_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
