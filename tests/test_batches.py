@@ -5,7 +5,15 @@ import jax
 import numpy as np
 import pytest
 
-from glr_jax.data.batches import balanced_weights, dispatches, mix, plan_batch, read
+from glr_jax.data.batches import (
+    balanced_weights,
+    dispatches,
+    make_balance,
+    mix,
+    plan_batch,
+    read,
+    targets,
+)
 from glr_jax.data.dataset import open_dataset
 from glr_jax.data.segments import crop
 
@@ -54,6 +62,62 @@ def test_the_clip_that_is_due_has_the_larger_mixup_weight() -> None:
     assert sorted(mixed.other) == CLIPS.tolist()
 
 
+# Four of the clips have the first label, two the second, one the third; none has the fourth.
+ONE_LABEL = np.array([0, 0, 1, 0, 2, 1, 0])[:, None] == np.arange(4)
+# The first label is frequent, the second rare, and two clips have none.
+SEVERAL = np.array([[1, 0], [1, 0], [1, 1], [1, 0], [0, 0], [1, 0], [0, 0]], bool)
+
+
+def balanced_cases(has: np.ndarray, epochs: int, seed: int = 0, mixup: float = 0.0) -> np.ndarray:
+    """Which clips are due in some epochs: the clip itself and the one mixed into it."""
+    balance = make_balance(CLIPS, has)
+    plan = plan_batch(0, epochs * len(CLIPS), CLIPS, seed, slice(None), mixup, balance)
+    return np.stack([plan.clip, plan.other])
+
+
+def test_with_the_balanced_sampler_all_labels_are_due_equally_often() -> None:
+    counts = np.zeros(4)
+    for epoch in balanced_cases(ONE_LABEL, 300)[0].reshape(300, 7):
+        here = ONE_LABEL[np.searchsorted(CLIPS, epoch)].sum(0)
+        assert np.abs(here - [7 / 3, 7 / 3, 7 / 3, 0]).max() < 2  # in each epoch
+        counts += here
+    np.testing.assert_allclose(counts / 2100, [1 / 3, 1 / 3, 1 / 3, 0], atol=0.01)
+
+
+def test_the_balanced_sampler_draws_one_of_several_labels_and_then_a_clip() -> None:
+    # Each of both labels and of "none" has one third, which its clips share.
+    first = 1 / 3 / 5
+    expected = {3: first, 5: first, 8: first + 1 / 3, 13: first, 34: first, 21: 1 / 6, 55: 1 / 6}
+    for due in balanced_cases(SEVERAL, 2000, mixup=0.4):  # alike, so that targets are balanced
+        for clip, chance in expected.items():
+            assert np.mean(due == clip) == pytest.approx(chance, abs=0.01), clip
+
+
+def test_the_balanced_sampler_is_a_function_of_seed_and_place_alone() -> None:
+    balance = make_balance(CLIPS, SEVERAL)
+    whole = plan_batch(0, 42, CLIPS, 3, slice(None), 0.4, balance)
+    for size in (2, 3, 6):
+        steps = [
+            plan_batch(k, size, CLIPS, 3, slice(None), 0.4, balance) for k in range(42 // size)
+        ]
+        parts = [plan_batch(5, size, CLIPS, 3, slice(k, k + 1), 0.4, balance) for k in range(size)]
+        for field, expected in enumerate(whole):
+            found = np.concatenate([step[field] for step in steps])
+            np.testing.assert_array_equal(found, expected)
+            by_process = np.concatenate([part[field] for part in parts])
+            np.testing.assert_array_equal(by_process, steps[5][field])
+    other = plan_batch(0, 42, CLIPS, 4, slice(None), 0.4, balance)
+    assert other.clip.tolist() != whole.clip.tolist()
+    shuffled = plan_batch(0, 42, CLIPS, 3, slice(None), 0.4)
+    for name in ('place', 'start', 'weight', 'other_start'):  # the clips alone differ
+        np.testing.assert_array_equal(getattr(shuffled, name), getattr(whole, name))
+
+
+def test_clips_without_labels_are_all_that_the_balanced_sampler_draws_if_no_clip_has_one() -> None:
+    due = balanced_cases(np.zeros((7, 2), bool), 3)[0].reshape(3, 7)
+    assert [sorted(epoch) for epoch in due] == [CLIPS.tolist()] * 3
+
+
 def test_mixup_weights_spectrograms_and_labels_alike(prepared: Path) -> None:
     dataset = open_dataset(str(prepared))
     plan = plan_batch(0, 8, np.arange(len(dataset)), 0, slice(None), mixup=1.0)
@@ -75,6 +139,32 @@ def test_balanced_weights_are_inverse_to_the_clips_of_a_label_and_one_on_average
     np.testing.assert_allclose(weights, [0.5, 1.5, 0, 3, 0])
     assert weights[targets].mean() == pytest.approx(1)
     np.testing.assert_array_equal(balanced_weights(np.arange(4, dtype=np.int32), 4), np.ones(4))
+
+
+def test_mixed_targets_of_several_labels_are_weighted_sums(tagged_dataset: Path) -> None:
+    dataset = open_dataset(str(tagged_dataset))
+    plan = plan_batch(0, 40, np.arange(40), 0, slice(None), mixup=1.0)
+    assert plan.weight.min() < 200
+    expected = [
+        [
+            (weight / 256) * (label in dataset.labels_of(clip))
+            + (1 - weight / 256) * (label in dataset.labels_of(other))
+            for label in dataset.labels
+        ]
+        for clip, weight, other in zip(plan.clip, plan.weight, plan.other, strict=True)
+    ]
+    np.testing.assert_allclose(targets(dataset, plan), expected, atol=1e-6)
+
+
+def test_balanced_weights_of_several_labels_let_presence_and_absence_count_alike() -> None:
+    has = np.array([[1, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]], np.uint8)
+    absent, present = balanced_weights(has, 3)
+    # Three of four lack the first label; none has the second, all have the third.
+    np.testing.assert_allclose(absent, [2 / 3, 0.5, 0])
+    np.testing.assert_allclose(present, [2, 0, 0.5])
+    each = np.where(has, present, absent)
+    np.testing.assert_allclose(each.mean(0), [1, 0.5, 0.5])
+    assert (each * has).sum(0)[0] == pytest.approx((each * (1 - has)).sum(0)[0])
 
 
 def test_numpy_and_a_device_mix_any_two_numbers_alike() -> None:

@@ -11,13 +11,24 @@ import jax
 import jax.numpy as jnp
 import pytest
 from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
 
+from glr_jax.config import Config
+from glr_jax.data.tfrecord import RecordFile
 from glr_jax.errors import UserError
+from glr_jax.run.events import Events, write_test
 from glr_jax.run.log import Log, validation_losses
 from glr_jax.run.trace import Trace
 from glr_jax.train_step import Totals
 
 VALIDATION = {'loss': 0.5, 'accuracy': 0.75, 'macro_f1': 0.7}
+SEVERAL = {
+    'multi_label': True,
+    'loss': 0.25,
+    'macro_roc_auc': 0.875,
+    'macro_average_precision': 0.5,
+    'macro_f1': 0.625,
+}
 TOTALS = Totals(jnp.float32(6.0), jnp.float32(3.0), jnp.float32(4.0))
 
 
@@ -51,6 +62,50 @@ def test_each_epoch_is_a_row_a_line_and_a_few_events(
     assert lines[2].split()[3] == '0.500'
     assert max(map(len, lines)) <= 80
     assert {path.name for path in (tmp_path / 'tensorboard').iterdir()} == {'train', 'validation'}
+
+
+def test_the_log_of_several_labels_has_their_scores_and_no_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tags: list[tuple[str, list[str]]] = []
+    write = Events.write
+    note = lambda self, side, values, step: tags.append((side, [value.tag for value in values]))
+    monkeypatch.setattr(Events, 'write', lambda *args: (note(*args), write(*args))[1])
+    undefined = SEVERAL | {'macro_roc_auc': None, 'macro_average_precision': None}
+    options: dict[str, Any] = {'batch_size': 1, 'steps': 8, 'epochs': 2, 'multi_label': True}
+    with Log(str(tmp_path), done=0, **options) as log:
+        for number, scores in ((1, SEVERAL), (2, undefined)):
+            for step in range(4 * number - 3, 4 * number + 1):
+                log.step(step, TOTALS)
+            log.epoch(number, 4 * number, TOTALS, scores)
+    first, second = rows(tmp_path)
+    assert not [name for name in first if 'accuracy' in name]
+    names = ('loss', 'macro_roc_auc', 'macro_average_precision', 'macro_f1')
+    assert [first[f'validation_{name}'] for name in names] == [0.25, 0.875, 0.5, 0.625]
+    assert second['validation_macro_roc_auc'] is None
+    assert validation_losses(str(tmp_path), 8) == [0.25, 0.25]  # both rows are read again
+    lines = capfd.readouterr().err.splitlines()[1:]
+    assert lines[0].split()[-4:] == ['ROC-AUC', 'macro-F1', 'clips/s', 'left']
+    assert lines[1].split()[:5] == ['1/2', '1.500', '0.250*', '0.875', '0.625']
+    assert lines[2].split()[:5] == ['2/2', '1.500', '0.250', '-', '0.625']
+    assert len(set(map(len, lines))) == 1
+    assert len(lines[0]) <= 80
+    assert tags[1] == ('validation', list(names))
+    assert tags[3] == ('validation', ['loss', 'macro_f1'])
+    assert 'accuracy' not in tags[0][1]
+
+
+def test_test_scores_that_are_not_defined_are_no_events(tmp_path: Path) -> None:
+    scores = SEVERAL | {'macro_average_precision': None, 'step': 7}
+    write_test(Config(workdir=str(tmp_path)), scores)
+    (file,) = (tmp_path / 'tensorboard' / 'test').iterdir()
+    found = [
+        value.tag
+        for data in RecordFile(str(file))
+        for value in Event.FromString(bytes(data)).summary.value
+    ]
+    assert found[-3:] == ['macro_roc_auc', 'macro_f1', 'loss']
+    assert not [tag for tag in found if 'accuracy' in tag or 'precision' in tag]
 
 
 def test_the_time_left_counts_steps_and_pauses_but_no_compilation(

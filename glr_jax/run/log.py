@@ -144,9 +144,8 @@ class Log:
         best = shown['loss'] < self._best
         self._best = min(self._best, shown['loss'])
         accuracy = '' if self._multi_label else f'{train["accuracy"]:8.3f}  '
-        # The first score, and for several labels F1 too: there is room for it.
-        names = ('macro_roc_auc', 'macro_f1') if self._multi_label else ('accuracy',)
-        scores = ''.join(f'{metrics.shown(shown[name]):>8}  ' for name in names)
+        widths = {'macro_roc_auc': 7, 'macro_f1': 8} if self._multi_label else {'accuracy': 8}
+        scores = ''.join(f'{metrics.shown(shown[name]):>{widths[name]}}  ' for name in widths)
         with self._bar.external_write_mode(file=sys.stderr):
             announce(
                 f'{f"{epoch}/{self._epochs}":>9}  {train["loss"]:10.3f}  {accuracy}'
