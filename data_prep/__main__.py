@@ -15,10 +15,8 @@ with the reason. The sources are:
           with the column label, or labels for several per clip: rock|guitar
   gtzan   GTZAN as published: PATH/genres/GENRE/GENRE.00000.wav
   fma     FMA as published: PATH/fma_small/000/000002.mp3 and PATH/fma_metadata/tracks.csv
-  mtg_jamendo  PATH/data/splits/**.tsv as published, and audio in PATH/00 to PATH/99; several labels
-          per clip
-  mtat    MagnaTagATune: PATH/annotations_final.csv, and audio in PATH/0 to PATH/f; several labels
-          per clip
+  mtg_jamendo  MTG-Jamendo as published: PATH/data/splits/ and PATH/00 to PATH/99; tags as labels
+  mtat    MagnaTagATune: PATH/annotations_final.csv and PATH/0 to PATH/f; tags as labels
   arrays  an .npz with mel [clips, frames, bands], label, id; optional group or artist, split; with
           labels instead of label, several per clip
 """

@@ -148,7 +148,7 @@ def folder_with(folder: str, places: Sequence[str], names: Collection[str], reme
     Raises:
       UserError: no place has such a sub-folder.
     """
-    for place in (os.path.join(folder, name).rstrip('/') for name in places):
+    for place in (os.path.join(folder, name) if name else folder for name in places):
         if storage.is_folder(place):
             folders = {name for name, is_folder in storage.entries(place).items() if is_folder}
             if not folders.isdisjoint(names):

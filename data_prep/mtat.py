@@ -118,12 +118,12 @@ def side_of_folder(name: str) -> str:
 
 def _read_annotations(path: str) -> dict[str, tuple[str, ...]]:
     """{path of a clip: its tags, sorted}; the table has a column per tag, with 0 or 1."""
-    header, *rows = _read(path, ('clip_id', 'mp3_path'))
+    header, rows = _read(path, ('clip_id', 'mp3_path'))
     at = header.index('mp3_path')
     columns = [k for k, name in enumerate(header) if name not in ('clip_id', 'mp3_path')]
     columns.sort(key=lambda k: header[k])
     tags_of: dict[str, tuple[str, ...]] = {}
-    for line, cells in enumerate(rows, 2):
+    for line, cells in rows:
         place = f'{path}, line {line}'
         clip = cells[at]
         if not re.fullmatch(r'[0-9a-f]/[^/\0]+\.mp3', clip):
@@ -145,30 +145,32 @@ def _read_artists(path: str) -> dict[str, str]:
     if not storage.exists(path):
         status(f'{path} was not found, so the artists are not known: no group splits')
         return {}
-    header, *rows = _read(path, ('artist', 'mp3_path'))
+    header, rows = _read(path, ('artist', 'mp3_path'))
     artist, at = header.index('artist'), header.index('mp3_path')
-    return {cells[at]: cells[artist].strip() for cells in rows}
+    return {cells[at]: cells[artist].strip() for _, cells in rows}
 
 
-def _read(path: str, columns: Sequence[str]) -> list[list[str]]:
-    """The rows of a table with tabs between quoted cells; the first is its header."""
+def _read(path: str, columns: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header of a table with tabs between quoted cells, and its rows with their lines."""
     try:
         with storage.to_read(path) as local, open(local, newline='', encoding='utf-8') as file:
-            rows = list(filter(any, csv.reader(file, delimiter='\t')))
+            reader = csv.reader(file, delimiter='\t')
+            rows = [(reader.line_num, cells) for cells in reader if any(cells)]
     except FileNotFoundError:
         raise UserError(f'{path} was not found; download it from {HOME}') from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f'{path} is not a table of MagnaTagATune: {error}') from None
-    missing = [name for name in columns if not rows or name not in rows[0]]
+    header = rows.pop(0)[1] if rows else []
+    missing = [name for name in columns if name not in header]
     if missing:
         raise UserError(
             f'{path} is not a table of MagnaTagATune: it has no column {missing[0]} (tabs separate '
             'the columns)'
         )
-    for line, cells in enumerate(rows, 1):
-        if len(cells) != len(rows[0]):
+    for line, cells in rows:
+        if len(cells) != len(header):
             raise UserError(
                 f'{path}, line {line}: the row has {len(cells)} cells, but the header has '
-                f'{len(rows[0])}; download the file again from {HOME}'
+                f'{len(header)}; download the file again from {HOME}'
             )
-    return rows
+    return header, rows

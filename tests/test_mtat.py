@@ -1,6 +1,7 @@
 """MagnaTagATune from a made-up copy of its published layout."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def write(path: Path, rows: list[list[str]]) -> None:
         csv.writer(file, delimiter='\t', quoting=csv.QUOTE_ALL).writerows(rows)
 
 
-def layout(folder: Path, audio: str = '') -> Path:
+def layout(folder: Path, audio: str = '', empty: Sequence[int] = (1,)) -> Path:
     """The published files with noise for music; one of them is empty, as three really are."""
     folder.mkdir(exist_ok=True)
     annotations, info = (
@@ -49,7 +50,8 @@ def layout(folder: Path, audio: str = '') -> Path:
         path = folder / audio / path_of(number)
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, 0.1 * rng.standard_normal(8000), 16000)
-    (folder / audio / path_of(1)).write_bytes(b'')
+    for number in empty:
+        (folder / audio / path_of(number)).write_bytes(b'')
     write(folder / 'annotations_final.csv', annotations)
     write(folder / 'clip_info_final.csv', info)
     return folder

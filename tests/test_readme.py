@@ -22,7 +22,7 @@ import soundfile
 from data_prep import demo_clips, sources
 from experiments import paper, recurrence
 from glr_jax import cli, train
-from tests import test_fma, test_tags
+from tests import test_fma, test_mtat, test_mtg_jamendo, test_tags
 from tests.documents import ROOT, Command, all_commands, anchors, blocks, prose
 from tests.test_launch import script
 
@@ -83,7 +83,13 @@ ELSEWHERE = re.compile(r'/shared/|/mnt/|://|--parallel\.coordinator|--runner=bea
 
 
 @pytest.fixture(scope='module')
-def sandbox(prepared: Path, music: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sandbox(
+    prepared: Path,
+    music: Path,
+    tagged_dataset: Path,
+    tagged_run: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """A folder with small files at the relative paths of the READMEs."""
     folder = tmp_path_factory.mktemp('sandbox')
     for name in ('experiments', 'launch'):
@@ -93,10 +99,14 @@ def sandbox(prepared: Path, music: Path, tmp_path_factory: pytest.TempPathFactor
     for name in ('music', 'other_music'):
         (folder / name).symlink_to(music)
     (folder / 'dataset').symlink_to(prepared)
+    (folder / 'data' / 'tagged').symlink_to(tagged_dataset)
+    (folder / 'runs' / 'tagged').symlink_to(tagged_run)
     (folder / 'data' / 'demo').mkdir()
     for path in prepared.iterdir():
         (folder / 'data' / 'demo' / path.name).symlink_to(path)
     test_fma.layout(folder / 'FMA', test_fma.TRACKS)
+    test_mtat.layout(folder / 'MTAT', empty=())
+    test_mtg_jamendo.layout(folder / 'MTG-Jamendo')
     rng = np.random.default_rng(0)
     audio = [
         f'GTZAN/genres/{genre}/{genre}.{k:05}.wav'
@@ -110,6 +120,9 @@ def sandbox(prepared: Path, music: Path, tmp_path_factory: pytest.TempPathFactor
     sides = ['train', 'dev', 'eval', *['train'] * 5]
     rows = [f'{id},{id.parts[0]},{k % 9},{sides[k % 8]}' for k, id in enumerate(ids)]
     (folder / 'tracks.csv').write_text('\n'.join(['filename,genre,artist,set', *rows]))
+    labels = [f'{id.parts[0]}|loud' if k % 2 else id.parts[0] for k, id in enumerate(ids)]
+    rows = [f'{id},{cell}' for id, cell in zip(ids, labels, strict=True)]
+    (folder / 'tagged.csv').write_text('\n'.join(['path,labels', *rows]))
     for k in range(8):
         test_tags.tagged(folder / 'songs' / f'{k}.mp3', ['Jazz' if k % 2 else 'Pop'], [f'{k}'])
     mel, label = rng.integers(0, 256, (6, 8, 16), np.uint8), 3 * ['a', 'b']
