@@ -21,8 +21,10 @@ their probabilities are averaged.
 
 --data.dir may be another dataset, or a folder of audio with one sub-folder per label. If the run
 was trained on none of its clips, all of them are scored. Labels are matched by name; clips with
-other labels are counted and left out. If a file cannot be read, a line on stderr says why, the
-others are still scored, and the exit code is 1.
+other labels are counted and left out. Where clips may have several labels, labels that the run does
+not know are ignored, and labels that the other dataset does not have are left out of the scores;
+audio has to be prepared first. If a file cannot be read, a line on stderr says why, the others are
+still scored, and the exit code is 1.
 
 A damaged checkpoint is named and the next best one is used.
 """

@@ -6,18 +6,20 @@ from glr_jax import storage
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.other_data import read_folder, with_labels
+from glr_jax.data.tables import names_of
 from glr_jax.devices.processes import announce
 from glr_jax.errors import UsageError, UserError
 from glr_jax.run import provenance, training_data
 from glr_jax.run.checkpoint import Best
 from glr_jax.storage import same_folder
+from glr_jax.text import counted
 
 
 def open_data(folder: str, runs: Sequence[Best]) -> tuple[Dataset, bool]:
     """A dataset or a folder of audio, and whether it is another one than the runs' own.
 
     Another one need not have all labels of the runs. Clips with labels that the runs do not have
-    are counted and left out.
+    are counted and left out; where clips may have several, only these labels are ignored.
 
     Raises:
       UserError: it cannot be read, no clip has a label of the runs, or they have another front end.
@@ -29,8 +31,15 @@ def open_data(folder: str, runs: Sequence[Best]) -> tuple[Dataset, bool]:
         if own:
             return dataset, False
         for run in runs:
+            provenance.check_task(dataset, run.meta, run.workdir)
             provenance.check_front_end(dataset, run.meta, run.workdir)
         other = with_labels(dataset, meta.labels)
+    elif meta.multi_label:
+        raise UserError(
+            f'{folder} is not a dataset; {runs[0].workdir} was trained with any number of labels, '
+            f'so prepare the folder first, with a metadata.csv that has a column labels: '
+            f'python -m data_prep --input={folder} --out=data/NAME'
+        )
     elif meta.from_audio:
         other = read_folder(folder, meta.labels, meta.front_end)
         names = {id for run in runs for id in training_data.trained_ids(run.workdir)}
@@ -47,7 +56,15 @@ def open_data(folder: str, runs: Sequence[Best]) -> tuple[Dataset, bool]:
     for path, reason in other.skipped.items():
         announce(f'{path}: {reason}')
     for label, count in other.unknown.items():
-        announce(f'{count} clips left out: the run does not know their label {label!r}')
+        if meta.multi_label:
+            announce(f'the run does not know the label {label!r} of {counted(count, "clip")}')
+        else:
+            announce(f'{count} clips left out: the run does not know their label {label!r}')
+    if other.absent:
+        announce(
+            f'{folder} does not have {counted(len(other.absent), "label")} of the run, left out of '
+            f'the scores: {names_of(other.absent)}'
+        )
     return other, True
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from glr_jax import inference, metrics, report, scored_data, tag_metrics
 from glr_jax.config import Config
@@ -68,10 +68,16 @@ def report_best(
     leaked = training_data.trained_on(dataset, clips, configs)
     _announce_optimism(split, side, leaked, dataset, clips, configs)
     predictors = [predictor(run, test_crops=test_crops) for run in runs]
+    thresholds = mean_thresholds([run.meta for run in runs])
+    absent: Sequence[str] = ()
+    if isinstance(dataset, OtherData) and dataset.absent:
+        absent, present = dataset.absent, dataset.present()
+        predictors = [_of_labels(each, present) for each in predictors]
+        thresholds = tuple(thresholds[k] for k in present) if thresholds else ()
+        dataset = dataset.without_absent()
     with Progress(len(clips) * len(runs), 'scoring', 'clip', shown=processes.is_first()) as bar:
         decided = [inference.decide_clips(each, dataset, clips, bar.advance) for each in predictors]
     probabilities = np.mean([each for each, _ in decided], 0)
-    thresholds = mean_thresholds([run.meta for run in runs])
     scores = _scores(dataset, clips, probabilities, thresholds) | {
         'segment_accuracy': float(np.mean([accuracy for _, accuracy in decided])),
         'split': split,
@@ -80,12 +86,18 @@ def report_best(
         'step': runs[0].step,
         'dataset': dataset.folder,
     }
+    if dataset.multi_label:  # it takes a second or two, too long for every epoch
+        has = dataset.has_label()[clips]
+        interval = tag_metrics.macro_roc_auc_interval(has, probabilities)
+        scores['macro_roc_auc_interval'] = interval
     if test_crops:
         scores['test_crops'] = test_crops
     if changed:
         scores['changed_data'] = changed
     if isinstance(dataset, OtherData) and dataset.unknown:
         scores['unknown_labels'] = dataset.unknown
+    if absent:
+        scores['absent_labels'] = list(absent)
     if isinstance(dataset, OtherData) and dataset.skipped:
         scores['unreadable'] = dataset.skipped
     if not finished:
@@ -103,7 +115,7 @@ def report_best(
             announce(f'{name}: {metrics.NAMES[main]} {metrics.shown(score)}')
     if processes.is_first():
         folder = os.path.join(workdir, 'report', subfolder(dataset, split, test_crops, configs))
-        report.write_predictions(folder, dataset, clips, probabilities)
+        report.write_predictions(folder, dataset, clips, probabilities, thresholds)
         evidence = Evidence(
             dataset,
             clips,
@@ -114,6 +126,18 @@ def report_best(
         )
         report.write(folder, scores, shown, evidence)  # marks the run as finished, so it is last
     return scores
+
+
+def _of_labels(
+    network: inference.Predictor, labels: Int[np.ndarray, ' some']
+) -> inference.Predictor:
+    """A network with some of its labels, of which a clip may have several."""
+
+    def apply(mel: Num[np.ndarray, 'segments frames mels']) -> inference.Output:
+        output = network.apply(mel)
+        return output._replace(probabilities=np.asarray(output.probabilities)[:, labels])
+
+    return network._replace(apply=apply)
 
 
 def _over_time(

@@ -144,3 +144,75 @@ def test_data_that_cannot_be_scored_is_refused(
     other = write_other(tmp_path / 'other', labels)
     with pytest.raises(UserError, match=words):
         scored(run_folder, other)
+
+
+# ------------------------------------------------------------------ several labels per clip
+def prepare_chords(chords: Path, folder: Path, rename: dict[str, str], *flags: str) -> Path:
+    """The chords in another folder, with some of their labels renamed ('' = removed)."""
+    shutil.copytree(chords, folder / 'audio')
+    table = folder / 'audio/metadata.csv'
+    lines = table.read_text().splitlines()
+    for k, line in enumerate(lines[1:], 1):
+        name, labels = line.split(',')
+        renamed = [rename.get(label, label) for label in labels.split('|')]
+        lines[k] = f'{name},{"|".join(filter(None, renamed))}'
+    table.write_text('\n'.join(lines))
+    flags = (f'--out={folder / "data"}', '--num_workers=1', '--keep_unlabelled', *flags)
+    data_prep.main(['data_prep', f'--input={folder / "audio"}', *flags])
+    return folder / 'data'
+
+
+@pytest.fixture
+def tagging_run(tagged_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tagged_run, tmp_path / 'run'))
+
+
+def test_labels_of_another_dataset_are_matched_and_those_that_it_lacks_are_not_scored(
+    tagging_run: Path, chords: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = prepare_chords(chords, tmp_path, {'high': 'shrill'})
+    scores = scored(tagging_run, data, '--data.split=all')
+    assert scores['num_clips'] == 40
+    assert scores['labels'] == list(scores['per_class']) == ['low', 'middle']
+    assert scores['unknown_labels'] == {'shrill': 20}
+    assert scores['absent_labels'] == ['high']
+    said = capfd.readouterr().err
+    assert "the run does not know the label 'shrill' of 20 clips" in said
+    assert f"{data} does not have 1 label of the run, left out of the scores: 'high'" in said
+    # The same clips, had they the label: the other labels have the same scores.
+    full = scored_in_full(tagging_run, prepare_chords(chords, tmp_path / 'full', {}))
+    assert {label: full['per_class'][label] for label in ('low', 'middle')} == scores['per_class']
+    areas = [row['roc_auc'] for row in scores['per_class'].values()]
+    assert scores['macro_roc_auc'] == pytest.approx(np.mean(areas))
+
+
+def scored_in_full(run: Path, data: Path) -> dict:
+    shutil.rmtree(next(p for p in (run / 'report').iterdir() if p.is_dir()))
+    return scored(run, data, '--data.split=all')
+
+
+def test_a_dataset_with_one_label_per_clip_is_refused_by_a_run_with_several_and_the_reverse(
+    tagging_run: Path, tones_run: Path, tones_dataset: Path, tagged_dataset: Path
+) -> None:
+    words = 'was trained with any number of labels, but .* has clips with exactly one label'
+    with pytest.raises(UserError, match=words):
+        scored(tagging_run, tones_dataset)
+    words = 'was trained with exactly one label, but .* has clips with any number of labels'
+    with pytest.raises(UserError, match=words):
+        scored(tones_run, tagged_dataset)
+
+
+def test_a_dataset_without_any_label_of_the_run_is_refused(
+    tagging_run: Path, chords: Path, tmp_path: Path
+) -> None:
+    data = prepare_chords(chords, tmp_path, {'high': 'a', 'low': 'b', 'middle': 'c'})
+    with pytest.raises(UserError, match='none of the labels that the run knows: it has a, b, c'):
+        scored(tagging_run, data)
+
+
+def test_audio_has_to_be_prepared_for_a_run_with_several_labels(
+    tagging_run: Path, chords: Path
+) -> None:
+    words = r'is not a dataset; .* prepare the folder first, .* metadata\.csv .*--input='
+    with pytest.raises(UserError, match=words):
+        scored(tagging_run, chords)

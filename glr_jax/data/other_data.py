@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Int, Num
 from tqdm import tqdm
 
 from glr_jax import storage
@@ -27,18 +27,33 @@ ALL = 'all'  # the split whose test clips are all clips that have a label of the
 class OtherData(Dataset):
     """Clips with the labels of a run; a clip whose label the run does not have is on no side.
 
+    Where clips may have several labels, those that the run does not have are ignored.
+
     Attributes:
       unknown: {label that the run does not have: number of clips}.
       skipped: {file that cannot be read: why}.
+      absent: labels of the run that the data does not have, where clips may have several: nobody
+        said which clips have them.
     """
 
     unknown: dict[str, int]
     skipped: dict[str, str]
+    absent: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     _mel: Callable[[int], Num[np.ndarray, 'frames mels']]
 
     def mel(self, clip: int | np.integer) -> Num[np.ndarray, 'frames mels']:
         """As `Dataset.mel`."""
         return self._mel(int(clip))
+
+    def present(self) -> Int[np.ndarray, ' some']:
+        """The labels of the run that the data has, by number."""
+        return np.asarray([k for k, label in enumerate(self.labels) if label not in self.absent])
+
+    def without_absent(self) -> 'OtherData':
+        """The same clips with only the labels that the data has."""
+        present = self.present()
+        labels = tuple(self.labels[k] for k in present)
+        return dataclasses.replace(self, labels=labels, targets=self.targets[:, present], absent=())
 
 
 def with_labels(dataset: Dataset, labels: tuple[str, ...]) -> OtherData:
@@ -47,8 +62,10 @@ def with_labels(dataset: Dataset, labels: tuple[str, ...]) -> OtherData:
     Raises:
       UserError: no clip has one of the labels.
     """
-    names = [dataset.labels[target] for target in dataset.targets]
     values = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(Dataset)}
+    if dataset.multi_label:
+        return _with_several_labels(values, labels, dataset.mel)
+    names = [dataset.labels[target] for target in dataset.targets]
     return _with_labels(values, names, labels, dataset.mel, {})
 
 
@@ -126,6 +143,28 @@ def _with_labels(
     }
     changed = {'labels': labels, 'targets': targets, 'splits': splits | {ALL: sides}}
     return OtherData(**values | changed, unknown=dict(unknown), skipped=skipped, _mel=mel)
+
+
+def _with_several_labels(
+    values: dict[str, Any], labels: tuple[str, ...], mel: Callable
+) -> OtherData:
+    own, clips = values['labels'], values['targets']
+    numbers = {label: k for k, label in enumerate(own)}
+    absent = tuple(label for label in labels if label not in numbers)
+    if len(absent) == len(labels):
+        raise UserError(
+            f'{values["folder"]} has none of the labels that the run knows: it has {_some(own)}, '
+            f'the run {_some(labels)}'
+        )
+    targets = np.zeros((len(clips), len(labels)), np.uint8)
+    for k, label in enumerate(labels):
+        if label in numbers:
+            targets[:, k] = clips[:, numbers[label]]
+    counts = zip(own, clips.sum(0, dtype=int).tolist(), strict=True)
+    unknown = {label: count for label, count in counts if label not in labels}
+    splits = values['splits'] | {ALL: [SIDES[2]] * len(clips)}
+    changed = {'labels': labels, 'targets': targets, 'splits': splits}
+    return OtherData(**values | changed, unknown=unknown, skipped={}, absent=absent, _mel=mel)
 
 
 def _some(labels: Sequence[str] | Counter, at_most: int = 8) -> str:

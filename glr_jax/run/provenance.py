@@ -53,16 +53,21 @@ def make_meta(config: Config, dataset: Dataset, data: str = '') -> Meta:
 
 def check_dataset(dataset: Dataset, meta: Meta, workdir: str) -> None:
     """Raises `UserError` if a dataset's labels or front end differ from those trained on."""
-    if dataset.multi_label != meta.multi_label:
-        raise UserError(
-            f'{workdir} was trained {_task(meta.multi_label)}, but {dataset.folder} has clips '
-            f'{_task(dataset.multi_label)}'
-        )
+    check_task(dataset, meta, workdir)
     if dataset.labels != meta.labels or dataset.n_mels != meta.n_mels:
         raise UserError(
             f'{dataset.folder} has other labels or mel bands than {workdir} was trained on'
         )
     check_front_end(dataset, meta, workdir)
+
+
+def check_task(dataset: Dataset, meta: Meta, workdir: str) -> None:
+    """Raises `UserError` if clips have one label and those trained on may have several."""
+    if dataset.multi_label != meta.multi_label:
+        raise UserError(
+            f'{workdir} was trained {_task(meta.multi_label)}, but {dataset.folder} has clips '
+            f'{_task(dataset.multi_label)}'
+        )
 
 
 def check_front_end(dataset: Dataset, meta: Meta, workdir: str) -> None:
