@@ -21,6 +21,9 @@ The difference from A is paired: it is between runs with the same split and seed
 none, the same split) that have the same test clips. Two single runs get the p-value of McNemar's
 exact test and Newcombe's 95 % interval. Groups get a 95 % interval from a bootstrap over clips, or
 Student's t over the pairs if a run has no predictions.csv.
+
+Runs whose clips may have several labels are compared by their macro ROC-AUC, always with a
+bootstrap over clips. They cannot be compared with runs that have one label per clip.
 """
 
 
@@ -40,9 +43,10 @@ if __name__ == '__main__':  # before the imports that take a second
 import os
 import sys
 
-from glr_jax import compare_runs, storage
+from glr_jax import compare_pairs, compare_runs, storage
 from glr_jax.cli import status
-from glr_jax.compare_tables import as_csv, as_text, tables
+from glr_jax.compare_csv import as_csv
+from glr_jax.compare_tables import as_text, tables
 from glr_jax.errors import UsageError, UserError
 from glr_jax.text import counted
 
@@ -60,9 +64,10 @@ def main(argv: list[str]) -> None:
     runs = compare_runs.read(workdirs, left_out=status)
     if not runs:
         raise UserError(f'none of {counted(len(workdirs), "run")} can be compared')
+    compare_runs.check_one_task(runs)
     groups = compare_runs.grouped(runs)
     differences = {
-        group.name: compare_runs.difference(group, groups[0], other_clips=status)
+        group.name: compare_pairs.difference(group, groups[0], other_clips=status)
         for group in groups[1:]
     }
     if choice.format == 'csv':

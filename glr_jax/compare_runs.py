@@ -1,29 +1,34 @@
-"""Finished runs as `glr_jax.compare` reads them: grouped over seeds and splits, and paired."""
+"""Finished runs as `glr_jax.compare` reads them, grouped over seeds and splits."""
 
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from glr_jax import report, storage, uncertainty
+from glr_jax import metrics, report, storage, uncertainty
 from glr_jax.config import WITHOUT_EFFECT, Config
+from glr_jax.data.metadata import SEPARATOR
 from glr_jax.data.tables import read_table
 from glr_jax.errors import UserError
 from glr_jax.fields import flags_of, text_of
 from glr_jax.metrics import wilson_interval
 from glr_jax.run.workdir import find_runs, normalised_together, read_config, read_log
 from glr_jax.text import counted
+from glr_jax.uncertainty import Tagged
 
-STRONG = 'svm_statistics'  # the classical classifier that a network should beat
+# The classical classifier that a network should beat, by the score that compares runs.
+STRONG = {'accuracy': 'svm_statistics', 'macro_roc_auc': 'linear_statistics'}
 TOGETHER = 'clips per batch norm'  # depends on the devices too, so no flag has it
 # Runs that differ only in these are repetitions of one experiment.
 REPEATED = ('seed', 'profile', 'baselines', 'allow_changed_data', 'workdir', 'train.time_limit')
-SCORES = ('accuracy', 'macro_f1', 'loss')
+SCORES = {
+    'accuracy': ('accuracy', 'macro_f1', 'loss'),
+    'macro_roc_auc': ('macro_roc_auc', 'macro_average_precision', 'macro_f1', 'loss'),
+}
 FEWEST = 3  # values, for an interval by Student's t
-Key = tuple[str, int | None]  # split and seed; None: all seeds
 
 
 class Run(NamedTuple):
@@ -35,9 +40,11 @@ class Run(NamedTuple):
       seed: of its weights and batches.
       flags: values of all flags that make a difference, as text.
       scores: as in `metrics.json`.
-      floor: accuracy of the SVM on statistics on the same clips; None if it was not scored.
+      floor: scores of the classical classifiers on the same clips; empty if there are none.
       right: whether each test clip, (id, label), was classified correctly; empty if
-        `predictions.csv` is missing.
+        `predictions.csv` is missing or clips may have several labels.
+      tagged: the test clips with their probabilities if they may have several labels; None if not,
+        or if `predictions.csv` is missing.
       epochs: rows of `metrics.jsonl`.
     """
 
@@ -46,9 +53,26 @@ class Run(NamedTuple):
     seed: int
     flags: dict[str, str]
     scores: dict[str, Any]
-    floor: float | None
+    floor: dict[str, Any]
     right: dict[tuple[str, str], int]
+    tagged: Tagged | None
     epochs: list[dict[str, Any]]
+
+    @property
+    def main(self) -> str:
+        """The name of the score that compares runs."""
+        return metrics.main_score(self.scores)
+
+    @property
+    def score(self) -> float | None:
+        """That score; None if it is not defined for the test clips."""
+        return self.scores[self.main]
+
+    @property
+    def strong(self) -> float | None:
+        """That score of the classifier on statistics of the same clips; None if not known."""
+        found: float | None = self.floor[STRONG[self.main]][self.main] if self.floor else None
+        return found
 
 
 class Group(NamedTuple):
@@ -56,26 +80,6 @@ class Group(NamedTuple):
 
     name: str
     runs: list[Run]
-
-
-class Difference(NamedTuple):
-    """A group's accuracy minus that of the first group, paired.
-
-    Attributes:
-      pairs: the difference of each pair of runs.
-      clips: how many different clips were tested; None if it is not known.
-      mean: the difference.
-      interval: at 95 %; None if there is too little for one.
-      p: of McNemar's exact test, for two single runs.
-      method: how the interval was computed: a key of `compare_tables.METHODS`.
-    """
-
-    pairs: list[float]
-    clips: int | None
-    mean: float
-    interval: tuple[float, float] | None
-    p: float | None
-    method: str
 
 
 def find(arguments: Sequence[str]) -> list[str]:
@@ -128,15 +132,16 @@ def _read(workdir: str) -> Run | None:
     config, scores = read_config(workdir), report.read(workdir)
     if not scores:
         return None
-    floor = report.read_floor(workdir, scores)
+    several = bool(scores.get('multi_label'))
     return Run(
         workdir,
         scores['split'],
         config.seed,
         _flags(config, normalised_together(workdir)),
         scores,
-        floor[STRONG]['accuracy'] if floor else None,
-        read_right(workdir),
+        report.read_floor(workdir, scores),
+        {} if several else read_right(workdir),
+        read_tagged(workdir, scores['labels']) if several else None,
         read_log(workdir)[0],
     )
 
@@ -182,6 +187,53 @@ def read_right(workdir: str) -> dict[tuple[str, str], int]:
     return {(row['id'], row['label']): int(row['label'] == row['decision']) for row in rows}
 
 
+def read_tagged(workdir: str, labels: Sequence[str]) -> Tagged | None:
+    """The test clips of a run, sorted by id, that may have several labels.
+
+    Args:
+      workdir: of the run.
+      labels: of its scores.
+
+    Returns:
+      The clips; None if the run has no `predictions.csv`.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = os.path.join(workdir, 'report', 'predictions.csv')
+    if not os.path.exists(path):
+        return None
+    table = read_table(path, required=('id', 'labels', 'decision'))
+    fault = UserError(f'{path} is damaged; remove it, and glr_jax.evaluate writes it again')
+    names = {label.strip(): k for k, label in enumerate(labels)}
+    if table.columns[3:] != list(names):
+        raise fault
+    rows = sorted(table.rows, key=lambda row: row['id'])
+    has = np.zeros((len(rows), len(labels)), bool)
+    try:
+        for row, of_clip in zip(rows, has, strict=True):
+            of_clip[[names[name.strip()] for name in row['labels'].split(SEPARATOR) if name]] = True
+        probabilities = np.asarray([[float(row[name]) for name in names] for row in rows])
+    except (KeyError, ValueError):
+        raise fault from None
+    ids = tuple(row['id'] for row in rows)
+    if not ids or len(set(ids)) < len(ids) or not np.isfinite(probabilities).all():
+        raise fault
+    return Tagged(ids, has, probabilities)
+
+
+def check_one_task(runs: Sequence[Run]) -> None:
+    """Raises `UserError` if runs with one and with several labels per clip are among them."""
+    one, several = (
+        [r.workdir for r in runs if (r.main == 'accuracy') == is_one] for is_one in (1, 0)
+    )
+    if one and several:
+        raise UserError(
+            f'{one[0]} has one label per clip and {several[0]} may have several, so no score '
+            'compares them; compare them separately'
+        )
+
+
 def grouped(runs: Sequence[Run]) -> list[Group]:
     """Runs grouped over seeds and splits, in the order of their first members: A, B, C, ..."""
     members: dict[tuple[tuple[str, str], ...], list[Run]] = {}
@@ -205,97 +257,38 @@ def differing(groups: Sequence[Group]) -> dict[str, list[str]]:
 
 
 def values(group: Group, score: str) -> list[float]:
-    """A score of each run of a group; older runs have no loss."""
-    return [run.scores[score] for run in group.runs if score in run.scores]
+    """A score of each run of a group that has it; older runs have no loss."""
+    return [run.scores[score] for run in group.runs if run.scores.get(score) is not None]
 
 
 def interval(group: Group) -> tuple[float, float] | None:
-    """95 % interval of the accuracy: of one run over its clips, else of the mean over runs."""
-    accuracies = values(group, 'accuracy')
-    if len(accuracies) == 1:
+    """95 % interval of the main score: of one run over its clips, else of the mean over runs."""
+    main = group.runs[0].main
+    found = values(group, main)
+    if len(group.runs) == 1:
         scores = group.runs[0].scores
-        return wilson_interval(round(accuracies[0] * scores['num_clips']), scores['num_clips'])
-    if len(accuracies) < FEWEST:
+        if main == 'accuracy':
+            return wilson_interval(round(found[0] * scores['num_clips']), scores['num_clips'])
+        bounds = scores.get('macro_roc_auc_interval')
+        return (bounds[0], bounds[1]) if bounds else None
+    if len(found) < FEWEST:
         return None
-    low, high = uncertainty.t_interval(accuracies)
+    low, high = uncertainty.t_interval(found)
     return max(low, 0.0), min(high, 1.0)
 
 
 def gains(group: Group) -> list[float]:
-    """Accuracy of each run minus that of the SVM on the same clips, if the SVM was scored."""
-    return [run.scores['accuracy'] - run.floor for run in group.runs if run.floor is not None]
+    """Main score of each run minus that of the classifier on statistics, where both are known."""
+    pairs = [(run.score, run.strong) for run in group.runs]
+    return [mine - theirs for mine, theirs in pairs if mine is not None and theirs is not None]
 
 
-def difference(group: Group, first: Group, other_clips: Callable[[str], None]) -> Difference | str:
-    """A group's accuracy minus that of the first group.
-
-    Runs with the same split and seed are pairs. If there are none, the means over the seeds of each
-    split are.
+def of_baseline(group: Group, name: str) -> list[dict[str, Any]]:
+    """The scores of a classical classifier on each split of a group on which it is known.
 
     Args:
-      group: a group.
-      first: the group to compare with.
-      other_clips: called with one line per pair that is left out, since its clips differ.
-
-    Returns:
-      The difference, or why there is none.
+      group: of runs.
+      name: as in `glr_jax.baselines.floor`.
     """
-    found: list[tuple[list[Run], list[Run]]] = []
-    for mine, theirs, where in _pairs(group, first):
-        if not _have_same_clips([*mine, *theirs]):
-            other_clips(f'{where}: {group.name} and {first.name} have other test clips there')
-        else:
-            found.append((mine, theirs))
-    if not found:
-        return f'no run on the same test clips as in {first.name}'
-    accuracy = lambda runs: float(np.mean([run.scores['accuracy'] for run in runs]))
-    points = [accuracy(mine) - accuracy(theirs) for mine, theirs in found]
-    mean = float(np.mean(points))
-    if not all(run.right for pair in found for runs in pair for run in runs):
-        enough = len(points) >= FEWEST
-        bounds = uncertainty.t_interval(points) if enough else None
-        return Difference(points, None, mean, bounds, None, 't' if enough else 'none')
-    rights = [(_mean_right(mine), _mean_right(theirs)) for mine, theirs in found]
-    clips = uncertainty.over_clips(rights)
-    if len(found) == len(found[0][0]) == len(found[0][1]) == 1:
-        counts = clips.only_first, clips.only_second
-        both = sum(1 for clip, right in rights[0][0].items() if right and rights[0][1][clip])
-        neither = clips.clips - both - sum(counts)
-        bounds = uncertainty.paired_interval(both, *counts, neither)
-        p = uncertainty.mcnemar(*counts)
-        return Difference(points, clips.clips, mean, bounds, p, 'mcnemar')
-    return Difference(points, clips.clips, mean, clips.interval, None, 'bootstrap')
-
-
-def _pairs(group: Group, first: Group) -> Iterator[tuple[list[Run], list[Run], str]]:
-    """Runs of both groups with the same split and seed, or else with the same split."""
-    by_seed: Callable[[Run], Key] = lambda run: (run.split, run.seed)
-    by_split: Callable[[Run], Key] = lambda run: (run.split, None)
-    mine, theirs = _by(by_seed, group), _by(by_seed, first)
-    if not mine.keys() & theirs.keys():
-        mine, theirs = _by(by_split, group), _by(by_split, first)
-    for split, seed in mine:
-        if (split, seed) in theirs:
-            where = split if seed is None else f'{split}, seed {seed}'
-            yield mine[split, seed], theirs[split, seed], where
-
-
-def _by(key: Callable[[Run], Key], group: Group) -> Mapping[Key, list[Run]]:
-    found: dict[Key, list[Run]] = {}
-    for run in group.runs:
-        found.setdefault(key(run), []).append(run)
-    return found
-
-
-def _have_same_clips(runs: Sequence[Run]) -> bool:
-    """Whether the test clips of runs have the same ids and labels, as far as that is known."""
-    supports = [
-        {label: row['support'] for label, row in run.scores['per_class'].items()} for run in runs
-    ]
-    known = [run.right.keys() for run in runs if run.right]
-    return all(some == supports[0] for some in supports) and all(ids == known[0] for ids in known)
-
-
-def _mean_right(runs: Sequence[Run]) -> dict[tuple[str, str], float]:
-    """How often each clip was classified correctly, as a fraction of the runs."""
-    return {clip: sum(run.right[clip] for run in runs) / len(runs) for clip in runs[0].right}
+    by_split = {(run.scores['dataset'], run.split): run.floor for run in group.runs if run.floor}
+    return [floor[name] for floor in by_split.values()]

@@ -1,18 +1,17 @@
-"""The tables of `glr_jax.compare`, as text and as CSV."""
+"""The tables of `glr_jax.compare`, as text."""
 
-import csv
-import io
 import os
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from glr_jax import compare_runs
-from glr_jax.compare_runs import FEWEST, Difference, Group, Run
+from glr_jax import compare_runs, metrics
+from glr_jax.compare_pairs import Difference
+from glr_jax.compare_runs import FEWEST, Group, Run
 from glr_jax.text import columns, counted, printable, shorten
 from glr_jax.uncertainty import spread
 
@@ -20,9 +19,34 @@ WIDTH = 80  # columns of a terminal
 NONE = '-'  # an empty cell
 METHODS = {
     'mcnemar': "Two runs: p of McNemar's exact test, Newcombe's interval.",
+    'areas': 'Two runs: bootstrap over clips.',
     'bootstrap': 'Several runs: bootstrap over clips, which does not cover other seeds.',
     't': "A run has no predictions.csv: Student's t over the pairs.",
     'none': f'Without predictions.csv, an interval needs {FEWEST} pairs.',
+}
+TITLES = {
+    'accuracy': 'test scores; accuracy and macro-F1 in per cent',
+    'macro_roc_auc': 'test scores: macro ROC-AUC, macro average precision, macro-F1; in per cent',
+}
+HEADERS = {
+    'accuracy': {'accuracy': 'accuracy', 'macro_f1': 'macro-F1'},
+    'macro_roc_auc': {
+        'macro_roc_auc': 'ROC-AUC',
+        'macro_average_precision': 'avg. precision',
+        'macro_f1': 'macro-F1',
+    },
+}
+BASELINES = {
+    'accuracy': {'svm_statistics': 'SVM', 'majority': 'majority'},
+    'macro_roc_auc': {'linear_statistics': 'linear', 'majority': 'frequencies'},
+}
+BASELINE_NOTES = {
+    'accuracy': 'SVM: on statistics of the same clips. majority: always the most frequent label.',
+    'macro_roc_auc': 'linear: on statistics of the same clips. frequencies: of the labels.',
+}
+INTERVALS = {
+    'accuracy': "Interval of one run: Wilson's, over its clips.",
+    'macro_roc_auc': 'Interval of one run: bootstrap over its clips.',
 }
 Differences = Mapping[str, Difference | str]  # of each group but the first; or why there is none
 
@@ -93,31 +117,42 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _scores(groups: Sequence[Group]) -> Table:
-    header = ['', 'accuracy', '95 % interval', 'macro-F1', 'loss', 'SVM', 'minus SVM']
+    main = groups[0].runs[0].main
+    headers, baselines = HEADERS[main], BASELINES[main]
+    _, *others = headers
+    strong = next(iter(baselines.values()))
+    # A macro ROC-AUC says more about probabilities than the loss, and the table is 80 columns wide.
+    loss = ['loss'] if main == 'accuracy' else []
+    header = ['', headers[main], '95 % interval', *(headers[key] for key in others), *loss]
     rows = []
     for group in groups:
         bounds, gains = compare_runs.interval(group), compare_runs.gains(group)
-        floors = [run.floor for run in group.runs if run.floor is not None]
         rows.append(
             [
                 group.name,
-                spread(compare_runs.values(group, 'accuracy')),
+                _spread(compare_runs.values(group, main)),
                 _range(bounds, '') if bounds else NONE,
-                spread(compare_runs.values(group, 'macro_f1')),
-                _nats(compare_runs.values(group, 'loss')),
-                spread(floors) if floors else NONE,
+                *(_spread(compare_runs.values(group, key)) for key in others),
+                *(_nats(compare_runs.values(group, key)) for key in loss),
                 spread(gains, '+') if gains else NONE,
             ]
         )
     counts, notes = [len(group.runs) for group in groups], []
-    if min(counts) == 1:
-        notes.append("Interval of one run: Wilson's, over its clips.")
+    if any(
+        len(group.runs) == 1 and row[2] != NONE for group, row in zip(groups, rows, strict=True)
+    ):
+        notes.append(INTERVALS[main])
     if max(counts) > 1:
         notes.append('±: standard deviation over runs.')
     if max(counts) >= FEWEST:
         notes.append(f"Interval of {FEWEST} or more runs: Student's t, over runs.")
-    if any(row[5] != NONE for row in rows):
-        notes.append('SVM: on statistics of the same clips.')
+    of_baselines = [
+        [name, scores[main], NONE, *(scores[key] for key in others), *(NONE for _ in loss), NONE]
+        for name, scores in _of_baselines(groups, headers, baselines)
+    ]
+    if of_baselines:
+        notes.append(BASELINE_NOTES[main])
+    rows += of_baselines
     on_validation = [
         group.name for group in groups if any(r.scores['side'] != 'test' for r in group.runs)
     ]
@@ -126,8 +161,34 @@ def _scores(groups: Sequence[Group]) -> Table:
             f'{", ".join(on_validation)}: on validation clips, which chose the best epoch, so the '
             'scores are optimistic.'
         )
-    title = 'test scores; accuracy and macro-F1 in per cent'
-    return _without_empty(Table(title, header, rows, [' '.join(notes)]))
+    header.append(f'minus {strong}')
+    return _without_empty(Table(TITLES[main], header, rows, [' '.join(notes)]))
+
+
+def _of_baselines(
+    groups: Sequence[Group], keys: Collection[str], baselines: Mapping[str, str]
+) -> list[tuple[str, dict[str, str]]]:
+    """The name and the scores of each classical classifier, over the splits of each group.
+
+    Groups with the same scores, usually since they have the same splits, share a row.
+    """
+    rows = []
+    for name, title in baselines.items():
+        found: dict[tuple[str, ...], list[str]] = {}
+        for group in groups:
+            of_splits = compare_runs.of_baseline(group, name)
+            if of_splits:
+                values = [[of.get(key) for of in of_splits] for key in keys]
+                cells = tuple(_spread([v for v in some if v is not None]) for some in values)
+                found.setdefault(cells, []).append(group.name)
+        for cells, names in found.items():
+            of = f' of {", ".join(names)}' if len(found) > 1 else ''
+            rows.append((title + of, dict(zip(keys, cells, strict=True))))
+    return rows
+
+
+def _spread(values: Sequence[float]) -> str:
+    return spread(values) if values else NONE
 
 
 def _differences(first: Group, differences: Differences) -> Table:
@@ -152,7 +213,8 @@ def _differences(first: Group, differences: Differences) -> Table:
     notes = [text for name, text in METHODS.items() if name in used]
     if used.total() > 1:
         notes.append('The intervals are not corrected for several comparisons.')
-    title = f'accuracy minus that of {first.name}, paired, in points'
+    name = metrics.NAMES[first.runs[0].main]
+    title = f'{name} minus that of {first.name}, paired, in points'
     return _without_empty(Table(title, header, rows, [*reasons, ' '.join(notes)]))
 
 
@@ -240,44 +302,3 @@ def _blocks(rows: Sequence[Sequence[str]]) -> list[str]:
                 subsequent_indent='      ',
             )
     return lines
-
-
-def as_csv(groups: Sequence[Group], differences: Differences) -> str:
-    """One row per group; scores are fractions."""
-    flags = compare_runs.differing(groups)
-    rows: list[dict[str, Any]] = []
-    for k, group in enumerate(groups):
-        row: dict[str, Any] = {
-            'group': group.name,
-            'runs': len(group.runs),
-            'splits': ' '.join(dict.fromkeys(run.split for run in group.runs)),
-            'seeds': ' '.join(dict.fromkeys(str(run.seed) for run in group.runs)),
-            **{flag: values[k] for flag, values in flags.items()},
-        }
-        for score in compare_runs.SCORES:
-            row |= _statistics(score, compare_runs.values(group, score))
-        low, high = compare_runs.interval(group) or ('', '')
-        row |= {'accuracy_low': low, 'accuracy_high': high}
-        floors = [run.floor for run in group.runs if run.floor is not None]
-        row |= _statistics('svm_accuracy', floors)
-        found = differences.get(group.name)
-        row |= dict.fromkeys(('difference', 'difference_low', 'difference_high'), '')
-        row |= dict.fromkeys(('pairs', 'clips', 'p', 'method'), '')
-        if isinstance(found, Difference):
-            low, high = found.interval or ('', '')
-            row |= {'difference': found.mean, 'difference_low': low, 'difference_high': high}
-            row |= {'pairs': len(found.pairs), 'clips': found.clips, 'p': found.p}
-            row |= {'method': found.method}
-        rows.append(row | {'workdirs': os.pathsep.join(run.workdir for run in group.runs)})
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _statistics(name: str, values: Sequence[float]) -> dict[str, Any]:
-    if not values:
-        return {name: '', f'{name}_std': ''}
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else ''
-    return {name: float(np.mean(values)), f'{name}_std': std}

@@ -5,8 +5,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 
+from glr_jax import tag_metrics
 from glr_jax.metrics import wilson_interval
 
 ClipT = TypeVar('ClipT', bound=Hashable)
@@ -29,6 +30,20 @@ class PairedClips(NamedTuple):
     interval: tuple[float, float]
     only_first: int
     only_second: int
+
+
+class Tagged(NamedTuple):
+    """A test of clips that may have several labels.
+
+    Attributes:
+      ids: of the clips, each once and in the same order in all tests of the same clips.
+      has: which labels they have.
+      probabilities: of each label.
+    """
+
+    ids: tuple[str, ...]
+    has: Bool[np.ndarray, 'clips labels']
+    probabilities: Float[np.ndarray, 'clips labels']
 
 
 def spread(values: Iterable[float], sign: str = '') -> str:
@@ -90,6 +105,52 @@ def bootstrap(
         means.append((drawn @ gains) / (drawn @ counts))
     found: Float[np.ndarray, ' 2'] = np.percentile(np.concatenate(means), (2.5, 97.5))
     return float(found[0]), float(found[1])
+
+
+def area_interval(
+    pairs: Sequence[tuple[Sequence[Tagged], Sequence[Tagged]]],
+) -> tuple[float, float] | None:
+    """95 % bootstrap interval of the mean difference in macro ROC-AUC over pairs of tests.
+
+    Clips are drawn as in `over_clips`. A label without a ROC curve in a resample is left out of
+    that resample's means, and so is a pair in which no label has one.
+
+    Args:
+      pairs: tests by the first and by the second classifier, each of one or more runs of which the
+        mean is taken; all of a pair have the same clips and labels.
+
+    Returns:
+      The ends of the interval; None if no label has a curve.
+    """
+    ids = list(dict.fromkeys(id for first, _ in pairs for id in first[0].ids))
+    places = {id: place for place, id in enumerate(ids)}
+    clips_of = [np.asarray([places[id] for id in first[0].ids]) for first, _ in pairs]
+    curves_of = [
+        [[tag_metrics.curves(test.has, test.probabilities) for test in tests] for tests in pair]
+        for pair in pairs
+    ]
+    count = tag_metrics.resamples(
+        sum(t.has.size for pair in pairs for tests in pair for t in tests)
+    )
+    rng, means = np.random.default_rng(0), []
+    for start in range(0, count, tag_metrics.TOGETHER):
+        size = min(tag_metrics.TOGETHER, count - start)
+        drawn = rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size)
+        gains = []
+        for clips, pair in zip(clips_of, curves_of, strict=True):
+            times = np.ascontiguousarray(drawn[:, clips].T, np.float32)
+            first, second = (
+                np.mean([tag_metrics.macro_areas(curves, times) for curves in tests], 0)
+                for tests in pair
+            )
+            gains.append(first - second)
+        table = np.stack(gains)
+        means.append(table[:, ~np.isnan(table).all(0)])
+    found = [np.nanmean(table, 0) for table in means if table.size]
+    if not found:
+        return None
+    low, high = np.percentile(np.concatenate(found), (2.5, 97.5))
+    return float(low), float(high)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

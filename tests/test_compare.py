@@ -11,8 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from glr_jax import compare, compare_runs, compare_tables, metrics, report, uncertainty
+from glr_jax import (
+    compare,
+    compare_pairs,
+    compare_runs,
+    compare_tables,
+    metrics,
+    report,
+    tag_metrics,
+    uncertainty,
+)
 from glr_jax.config import Config, DataConfig, TrainConfig
 from glr_jax.errors import UsageError, UserError
 from glr_jax.nn.config import ModelConfig
@@ -22,6 +32,7 @@ from tests.conftest import make_dataset
 from tests.documents import ROOT
 
 LABELS = ('a', 'b')
+TAGS = ('fast', 'loud', 'sad')
 
 
 def made_run(
@@ -78,9 +89,9 @@ def groups_of(*folders: Path) -> list[compare_runs.Group]:
     return compare_runs.grouped(compare_runs.read(found, left_out=pytest.fail))
 
 
-def differences(groups: list[compare_runs.Group], k: int = 1) -> compare_runs.Difference:
-    found = compare_runs.difference(groups[k], groups[0], other_clips=pytest.fail)
-    assert isinstance(found, compare_runs.Difference)
+def differences(groups: list[compare_runs.Group], k: int = 1) -> compare_pairs.Difference:
+    found = compare_pairs.difference(groups[k], groups[0], other_clips=pytest.fail)
+    assert isinstance(found, compare_pairs.Difference)
     return found
 
 
@@ -212,12 +223,12 @@ def test_runs_on_other_clips_are_left_out_of_the_difference(tmp_path: Path) -> N
         )
     said: list[str] = []
     first, second = groups_of(tmp_path)
-    found = compare_runs.difference(second, first, said.append)
-    assert isinstance(found, compare_runs.Difference)
+    found = compare_pairs.difference(second, first, said.append)
+    assert isinstance(found, compare_pairs.Difference)
     assert found.clips == 2
     assert said == ['random-2, seed 0: B and A have other test clips there']
     alone = first._replace(runs=first.runs[1:])
-    reason = compare_runs.difference(second, alone, said.append)
+    reason = compare_pairs.difference(second, alone, said.append)
     assert reason == 'no run on the same test clips as in A'
 
 
@@ -230,9 +241,13 @@ def test_the_text_has_every_table_in_80_columns(
     assert max(map(columns, lines)) <= 80
     rows = {line.split('  ')[0]: line.split() for line in lines}
     assert rows['model.norm'] == ['model.norm', 'glr', 'batch']
-    (scores,) = [line for line in lines if line.startswith('A  77.5')]
+    (scores,) = [line for line in lines if line.split()[:2] == ['A', '77.5']]
     assert scores.split()[:6] == ['A', '77.5', '±', '2.9', '72.9', 'to']
-    assert scores.endswith('70.0 ± 0.0   +7.5 ± 2.9')
+    assert scores.endswith('+7.5 ± 2.9')
+    (svm,) = [line for line in lines if line.startswith('SVM ')]
+    assert svm.split()[1:4] == ['70.0', '±', '0.0']
+    (majority,) = [line for line in lines if line.startswith('majority ')]
+    assert majority.split()[1:4] == ['50.0', '±', '0.0']
     assert 'B      4     40  -20.0 ± 0.0' in text
     assert 'bootstrap over clips' in text
 
@@ -335,6 +350,142 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     with pytest.raises(UsageError, match='is not a folder'):
         compare.main(['compare', str(tmp_path), f'--out={tmp_path}/file'])
+
+
+def made_tagged_run(
+    folder: Path,
+    noise: float,
+    *,
+    seed: int = 0,
+    split: str = 'random-1',
+    first: int = 0,
+    clips: int = 60,
+    floor: float | None = None,
+    **model: Any,
+) -> tuple[Path, np.ndarray, np.ndarray]:
+    """A run on clips with any of three labels, with the labels and the probabilities."""
+    data = DataConfig(dir='data/tagged', split=split)
+    config = Config(workdir=str(folder), seed=seed, data=data, model=ModelConfig(**model))
+    workdir.claim(config, 1)
+    rows = [
+        {'epoch': k, 'step': 4 * k, 'loss': 1 / k, 'accuracy': 0.5, 'seconds': 1.0}
+        | {'validation_loss': 2 / k, 'validation_accuracy': 0.5, 'validation_macro_roc_auc': value}
+        for k, value in ((1, None), (2, 0.75), (3, 0.8))
+    ]
+    (folder / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    has = np.random.default_rng(first).random((clips, 3)) < [0.5, 0.3, 0.2]
+    values = has + noise * np.random.default_rng(seed + 100).standard_normal(has.shape)
+    probabilities = np.round(1 / (1 + np.exp(-values)), 4)
+    scores = tag_metrics.scores(has, probabilities, TAGS)
+    scores |= {'loss': 0.5, 'segment_accuracy': 0.5, 'split': split, 'side': 'test', 'step': 4}
+    scores |= {'dataset': 'data/tagged'}
+    (folder / 'report').mkdir()
+    report._write_json(str(folder / 'report/metrics.json'), scores)
+    with open(folder / 'report/predictions.csv', 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['id', 'labels', 'decision', *TAGS])
+        for k in range(clips):
+            names = [
+                '|'.join(label for label, yes in zip(TAGS, row, strict=True) if yes)
+                for row in (has[k], probabilities[k] >= 0.5)
+            ]
+            writer.writerow([f'clip {first + k}', *names, *(f'{p:.4f}' for p in probabilities[k])])
+    if floor is not None:
+        of = {'macro_average_precision': floor / 2, 'macro_f1': floor / 3}
+        linear = of | {'macro_roc_auc': floor, 'fitted_on': 9, 'train_clips': 9}
+        found = {'linear_statistics': linear, 'majority': of | {'macro_roc_auc': 0.5}}
+        which = {name: scores[name] for name in ('dataset', 'split', 'side')}
+        report._write_json(str(folder / 'report/baselines.json'), which | {'scores': found})
+    return folder, has, probabilities
+
+
+def test_runs_with_several_labels_are_compared_by_their_areas(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tag_metrics, '_RESAMPLES', (60, 60))
+    one, has, mine = made_tagged_run(tmp_path / 'one', 0.5, floor=0.7)
+    two, _, theirs = made_tagged_run(tmp_path / 'two', 3.0, floor=0.7, norm='group')
+    groups = groups_of(one, two)
+    found = differences(groups)
+    area = lambda rows, p: roc_auc_score(has[rows], p[rows])
+    every = np.arange(60)
+    assert found.mean == pytest.approx(area(every, theirs) - area(every, mine))
+    assert (found.clips, found.p, found.method) == (60, None, 'areas')
+    in_order = sorted(every, key=lambda k: f'clip {k}')
+    gains = [
+        area(rows, theirs) - area(rows, mine)
+        for times in np.random.default_rng(0).multinomial(60, np.full(60, 1 / 60), 60)
+        for rows in [np.repeat(in_order, times)]
+    ]
+    assert found.interval == pytest.approx(np.percentile(gains, (2.5, 97.5)), abs=1e-9)
+    text = printed(capsys, one, two, f'--out={tmp_path}/out')
+    assert max(map(columns, text.splitlines())) <= 80
+    assert 'macro ROC-AUC minus that of A, paired, in points' in text
+    lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
+    score = groups[0].runs[0].scores
+    shown = [f'{100 * score[key]:.1f}' for key in compare_runs.SCORES['macro_roc_auc'][:3]]
+    assert lines['linear'] == ['linear', '70.0', '35.0', '23.3', '-']
+    assert lines['frequencies'][:2] == ['frequencies', '50.0']
+    (line,) = [row for row in text.splitlines() if row.split()[:2] == ['A', shown[0]]]
+    assert line.split() == ['A', *shown, f'{100 * (score["macro_roc_auc"] - 0.7):+.1f}']
+    a, b = csv.DictReader(io.StringIO((tmp_path / 'out/compare.csv').read_text()))
+    assert float(a['macro_roc_auc']) == score['macro_roc_auc']
+    assert float(a['linear_macro_roc_auc']) == 0.7
+    assert float(b['majority_macro_roc_auc']) == 0.5
+    assert float(b['difference']) == found.mean
+    page = (tmp_path / 'out/compare.html').read_text()
+    assert page.count('<svg') == 2
+    assert 'validation macro ROC-AUC, %' in page
+
+
+def test_groups_with_several_labels_are_compared_over_all_their_clips(tmp_path: Path) -> None:
+    for k, noise in enumerate((0.5, 2.0)):
+        for split in (1, 2):
+            for seed in (0, 1):
+                made_tagged_run(
+                    tmp_path / f'{k}-{split}-{seed}',
+                    noise,
+                    seed=seed,
+                    split=f'random-{split}',
+                    first=40 * split,
+                    hidden=8 + k,
+                )
+    groups = groups_of(tmp_path)
+    found = differences(groups)
+    assert (len(found.pairs), found.clips, found.method) == (4, 100, 'bootstrap')
+    assert found.interval is not None
+    assert found.interval[0] < found.mean < found.interval[1] < 0
+    scores = [run.scores['macro_roc_auc'] for group in groups for run in group.runs]
+    assert found.mean == pytest.approx(np.mean(scores[4:]) - np.mean(scores[:4]))
+    for path in tmp_path.glob('*/report/predictions.csv'):
+        path.unlink()
+    found = differences(groups_of(tmp_path))
+    assert (found.clips, found.method) == (None, 't')
+
+
+def test_runs_of_both_tasks_are_not_compared(tmp_path: Path) -> None:
+    one = made_run(tmp_path / 'one', [1, 0])
+    several, *_ = made_tagged_run(tmp_path / 'several', 1.0)
+    with pytest.raises(UserError, match=f'{one} has one label per clip and {several} may have'):
+        compare.main(['compare', str(tmp_path)])
+
+
+def test_damaged_predictions_of_several_labels_leave_a_run_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_tagged_run(tmp_path / 'one', 1.0)
+    two, *_ = made_tagged_run(tmp_path / 'two', 1.0, seed=1)
+    path = two / 'report/predictions.csv'
+    whole = path.read_text()
+    for old, new in (('clip 7,', 'clip 8,'), (TAGS[0], 'other'), ('0.', 'x')):
+        path.write_text(whole.replace(old, new))
+        compare.main(['compare', str(tmp_path)])
+        assert f'{two} is left out: {path} is damaged' in capsys.readouterr().err
+
+
+def test_an_area_without_a_curve_has_no_interval() -> None:
+    nothing = uncertainty.Tagged(('a', 'b'), np.zeros((2, 2), bool), np.zeros((2, 2)))
+    assert uncertainty.area_interval([([nothing], [nothing])]) is None
 
 
 def test_jax_is_never_imported(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from glr_jax import compare_runs, figures
+from glr_jax import compare_runs, figures, metrics
 from glr_jax.compare_runs import Group
 from glr_jax.compare_tables import Table, is_number
 from glr_jax.figures import Label
@@ -27,7 +28,6 @@ MANY = 6  # groups; flags are then listed by value
 MOST_LABELS = 10  # beside lines, for there is room
 LONGEST = 18  # columns of such a label
 FAINT = 0.3  # opacity of single runs
-CURVES = {'accuracy': 'validation accuracy, %', 'loss': 'validation loss'}
 STEEP = 20.0  # a loss that falls by more than this factor gets a logarithmic axis
 BORDERS = {'-': 'solid', '--': 'dashed', ':': 'dotted', '-.': 'dashed'}
 
@@ -75,7 +75,7 @@ def _table(found: Table, keys: dict[str, str]) -> str:
         return ''.join(keys[w] for w in words) if set(words) <= keys.keys() else plain(text)
 
     # The other tables have a flag in each row.
-    of_groups = all(row[0] in keys for row in found.rows)
+    of_groups = any(row[0] in keys for row in found.rows)
     numeric = [
         of_groups and all(map(is_number, column)) for column in zip(*found.rows, strict=True)
     ]
@@ -98,11 +98,13 @@ def _number(text: str) -> float | None:
 
 
 def _curves(groups: Sequence[Group]) -> str:
-    """Validation accuracy and loss over the epochs, one line per group."""
+    """The main validation score and loss over the epochs, one line per group."""
     if not any(run.epochs for group in groups for run in group.runs):
         return '<p>no epochs logged</p>'
     drawn, names = [], _names(groups)
-    for name, title in CURVES.items():
+    main = groups[0].runs[0].main
+    titles = {main: f'validation {metrics.NAMES[main]}, %', 'loss': 'validation loss'}
+    for name, title in titles.items():
         figure = Figure(figsize=(4.9, 3.7))
         # The margin at the right is for the labels: 0.016 of the width per column.
         axes = figure.add_axes((0.1, 0.13, 0.84 - 0.016 * max(map(columns, names)), 0.78))
@@ -126,13 +128,13 @@ def _names(groups: Sequence[Group]) -> list[str]:
 
 def _draw(axes: Axes, groups: Sequence[Group], name: str, names: Sequence[str]) -> None:
     """Draws the curves of a score; without names, its lines have no labels."""
-    scale = 100 if name == 'accuracy' else 1
+    scale = 1 if name == 'loss' else 100
     labels, least, most = [], np.inf, 0.0
     for number, group in enumerate(groups):
         look = figures.look(number)
         runs = [run for run in group.runs if run.epochs]
-        lines = [scale * np.asarray([e[f'validation_{name}'] for e in r.epochs]) for r in runs]
-        if not lines:
+        lines = [scale * _values(run.epochs, f'validation_{name}') for run in runs]
+        if not any(np.isfinite(line).any() for line in lines):
             continue
         for run, line in zip(runs, lines, strict=True):
             if len(lines) > 1:
@@ -142,10 +144,10 @@ def _draw(axes: Axes, groups: Sequence[Group], name: str, names: Sequence[str]) 
         at = [row['epoch'] for row in runs[0].epochs][: len(mean)]
         marker = 'o' if len(at) == 1 else ''
         axes.plot(at, mean, linewidth=1.8, marker=marker, **look)
-        labels.append(
-            Label(names[number] if names else '', (at[-1], float(mean[-1])), look['color'])
-        )
-        least, most = min(least, float(mean.min())), max(most, float(mean.max()))
+        if np.isfinite(mean[-1]):
+            text = names[number] if names else ''
+            labels.append(Label(text, (at[-1], float(mean[-1])), look['color']))
+        least, most = min(least, float(np.nanmin(mean))), max(most, float(np.nanmax(mean)))
     if name == 'loss' and 0 < least * STEEP < most:
         axes.set_yscale('log')
     axes.set_xlabel('epoch')
@@ -155,6 +157,12 @@ def _draw(axes: Axes, groups: Sequence[Group], name: str, names: Sequence[str]) 
     axes.spines[['top', 'right']].set_visible(False)
     if names:
         figures.label_ends(axes, labels)
+
+
+def _values(epochs: Sequence[dict[str, Any]], name: str) -> Float[np.ndarray, ' epochs']:
+    """A score of each epoch, NaN where it is not defined."""
+    found = [row.get(name) for row in epochs]
+    return np.asarray([np.nan if value is None else value for value in found], np.float64)
 
 
 def _mean(lines: Sequence[Float[np.ndarray, ' _']]) -> Float[np.ndarray, ' epochs']:
