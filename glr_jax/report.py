@@ -7,15 +7,17 @@ classifiers on the same clips.
 import csv
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from glr_jax import baselines, json_files, metrics, storage
+from glr_jax import baselines, json_files, metrics, storage, tag_metrics, tag_text
 from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
+from glr_jax.data.metadata import SEPARATOR
 from glr_jax.errors import UserError
 from glr_jax.page.evidence import Evidence
 from glr_jax.run.workdir import read_log
@@ -28,6 +30,8 @@ LONGEST = 60  # columns of a label in the table
 
 def table(scores: dict[str, Any]) -> str:
     """The scores as text, one line per label."""
+    if scores.get('multi_label'):
+        return '\n'.join([tag_text.table(scores), '', headline(scores)])
     width = max(12, *(columns(cell(label, 0, LONGEST)) for label in scores['labels']))
     lines = [f'{"":{width}}  precision  recall      f1  clips']
     for label, row in scores['per_class'].items():
@@ -44,7 +48,6 @@ def table(scores: dict[str, Any]) -> str:
 
 def headline(scores: dict[str, Any]) -> str:
     """The main scores in one sentence."""
-    low, high = scores['accuracy_interval']
     changed = scores.get('changed_data', [])
     clips = f'{scores["num_clips"]} {scores["side"]} clips of {scores["split"]}'
     if scores['split'] == 'all':
@@ -53,22 +56,33 @@ def headline(scores: dict[str, Any]) -> str:
         total = scores['num_clips'] + unreadable
         clips = f'{scores["num_clips"]} of {total} clips of {scores["dataset"]}'
         clips += f' ({unreadable} unreadable, named in metrics.json)'
+    if scores.get('multi_label'):
+        main = f'{tag_text.main_scores(scores)} on {clips}'
+    else:
+        low, high = scores['accuracy_interval']
+        main = (
+            f'accuracy {scores["accuracy"]:.3f} (95 % interval {low:.3f} to {high:.3f}) on '
+            f'{clips}; macro-F1 {scores["macro_f1"]:.3f}; '
+            f'single segments {scores["segment_accuracy"]:.3f}'
+        )
     return (
-        f'accuracy {scores["accuracy"]:.3f} (95 % interval {low:.3f} to {high:.3f}) on {clips}; '
-        f'single segments {scores["segment_accuracy"]:.3f}'
+        main
         + ('' if scores.get('finished', True) else '; the run is not finished')
         + (f'; its data changed: {"; ".join(changed)}' if changed else '')
     )
 
 
 def compared(floor: dict[str, Any]) -> str:
-    """The accuracy of the classical classifiers on the same clips, in one sentence."""
+    """The scores of the classical classifiers on the same clips, in one sentence."""
+    if 'linear_statistics' in floor:
+        return tag_text.compared(floor)
     svm = floor['svm_statistics']
     sample = ''
     if svm['fitted_on'] < svm['train_clips']:
         sample = f' (trained on {svm["fitted_on"]:,} of {svm["train_clips"]:,} clips)'
+    macro_f1 = f' (macro-F1 {svm["macro_f1"]:.3f})' if 'macro_f1' in svm else ''
     return (
-        f'on the same clips: SVM on statistics{sample} {svm["accuracy"]:.3f}, '
+        f'on the same clips: SVM on statistics{sample} {svm["accuracy"]:.3f}{macro_f1}, '
         f'majority class {floor["majority"]["accuracy"]:.3f}'
     )
 
@@ -102,16 +116,20 @@ def read_floor(workdir: str, scores: dict[str, Any]) -> dict[str, Any]:
         return {}
     same = all(found.get(name) == scores[name] for name in ('split', 'side'))
     same = same and same_folder(str(found.get('dataset')), scores['dataset'])
-    usable = same and json_files.is_intact(found) and _is_floor(found.get('scores'))
+    usable = same and json_files.is_intact(found) and _is_floor(found.get('scores'), scores)
     return found['scores'] if usable else {}
 
 
-def _is_floor(values: Any) -> bool:
-    """Whether values have what `compared` and the page show."""
+def _is_floor(values: Any, scores: dict[str, Any]) -> bool:
+    """Whether values have what `compared` and the page show beside some scores."""
+    several = scores.get('multi_label')
+    names = ('linear_statistics' if several else 'svm_statistics', 'majority')
+    keys = tag_text.FLOOR_SCORES if several else ('accuracy', 'macro_f1')
     try:
         compared(values)
-        return all(0 <= values[name]['accuracy'] <= 1 for name in ('svm_statistics', 'majority'))
-    except (KeyError, TypeError, ValueError):
+        found = [values[name].get(key) for name in names for key in keys]
+        return all(value is None or 0 <= value <= 1 for value in found)
+    except (KeyError, OverflowError, TypeError, ValueError):
         return False
 
 
@@ -186,21 +204,37 @@ def write_predictions(
     dataset: Dataset,
     members: Int[np.ndarray, ' clips'],
     probabilities: Float[np.ndarray, 'clips labels'],
+    thresholds: Sequence[float] = (),
 ) -> None:
-    """Writes `predictions.csv`: id, true label, decision, and the probability of each label."""
+    """Writes `predictions.csv`: id, true label, decision, and the probability of each label.
+
+    Where clips may have several labels, the columns are id, labels, decision, with the names joined
+    by `|`.
+
+    Args:
+      folder: of the report.
+      dataset: the clips.
+      members: their numbers.
+      probabilities: of each label.
+      thresholds: the probability from which each label is decided, where clips may have several;
+        () = 0.5 for all.
+    """
     os.makedirs(folder, exist_ok=True)
     storage.remove_partial(folder)
     path = os.path.join(folder, 'predictions.csv')
+    decided = tag_metrics.decided(probabilities, thresholds) if dataset.multi_label else None
     with (
         storage.to_write(path) as partial,
         open(partial, 'w', newline='', encoding='utf-8') as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(['id', 'label', 'decision', *dataset.labels])
-        for clip, row in zip(members, probabilities, strict=True):
-            label, decision = dataset.targets[clip], row.argmax()
-            names = dataset.labels[label], dataset.labels[decision]
-            writer.writerow([dataset.ids[clip], *names, *(f'{p:.4f}' for p in row)])
+        column = 'label' if decided is None else 'labels'
+        writer.writerow(['id', column, 'decision', *dataset.labels])
+        for k, (clip, row) in enumerate(zip(members, probabilities, strict=True)):
+            chosen = [row.argmax()] if decided is None else np.flatnonzero(decided[k])
+            names = dataset.labels_of(clip), [dataset.labels[label] for label in chosen]
+            cells = map(SEPARATOR.join, names)
+            writer.writerow([dataset.ids[clip], *cells, *(f'{p:.4f}' for p in row)])
 
 
 def _read_json(path: str) -> dict[str, Any]:

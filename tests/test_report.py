@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glr_jax import baselines, evaluate, metrics, report, train
+from glr_jax import baselines, evaluate, metrics, report, tag_metrics, train
 from glr_jax.config import Config
 from glr_jax.page.report_page import page
 from tests.conftest import SMALL_RUN, make_dataset
@@ -193,3 +193,102 @@ def test_evaluate_shows_the_floor_of_the_runs_own_split_only(
     assert capfd.readouterr().out.splitlines()[-1] == sentence
     evaluate.main(['evaluate', f'--workdir={copy}', '--data.split=random-2'])
     assert 'majority class' not in capfd.readouterr().out
+
+
+def tag_scores(
+    count: int = 3, interval: tuple[float, float] | None = (0.8, 0.95)
+) -> dict[str, Any]:
+    """Scores of several labels per clip; no clip has the last label."""
+    rng = np.random.default_rng(0)
+    has = rng.random((24, count)) < 0.3
+    has[:, -1] = False
+    rows = np.clip(0.2 + 0.4 * has + 0.2 * rng.standard_normal(has.shape), 0, 1)
+    labels = [f'label {k}' for k in range(count)]
+    found = tag_metrics.scores(has, rows, labels, tag_metrics.best_thresholds(has, rows))
+    extra = {'segment_accuracy': 0.5, 'split': 'random-1', 'side': 'test', 'step': 7}
+    return found | extra | {'dataset': 'data', 'trained_on': 0, 'macro_roc_auc_interval': interval}
+
+
+def test_the_table_of_several_labels_per_clip_is_sorted_by_support() -> None:
+    found = tag_scores()
+    lines = report.table(found).splitlines()
+    assert [len(line) for line in lines[:5]] == [len(lines[0])] * 5
+    support = [int(line.split()[-1]) for line in lines[1:4]]
+    assert support == sorted(support, reverse=True)
+    assert lines[3].split() == ['label', '2', *'-----', '0.500', '0']
+    assert lines[4].split()[:2] == ['mean', f'{found["macro_roc_auc"]:.3f}']
+    assert lines[-1] == (
+        f'macro ROC-AUC {found["macro_roc_auc"]:.3f} (95 % interval 0.800 to 0.950), average '
+        f'precision {found["macro_average_precision"]:.3f}, F1 {found["macro_f1"]:.3f} '
+        f'({found["macro_f1_at_half"]:.3f} at 0.5) on 24 test clips of random-1'
+    )
+    assert 'interval' not in report.headline(tag_scores(interval=None))
+
+
+def test_the_table_shows_the_most_frequent_of_many_labels() -> None:
+    lines = report.table(tag_scores(200)).splitlines()
+    assert len(lines) == 1 + 20 + 2 + 2
+    assert lines[21] == '180 less frequent labels: see the page or metrics.json'
+    assert lines[22].startswith('mean')
+
+
+def tag_floor() -> dict[str, Any]:
+    rows = {'macro_roc_auc': 0.75, 'macro_average_precision': 0.3, 'macro_f1': 0.25}
+    linear = rows | {'fitted_on': 10, 'train_clips': 90}
+    return {'linear_statistics': linear, 'majority': rows | {'macro_roc_auc': None}}
+
+
+def test_the_floor_of_several_labels_per_clip_is_one_sentence() -> None:
+    assert report.compared(tag_floor()) == (
+        'on the same clips: linear classifier on statistics (trained on 10 of 90 clips) macro '
+        'ROC-AUC 0.750, average precision 0.300, F1 0.250; label frequencies macro ROC-AUC -, '
+        'average precision 0.300, F1 0.250'
+    )
+
+
+def test_the_floor_has_macro_f1_where_it_is_known() -> None:
+    found = floor()
+    found['svm_statistics']['macro_f1'] = 0.45
+    assert 'SVM on statistics 0.500 (macro-F1 0.450), majority' in report.compared(found)
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        *({'macro_roc_auc': value} for value in (2, '1', 10**400)),
+        *({'macro_f1': [0]}, {'fitted_on': None}),
+    ],
+)
+def test_a_damaged_floor_of_several_labels_per_clip_is_not_shown(
+    wrong: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / 'report').mkdir()
+    path, which = tmp_path / 'report' / 'baselines.json', ('dataset', 'split', 'side')
+    values = {name: tag_scores()[name] for name in which} | {'scores': tag_floor()}
+    path.write_text(json.dumps(values))
+    assert report.read_floor(str(tmp_path), tag_scores()) == tag_floor()
+    assert report.read_floor(str(tmp_path), scores() | {'dataset': 'data'}) == {}
+    values['scores'] = tag_floor() | {'linear_statistics': tag_floor()['linear_statistics'] | wrong}
+    path.write_text(json.dumps(values))
+    assert report.read_floor(str(tmp_path), tag_scores()) == {}
+
+
+def test_predictions_of_several_labels_per_clip_are_joined(tmp_path: Path) -> None:
+    dataset = make_dataset(LABELS, [0, 0])
+    object.__setattr__(dataset, 'targets', np.array([[1, 1, 0], [0, 0, 0]], np.uint8))
+    rows = np.array([[0.2, 0.9, 0.6], [0.1, 0.2, 0.3]])
+    report.write_predictions(str(tmp_path), dataset, np.arange(2), rows, (0.2, 0.5, 0.7))
+    with open(tmp_path / 'predictions.csv', newline='', encoding='utf-8') as file:
+        found = list(csv.reader(file))
+    assert found == [
+        ['id', 'labels', 'decision', *LABELS],
+        ['clip 0', 'rock|pop & <soul>', 'rock|pop & <soul>', '0.2000', '0.9000', '0.6000'],
+        ['clip 1', '', '', '0.1000', '0.2000', '0.3000'],
+    ]
+
+
+def test_a_report_of_several_labels_per_clip_is_read_back(tmp_path: Path) -> None:
+    found = tag_scores()
+    report.write(str(tmp_path / 'report'), found, Config(workdir=str(tmp_path)))
+    assert report.read(str(tmp_path)) == json.loads(json.dumps(found))
+    assert 'less frequent' not in (tmp_path / 'report' / 'index.html').read_text()

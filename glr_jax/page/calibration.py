@@ -50,9 +50,29 @@ def calibration(
     return Calibration(counts, means, shares, float(gaps / len(confidence)))
 
 
+def labels_section(
+    probabilities: Float[np.ndarray, 'clips labels'], has: Bool[np.ndarray, 'clips labels']
+) -> str:
+    """The same where clips may have several labels: each pair of clip and label counts once."""
+    found = calibration(probabilities.ravel(), has.ravel())
+    diagram = _diagram(found, 'probability of a label', 'pairs')
+    mean, share = float(probabilities.mean()), float(has.mean())
+    tendency = 'about right on average'
+    if abs(mean - share) > 0.1 * share:
+        tendency = 'too high on average' if mean > share else 'too low on average'
+    return f"""<p>Expected calibration error: <strong>{percent(found.error)}</strong>
+({BINS} bins, <a href="https://arxiv.org/abs/1706.04599">Guo et al. 2017</a>) over all pairs of a
+clip and a label. The mean probability is {percent(mean)}, and in {percent(share)} of the pairs the
+clip has the label: the probabilities are {tendency}.</p>
+<div class="charts"><figure>{diagram}<figcaption class="muted">How
+often clips have a label by its probability, with 95 % intervals; on the diagonal, probabilities are
+what they say. Below: pairs of clip and label per bin.</figcaption></figure></div>"""
+
+
 def section(confidence: Float[np.ndarray, ' clips'], right: Bool[np.ndarray, ' clips']) -> str:
     """The diagram with its counts, and what it says in words."""
     found = calibration(confidence, right)
+    diagram = _diagram(found, 'probability of the decision', 'clips')
     mean, accuracy = float(confidence.mean()), float(right.mean())
     tendency = 'about as sure as they are right'
     if abs(mean - accuracy) > 0.02:
@@ -61,14 +81,14 @@ def section(confidence: Float[np.ndarray, ' clips'], right: Bool[np.ndarray, ' c
 ({BINS} bins, <a href="https://arxiv.org/abs/1706.04599">Guo et al. 2017</a>). The mean probability
 of the decisions is {percent(mean)} and {percent(accuracy)} of them are right: they are
 {tendency}.</p>
-<div class="charts"><figure>{_diagram(found)}<figcaption class="muted">How often decisions are right
+<div class="charts"><figure>{diagram}<figcaption class="muted">How often decisions are right
 by their probability, with 95 % intervals; on the diagonal, probabilities are what they say. Below:
 clips per bin.</figcaption></figure></div>"""
 
 
-def _diagram(found: Calibration) -> str:
+def _diagram(found: Calibration, x_title: str, unit: str) -> str:
     x, y = Axis(0, 1, LEFT, RIGHT), Axis(0, 1, BOTTOM, TOP)
-    parts = [frame(x, y, 'probability of the decision', shares=True)]
+    parts = [frame(x, y, x_title, shares=True)]
     parts.append(f'<path class="axis" stroke-dasharray="4 4" d="M{LEFT} {BOTTOM}L{RIGHT} {TOP}"/>')
     most = max(int(found.counts.max()), 1)
     for k in np.flatnonzero(found.counts):
@@ -86,9 +106,11 @@ def _diagram(found: Calibration) -> str:
         )
         parts.append(f'<circle class="fill-one" r="5" cx="{a:.1f}" cy="{b:.1f}"/>')
     parts.append(f'<path class="axis" d="M{LEFT} {_FLOOR}H{RIGHT}"/>')
-    parts.append(f'<text class="faint" x="{LEFT - 6}" y="{_FLOOR}" text-anchor="end">clips</text>')
+    parts.append(f'<text class="faint" x="{LEFT - 6}" y="{_FLOOR}" text-anchor="end">{unit}</text>')
     return svg(''.join(parts), 'reliability diagram', _HEIGHT)
 
 
 def _short(count: int) -> str:
+    if count >= 10_000:
+        return f'{count / 1000:.0f}k'
     return f'{count / 1000:.1f}k' if count >= 1000 else str(count)

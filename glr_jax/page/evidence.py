@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from glr_jax.data.dataset import Dataset
 
@@ -35,10 +35,15 @@ class Evidence:
 
     @property
     def targets(self) -> Int[np.ndarray, ' clips']:
-        """The number of each clip's true label."""
+        """The number of each clip's true label, where each has one."""
         return self.dataset.targets[self.clips]
 
     @property
+    def has_label(self) -> Bool[np.ndarray, 'clips labels']:
+        """Which labels each clip has."""
+        return self.dataset.has_label()[self.clips]
+
+    @property
     def decisions(self) -> Int[np.ndarray, ' clips']:
-        """The number of the label that was decided for each clip."""
+        """The number of the label that was decided for each clip, where each has one."""
         return self.probabilities.argmax(1)

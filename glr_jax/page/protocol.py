@@ -14,6 +14,7 @@ from glr_jax.page.markup import Cell, name, plain, table
 from glr_jax.storage import same_folder
 from glr_jax.text import counted
 
+MOST_NAMED = 10  # files or labels
 _RANDOM, _GROUP = re.compile(r'random-\d+'), re.compile(r'group-\d+')
 _KNOWN = {
     'official': 'This split is defined by the source of the data.',
@@ -32,10 +33,13 @@ def section(scores: dict[str, Any], config: Config, evidence: Evidence | None) -
       evidence: the clips that were scored; None if they are not at hand.
     """
     split = scores['split']
-    parts = [f'<p>{_meaning(split)}</p>']
+    several = bool(scores.get('multi_label'))
+    parts = [f'<p>{_meaning(split, several)}</p>']
     if evidence is not None and split in evidence.dataset.splits:
         dataset = evidence.dataset
         parts += [_groups(dataset, split), _sides(dataset, split)]
+    if several:
+        parts.append(f'<p>{_labels_per_clip(scores, evidence)}</p>')
     own = split == config.data.split and same_folder(scores['dataset'], config.data.dir)
     if not own and config.data.dir:
         parts.append(
@@ -44,10 +48,16 @@ def section(scores: dict[str, Any], config: Config, evidence: Evidence | None) -
         )
     crops = counted(scores.get('test_crops', config.data.test_crops), 'time')
     covered = '' if crops == '1 time' else f', {crops} as many as cover the clip'
+    decides = 'the mean of their probabilities decides.'
+    if several:
+        decides = (
+            'a label is decided if the mean of their probabilities reaches its threshold. Each '
+            'label has the threshold with the highest F1 on the validation clips; 0.5 if none of '
+            'them has the label.'
+        )
     parts.append(
-        f'<p>Each clip is cut into segments of {config.data.frames} frames{covered}; the mean of '
-        'their probabilities decides. Each clip counts once. The checkpoint with the lowest '
-        'validation loss was scored.</p>'
+        f'<p>Each clip is cut into segments of {config.data.frames} frames{covered}; {decides} '
+        'Each clip counts once. The checkpoint with the lowest validation loss was scored.</p>'
     )
     return ''.join(parts)
 
@@ -75,10 +85,52 @@ def warnings(scores: dict[str, Any]) -> list[str]:
             f'{counted(count, "clip")} with the label {name(label)}, which the network does not '
             'know, left out.'
         )
+    if absent := list(scores.get('absent_labels', [])):
+        names = ', '.join(map(name, absent[:MOST_NAMED]))
+        more = f' and {len(absent) - MOST_NAMED} more' if len(absent) > MOST_NAMED else ''
+        found.append(
+            f'{counted(len(absent), "label")} of the network not in this data, so not scored: '
+            f'{names}{more}.'
+        )
+    if unreadable := dict(scores.get('unreadable', {})):
+        found.append(_unreadable(unreadable))
     return found
 
 
-def _meaning(split: str) -> str:
+def _unreadable(reasons: dict[str, str]) -> str:
+    """The files that could not be read, each with the reason."""
+    shown = list(reasons.items())[:MOST_NAMED]
+    rows = ''.join(f'<br>{name(path)}: {plain(str(reason))}' for path, reason in shown)
+    left = len(reasons) - len(shown)
+    more = f' The first {len(shown)} (metrics.json has all):' if left else ''
+    count = counted(len(reasons), 'file')
+    return f'{count} could not be read and scored.{more}{rows}'
+
+
+def _labels_per_clip(scores: dict[str, Any], evidence: Evidence | None) -> str:
+    """How many labels the scored clips have."""
+    mean = f'A clip may have several labels; these have {scores["labels_per_clip"]:.2f} on average'
+    if evidence is None:
+        return f'{mean}.'
+    counts = evidence.has_label.sum(1)
+    without = int((counts == 0).sum())
+    none = (
+        f', and {without:,} of {len(counts):,} have none'
+        if without
+        else ', and each has at least one'
+    )
+    return f'{mean} and at most {counts.max()}{none}.'
+
+
+def _meaning(split: str, several: bool) -> str:
+    if _RANDOM.fullmatch(split) and several:
+        return (
+            f'Split <strong>{split}</strong>: clips were assigned at random, 8:1:1, so that each '
+            'label is spread in this proportion (iterative stratification, '
+            '<a href="https://doi.org/10.1007/978-3-642-23808-6_10">Sechidis et al. 2011</a>). An '
+            'artist or album may have clips both in training and in test, which makes the task '
+            'easier than music by unheard artists.'
+        )
     if _RANDOM.fullmatch(split):
         return (
             f'Split <strong>{split}</strong>: clips were assigned at random, 8:1:1 within each '
@@ -128,16 +180,21 @@ def _sides(dataset: Dataset, split: str) -> str:
         clips = [k for k, its in enumerate(sides) if its == side]
         if not clips and (side == '' or split == ALL):
             continue
-        labels = len({int(dataset.targets[k]) for k in clips})
+        has = dataset.has_label()[clips]
+        labels = int(has.any(0).sum())
         cells = [
             Cell(side or 'none (left out)'),
             Cell(f'{len(clips):,}', len(clips)),
             Cell(f'{labels}', labels),
         ]
+        if dataset.multi_label:
+            without = int((~has.any(1)).sum())
+            mean = float(has.sum(1).mean()) if len(has) else 0.0
+            cells += [Cell(f'{mean:.2f}', mean), Cell(f'{without:,}', without)]
         if dataset.groups:
             groups = len({dataset.groups[k] for k in clips} - {''})
             cells.append(Cell(f'{groups:,}', groups))
         rows.append(cells)
-    return table(
-        ['side', 'clips', 'labels', *['groups'] * bool(dataset.groups)], rows, sortable=False
-    )
+    several = ['labels per clip', 'clips without labels'] * dataset.multi_label
+    grouped = ['groups'] * bool(dataset.groups)
+    return table(['side', 'clips', 'labels', *several, *grouped], rows, sortable=False)

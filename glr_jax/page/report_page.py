@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from glr_jax import metrics
 from glr_jax.config import Config
 from glr_jax.page import (
     calibration,
@@ -15,7 +16,10 @@ from glr_jax.page import (
     markup,
     origin,
     protocol,
+    tag_curves,
+    tag_labels,
     wrong_clips,
+    wrong_tags,
 )
 from glr_jax.page.audio_links import link
 from glr_jax.page.evidence import Evidence
@@ -48,16 +52,8 @@ def page(
     sections = [
         ('protocol', 'What was tested', protocol.section(scores, config, evidence)),
         ('training', 'Training', _training(scores, config, epochs, folder)),
-        ('confusion', 'Confusion', confusion.section(scores)),
-        ('labels', 'Labels', confusion.label_table(scores)),
+        *(_tag_results if scores.get('multi_label') else _results)(scores, evidence, folder),
     ]
-    if evidence is not None:
-        sure = evidence.probabilities.max(1)
-        right = evidence.decisions == evidence.targets
-        sections += [
-            ('calibration', 'Calibration', calibration.section(sure, np.asarray(right))),
-            ('wrong', 'Wrong clips', wrong_clips.section(evidence, folder)),
-        ]
     sections.append(
         ('again', 'Reproduce', origin.section(scores, config, epochs, evidence, folder))
     )
@@ -77,10 +73,47 @@ data: <code>{plain(scores['dataset'])}</code></p>
     )
 
 
+def _results(
+    scores: dict[str, Any], evidence: Evidence | None, folder: str
+) -> list[tuple[str, str, str]]:
+    """The sections in which each clip has one label."""
+    sections = [
+        ('confusion', 'Confusion', confusion.section(scores)),
+        ('labels', 'Labels', confusion.label_table(scores)),
+    ]
+    if evidence is not None:
+        sure = evidence.probabilities.max(1)
+        right = evidence.decisions == evidence.targets
+        sections += [
+            ('calibration', 'Calibration', calibration.section(sure, np.asarray(right))),
+            ('wrong', 'Wrong clips', wrong_clips.section(evidence, folder)),
+        ]
+    return sections
+
+
+def _tag_results(
+    scores: dict[str, Any], evidence: Evidence | None, folder: str
+) -> list[tuple[str, str, str]]:
+    """The sections in which clips may have several labels."""
+    sections = [('labels', 'Labels', tag_labels.label_table(scores))]
+    if evidence is not None:
+        thresholds = [row['threshold'] for row in scores['per_class'].values()]
+        calibrated = calibration.labels_section(evidence.probabilities, evidence.has_label)
+        together = tag_labels.wrong_together(evidence, thresholds)
+        sections += [
+            ('curves', 'Curves', tag_curves.section(scores, evidence)),
+            ('together', 'Labels decided wrongly', together),
+            ('calibration', 'Calibration', calibrated),
+            ('wrong', 'Wrong clips', wrong_tags.section(evidence, thresholds, folder)),
+        ]
+    return sections
+
+
 def _network(scores: dict[str, Any], config: Config, epochs: list[dict[str, Any]]) -> str:
     """The network and its training in one sentence, or the runs that are averaged."""
     if 'runs' in scores:
-        names = (plain(f'{run["workdir"]} ({run["accuracy"]:.3f})') for run in scores['runs'])
+        main = metrics.main_score(scores)
+        names = (plain(f'{run["workdir"]} ({metrics.shown(run[main])})') for run in scores['runs'])
         return f'mean of the probabilities of {len(scores["runs"])} runs: {", ".join(names)}'
     model, train = config.model, config.train
     front = f'{model.conv} convolution' if model.front == 'conv' else f'front end {model.front}'
@@ -98,12 +131,15 @@ def _training(
     if 'runs' not in scores:
         return charts.curves(epochs, scores['step']) if epochs else '<p>no epochs logged</p>'
     steps = scores['step'] if isinstance(scores['step'], list) else [scores['step']]
-    rows = []
+    main, rows = metrics.main_score(scores), []
     for run, step in zip(scores['runs'], steps, strict=False):
         path = os.path.join(config.workdir, run['workdir'], 'report', 'index.html')
         shown = markup.name(run['workdir'])
         if os.path.exists(path):
             shown = f'<a href="{link(path, folder)}">{shown}</a>'
-        accuracy = Cell(percent(run['accuracy']), run['accuracy'])
-        rows.append([Cell(shown), accuracy, Cell(f'{step:,}', step)])
-    return markup.table(['run', 'accuracy on these clips', 'step of its best checkpoint'], rows)
+        value = run[main]
+        number = metrics.shown(value) if main != 'accuracy' else percent(value)
+        cells = Cell(number, -1.0 if value is None else value), Cell(f'{step:,}', step)
+        rows.append([Cell(shown), *cells])
+    name = f'{metrics.NAMES[main]} on these clips'
+    return markup.table(['run', name, 'step of its best checkpoint'], rows)
