@@ -244,6 +244,12 @@ def cross_entropy(logits: Array, targets: Array) -> float:
     return float(-np.mean(log_softmax(logits)[np.arange(len(targets)), targets]))
 
 
+def binary_cross_entropy(logits: Array, targets: Array, weights: Array | float = 1.0) -> float:
+    """Mean over cases and labels of the weighted -t log P - (1 - t) log(1 - P), P a sigmoid."""
+    log_present, log_absent = -np.logaddexp(0.0, -logits), -np.logaddexp(0.0, logits)
+    return float(-np.mean(weights * (targets * log_present + (1.0 - targets) * log_absent)))
+
+
 CELLS = {'simple': simple_rnn, 'gru': gru, 'lstm': lstm}
 NORMS: dict[str, Any] = {
     'glr': glr,
@@ -286,6 +292,7 @@ def forward(
     readout: str = 'mean',
     pool: tuple[int | tuple[int, int], ...] = (2, 2),
     groups: int = 8,
+    multi_label: bool = False,
 ) -> Array:
     """Logits [B, L] for mel [B, T, F]: Eq. 4 (conv blocks), Eq. 5 (recurrence), Eq. 6 (readout).
 
@@ -314,7 +321,11 @@ def forward(
             states = np.concatenate([states, reverse], axis=-1)
     v, b = params['output']['kernel'], params['output']['bias']
     if readout == 'local':
-        return np.log(np.mean(softmax((inputs if states is None else states) @ v + b), axis=1))
+        each = (inputs if states is None else states) @ v + b
+        if multi_label:
+            mean = np.mean(sigmoid(each), axis=1)
+            return np.log(mean / (1.0 - mean))
+        return np.log(np.mean(softmax(each), axis=1))
     return read(readout, states, inputs, params.get('readout', {})) @ v + b
 
 

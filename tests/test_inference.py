@@ -48,12 +48,25 @@ def test_a_clip_is_the_mean_of_its_segments() -> None:
 
 
 @pytest.mark.parametrize(
-    ('count', 'test_crops', 'accuracy'), [(1, 1, 10 / 19), (2, 1, 10 / 19), (3, 2, 17 / 35)]
+    ('count', 'test_crops', 'accuracy', 'several'),
+    [
+        (1, 1, 10 / 19, False),
+        (2, 1, 10 / 19, False),
+        (3, 2, 17 / 35, False),
+        # Of the last clip's nine segments two labels of three are wrong, of another's two segments
+        # one, and of the only segment of the first one.
+        (1, 1, 1 - (18 + 2 + 1) / 57, True),
+        (3, 1, 1 - (18 + 2 + 1) / 57, True),
+    ],
 )
 def test_processes_share_the_clips_and_all_get_all_results(
-    count: int, test_crops: int, accuracy: float, monkeypatch: pytest.MonkeyPatch
+    count: int, test_crops: int, accuracy: float, several: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = make_dataset('abc', [0, 1, 2, 0, 1, 2, 1], MELS)  # the last is decided wrongly
+    if several:
+        targets = np.eye(3, dtype=np.uint8)[dataset.targets]
+        targets[0, 1], targets[3] = 1, 0  # one label more, and none
+        object.__setattr__(dataset, 'targets', targets)
     monkeypatch.setattr(jax, 'process_count', lambda: count)
     sent: list[list[np.ndarray]] = [[] for _ in range(count)]
 

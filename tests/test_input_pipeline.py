@@ -33,20 +33,32 @@ SMALL = [
 ]
 
 
-def pairs(dataset: Dataset, frames: int) -> Any:
+def pairs(dataset: Dataset, frames: int, sampler: str = 'shuffled') -> Any:
     """The batches of five steps over two epochs, read and cut on a device."""
     clips = dataset.members('random-1', 'train')
+    balance = None
+    if sampler == 'balanced':
+        balance = batches.make_balance(clips, dataset.has_label()[clips])
     read = input_pipeline.streamed(dataset, frames)
     kept = input_pipeline.resident(dataset, clips, frames, parallel.make_mesh())
     cut = jax.jit(kept.assemble)
     for step in range(5):
-        plan = batches.plan_batch(step, 8, clips, seed=3, part=slice(8), mixup=0.4)
+        plan = batches.plan_batch(step, 8, clips, 3, slice(8), 0.4, balance)
         yield read.payload(plan), cut(kept.payload(plan), *kept.held)
 
 
 @pytest.mark.parametrize('frames', [1, 5, 9, 40])  # clips have 6 to 13
 def test_uint8_batches_are_equal_to_the_bit(frames: int, prepared: Path) -> None:
     for read, cut in pairs(open_dataset(str(prepared)), frames):
+        for one, other in zip(read, cut, strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+
+
+def test_batches_with_several_labels_drawn_by_the_balanced_sampler_are_equal_to_the_bit(
+    tagged_dataset: Path,
+) -> None:
+    for read, cut in pairs(open_dataset(str(tagged_dataset)), 9, 'balanced'):
         for one, other in zip(read, cut, strict=True):
             assert one.dtype == other.dtype
             np.testing.assert_array_equal(one, other)

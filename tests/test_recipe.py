@@ -361,7 +361,13 @@ def shapes(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): (leaf.shape, leaf.dtype) for path, leaf in leaves}
 
 
-def run(workdir: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int = 0) -> bool:
+def run(
+    workdir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_at: int = 0,
+    dataset: Dataset | None = None,
+    **changes: Any,
+) -> bool:
     """Trains in a workdir, to the end or until SIGTERM comes at a step."""
 
     @contextlib.contextmanager
@@ -370,12 +376,14 @@ def run(workdir: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int = 0) -> boo
         yield lambda: next(done) == stop_at
 
     monkeypatch.setattr(train.processes, 'stopping', stopping)
-    return train.train(config_of(workdir), made_dataset(), parallel.make_mesh(jax.devices()[:1]))
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    return train.train(config_of(workdir, **changes), dataset or made_dataset(), mesh)
 
 
-def config_of(workdir: Path) -> Config:
+def config_of(workdir: Path, augment: AugmentConfig = AUGMENT, **changes: Any) -> Config:
     data = DataConfig(dir='made', frames=12, resident='off')
-    return Config(workdir=str(workdir), data=data, model=MODEL, train=RECIPE, augment=AUGMENT)
+    recipe = dataclasses.replace(RECIPE, **changes)
+    return Config(workdir=str(workdir), data=data, model=MODEL, train=recipe, augment=augment)
 
 
 def test_an_averaged_run_resumes_exactly_and_its_average_is_scored(
