@@ -61,6 +61,7 @@ def test_the_page_marks_the_decided_labels_and_their_thresholds(
         assert picture.count('class="bar decided"') == count
         assert picture.count('class="bar ') == max(count, 2) == picture.count('class="strip"')
         assert picture.count(f'<b style="left:{100 * thresholds[0]:.2f}%"></b>') == max(count, 2)
+        assert picture.count(f', threshold {thresholds[0]:.0%}</span>') == max(count, 2)
         assert f'{count} of 3 labels decided' in picture
 
 

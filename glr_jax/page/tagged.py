@@ -108,11 +108,11 @@ def _bars(prediction: Prediction, shown: Sequence[str]) -> str:
             mark = '<span aria-label="decided">✓ </span>'
         parts.append(
             f'<div class="name {kind}" title="{name}">{mark}{name}</div>'
-            f'<div class="bar {kind}" title="{name}: probability {value:.1%}, threshold '
-            f'{threshold:.1%}"><i style="width:{100 * value:.2f}%"></i>'
-            f'<b style="left:{100 * threshold:.2f}%"></b><span>{value:.0%}</span></div>'
+            f'<div class="bar {kind}"><i style="width:{100 * value:.2f}%"></i>'
+            f'<b style="left:{100 * threshold:.2f}%"></b>'
+            f'<span>{value:.0%}, threshold {threshold:.0%}</span></div>'
         )
-    key = '✓ decided: the bar reaches the line, the threshold of the label'
+    key = '✓ decided: the bar reaches the line at its threshold'
     count = f'{len(decided)} of {len(prediction.labels)} labels decided'
     return f'{"".join(parts)}<div class="key"><span>{count}</span><span>{key}</span></div>'
 
