@@ -37,6 +37,7 @@ class Summary(NamedTuple):
       computed: how many this command computed.
       default_split: the split that is used by default, and why.
       missing: {label: the sides of the default split on which no clip has it}.
+      multi_label: whether clips may have several labels.
     """
 
     found: Counter[str]
@@ -50,6 +51,7 @@ class Summary(NamedTuple):
     computed: int = 0
     default_split: tuple[str, str] = ('', '')
     missing: Mapping[str, Sequence[str]] = {}
+    multi_label: bool = False
 
     @property
     def skipped(self) -> int:
@@ -66,7 +68,7 @@ def summarise(clips: Sequence[Clip], kept: Sequence[Clip], copies: Collection[st
     """Counts clips, those that were written, and those that are no duplicates."""
     originals = [clip for clip in kept if clip.id not in copies]
     counts = count(clips), count(kept), count(originals)
-    return Summary(*counts, len(clips), len(kept), len(originals))
+    return Summary(*counts, len(clips), len(kept), len(originals), multi_label=clips[0].multi_label)
 
 
 def count(clips: Sequence[Clip]) -> Counter[str]:
@@ -250,7 +252,10 @@ def default_split(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tupl
 
 
 def missing_labels(
-    clips: Sequence[Clip], columns: Sequence[str], rows: Sequence[Sequence[str]]
+    labels: Sequence[str],
+    clips: Sequence[Clip],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
 ) -> dict[str, list[str]]:
     """{label: sides of the default split without a clip that has it}, of labels with such sides."""
     split, _ = default_split(columns, rows)
@@ -260,5 +265,5 @@ def missing_labels(
     for clip, row in zip(clips, rows, strict=True):
         for label in clip.labels:
             on[label].add(row[columns.index(split)])
-    absent = {label: [side for side in records.SIDES if side not in on[label]] for label in on}
-    return {label: sides for label, sides in sorted(absent.items()) if sides}
+    absent = {label: [side for side in records.SIDES if side not in on[label]] for label in labels}
+    return {label: sides for label, sides in absent.items() if sides}

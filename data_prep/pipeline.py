@@ -148,7 +148,7 @@ def prepare(
         reused=work[0][1],  # later rounds reuse what this command has computed
         computed=sum(total - reused for total, reused in work),
         default_split=outcome.default_split(columns, table),
-        missing=outcome.missing_labels(kept, columns, table),
+        missing=outcome.missing_labels(jobs[0].labels, kept, columns, table),
     )
 
 

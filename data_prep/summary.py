@@ -36,9 +36,12 @@ def lines(
         files = f'{counted(len(left_out), "other file")} left out ({describe(left_out)})'
         yield from textwrap.wrap(files, WIDTH, break_long_words=False, break_on_hyphens=False)
     if summary.rare:
-        rare = counted(summary.rare.total(), 'clip')  # once for each of their labels
+        rare = counted(summary.rare.total(), 'clip')
         labels = counted(len(summary.rare), 'label')
-        yield f'{rare} left out of {labels} with fewer than {min_clips_per_label} clips'
+        if summary.multi_label:  # most of its clips have other labels, and stay
+            yield f'{labels} with fewer than {min_clips_per_label} clips left out'
+        else:
+            yield f'{rare} left out of {labels} with fewer than {min_clips_per_label} clips'
     if summary.copies:
         copies = counted(summary.copies, 'duplicate')
         originals = counted(summary.clips_original, 'clip')

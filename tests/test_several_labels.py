@@ -1,6 +1,5 @@
 """Datasets whose clips may have several labels: how they are made, and what is refused."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ NAMES = ('rock', 'guitar', 'jazz')
 def save(folder: Path, **changes: Any) -> Path:
     """An .npz of clips with labels as texts; arguments replace arrays, or remove them if None."""
     labels = changes.get('labels', CELLS)
-    count = len(CELLS if labels is None else labels)
+    count = len(labels) if isinstance(labels, list) else len(changes.get('id', CELLS))
     arrays = {
         'mel': np.random.default_rng(0).integers(0, 256, (count, 5, 4), np.uint8),
         'labels': np.array(labels),
@@ -109,8 +108,8 @@ def test_labels_replace_the_array_label(tmp_path: Path, capsys: pytest.CaptureFi
             {'labels': matrix(CELLS) * 2, 'label_names': np.array(NAMES)},
             'must have no other values than 0 and 1',
         ),
-        ({'labels': np.array(CELLS[:-1]), 'mel': np.zeros((30, 5, 4), np.uint8)}, r'shape \(29,\)'),
-        ({'labels': np.array('rock'), 'mel': np.zeros((30, 5, 4), np.uint8)}, r'shape \(\)'),
+        ({'labels': np.array(CELLS[:-1])}, r'labels has shape \(29,\)'),
+        ({'labels': np.array('rock')}, r'labels has shape \(\)'),
         ({'labels': np.array([''] * 30)}, 'no clip has a label'),
         ({'labels': None}, 'lacks arrays: label$'),
     ],
@@ -259,7 +258,7 @@ def test_a_separator_that_never_occurs_where_another_does_is_named(
         (['--labels_from=all_tags', '--keep_unlabelled'], 'keep_unlabelled does not go with --lab'),
         (
             ['--source=gtzan', '--labels_from=all_tags'],
-            'labels_from=all_tags needs --source=folder',
+            'from=all_tags needs --source=folder',
         ),
         (['--source=fma', '--keep_unlabelled'], '--source=mtat or --source=arrays, not fma'),
         (['--label_separator='], '--label_separator must not be empty'),
@@ -270,11 +269,11 @@ def test_flags_that_do_not_go_together_are_refused(flags: list[str], words: str)
         main(['data_prep', '--input=x', '--out=nowhere', *flags])
 
 
-def test_sub_folders_have_no_unlabelled_clips_to_keep(music: Path) -> None:
+def test_sub_folders_have_no_unlabelled_clips_to_keep(music: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'keep_unlabelled needs .* has no metadata\.csv'):
         sources.folder_clips(str(music), keep_unlabelled=True)
     with pytest.raises(UserError, match='has no array labels'):
-        arrays_clips(str(save(music.parent, labels=None, label=np.array(CELLS))), keep_unlabelled=1)
+        arrays_clips(str(save(tmp_path, labels=None, label=np.array(CELLS))), keep_unlabelled=True)
 
 
 # ---------------------------------------------------------------- the dataset
@@ -389,9 +388,3 @@ def test_two_hundred_labels_take_ten_pages(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(pictures, '_page', lambda *arguments: figure())
     pictures.draw(data, np.full(len(data), 5), 'page.png')
     assert pages == [f'page-{k}.png' for k in range(1, 11)]
-
-
-def test_the_table_is_as_the_csv_module_reads_it(tmp_path: Path) -> None:
-    with open(prepare(tmp_path) / 'splits.csv', newline='') as file:
-        rows = list(csv.DictReader(file))
-    assert rows[0]['labels'] == 'rock|guitar'
