@@ -170,6 +170,31 @@ def test_processes_and_devices_do_not_change_results(
 
 
 @pytest.mark.slow
+def test_nor_do_they_with_several_labels_per_clip_and_balanced_draws(
+    tagged_dataset: Path, tmp_path: Path
+) -> None:
+    flags = ['--train.sampler=balanced', '--train.class_weights=balanced', '--train.epochs=3']
+    reports = []
+    for name, count, devices in (('one', 1, 1), ('several', 2, 2)):
+        where = ['--data.resident=on' if name == 'one' else STREAMED]
+        run = Run(tmp_path / name, tagged_dataset, count, devices, *flags, *where)
+        codes, _, errors = run.finish()
+        assert codes == [0] * count, errors
+        report = json.loads((tmp_path / name / 'report' / 'metrics.json').read_text())
+        reports.append(report)
+    names = ['step', 'loss']
+    names += [f'validation_{name}' for name in ('loss', 'macro_roc_auc', 'macro_f1')]
+    for one, several in zip(*map(rows, (tmp_path / 'one', tmp_path / 'several')), strict=True):
+        for name in names:
+            assert several[name] == pytest.approx(one[name], rel=1e-5), name
+    one, several = reports
+    for name in ('loss', 'macro_roc_auc', 'macro_average_precision', 'micro_roc_auc', 'macro_f1'):
+        assert several[name] == pytest.approx(one[name], rel=1e-5), name
+    for label, row in one['per_class'].items():
+        assert several['per_class'][label] == pytest.approx(row, rel=1e-4), label
+
+
+@pytest.mark.slow
 def test_one_process_with_four_devices(alone: Path, prepared: Path, tmp_path: Path) -> None:
     codes, _, errors = Run(tmp_path / 'run', prepared, 1, 4).finish()
     assert codes == [0], errors
