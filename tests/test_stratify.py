@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data_prep.stratify import missing, stratify
+from data_prep import splits
+from data_prep.stratify import SHARES, missing, stratify
+from glr_jax.data.records import SIDES
 
 
 def tags(seed: int, clips: int = 1000, labels: int = 20) -> np.ndarray:
@@ -71,3 +75,72 @@ def test_clips_without_labels_are_spread_too():
     counts[:50, 0] = 1
     sides = stratify(counts, np.ones(100, int), 1)
     assert np.bincount(sides[50:], minlength=3) == pytest.approx([40, 5, 5], abs=1)
+
+
+# ---------------------------------------------------------------- whatever the labels
+@st.composite
+def collections(draw: st.DrawFn) -> tuple[list[str], list[tuple[str, ...]], list[str]]:
+    """Ids, labels and groups of clips; labels from rare to common, often together."""
+    count, labels = draw(st.integers(3, 120)), draw(st.integers(1, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    often = draw(st.sampled_from([0.03, 0.3, 0.9]))
+    has = rng.random((count, labels)) < often * rng.random(labels) ** draw(st.integers(0, 3))
+    ids = [f'{k:03}' for k in rng.permutation(count)]
+    groups = [f'g{k}' if k else '' for k in rng.integers(0, draw(st.integers(1, count)), count)]
+    return ids, [tuple(f'l{k}' for k in np.flatnonzero(row)) for row in has], groups
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(collections(), st.integers(1, 20))
+def test_every_clip_is_placed_about_8_1_1(made, iteration):
+    ids, clip_labels, _ = made
+    sides = splits.stratified_split(ids, clip_labels, iteration)
+    assert set(sides) <= set(SIDES)
+    sizes = [sides.count(side) for side in SIDES]
+    assert sum(sizes) == len(ids)
+    # Each label is to be 8:1:1 too, and a rare one on every side, which moves the sizes a little.
+    spare = 2 + len({label for its in clip_labels for label in its}) / 2
+    for size, share in zip(sizes, SHARES, strict=True):
+        assert abs(size - share * len(ids)) <= spare
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(collections(), st.integers(1, 20))
+def test_a_label_with_three_clips_of_its_own_is_on_every_side(made, iteration):
+    ids, clip_labels, _ = made
+    single = [its[:1] for its in clip_labels]
+    sides = splits.stratified_split(ids, single, iteration)
+    for label in {label for its in single for label in its}:
+        on = [side for side, its in zip(sides, single, strict=True) if label in its]
+        assert len(on) < 3 or set(on) == set(SIDES)
+        assert abs(on.count('test') - max(1, len(on) / 10)) <= 1
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(collections(), st.integers(1, 20))
+def test_groups_stay_whole(made, iteration):
+    ids, clip_labels, groups = made
+    sides = splits.stratified_group_split(ids, clip_labels, groups, iteration)
+    assert len(sides) == len(ids)
+    named = {pair for pair in zip(groups, sides, strict=True) if pair[0]}
+    assert len(named) == len({group for group in groups if group})
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(collections(), st.randoms(use_true_random=False))
+def test_splits_depend_neither_on_the_order_of_clips_nor_of_their_labels(made, random):
+    ids, clip_labels, groups = made
+    table = splits.make_splits(ids, clip_labels, groups)
+    order = random.sample(range(len(ids)), len(ids))
+    mixed = [tuple(random.sample(clip_labels[k], len(clip_labels[k]))) for k in order]
+    again = splits.make_splits([ids[k] for k in order], mixed, [groups[k] for k in order])
+    assert table.keys() == again.keys()
+    for name, sides in table.items():
+        assert [sides[k] for k in order] == again[name], name
+
+
+def test_duplicates_are_on_no_side_and_do_not_count():
+    ids, cells = [f'{k:02}' for k in range(40)], [('a',), ('a', 'b')] * 20
+    table = splits.make_splits(ids, cells, [''] * 40, left_out=ids[30:])
+    assert set(table['random-1'][30:]) == {''}
+    assert table['random-1'][:30] == splits.stratified_split(ids[:30], cells[:30], 1)

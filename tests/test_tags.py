@@ -229,3 +229,28 @@ def test_damaged_tags_are_read_or_named(tmp_path: Path, suffix: str) -> None:
         assert (''.join(genres) + artist + fault).isprintable()
         assert len(fault) < 300
         LeftOut(str(path), tags.UNTAGGED, fault).reason.encode()
+
+
+# ------------------------------------------------------------------ all genres as labels
+def test_all_genres_of_a_file_are_its_labels_if_asked_for(tmp_path: Path) -> None:
+    music = tmp_path / 'music'
+    genres = [['Rock', 'Indie'], ['rock; pop'], ['Rock|Pop', 'POP'], ['Pop', 'x' * 200], ['Indie']]
+    for k in range(15):
+        tagged(music / f'{k:02}.flac', genres[k % 5], [f'Singer {k}'])
+    audio(music / 'none.flac')
+    tagged(music / 'bar.flac', ['|'], ['x'])
+    left_out: list[LeftOut] = []
+    clips = tags.tagged_clips(str(music), left_out.append, several=True)
+    assert [clip.label for clip in clips[:5]] == [
+        ('Rock', 'Indie'),
+        ('Rock', 'Pop'),
+        ('Rock', 'Pop'),
+        ('Pop',),
+        ('Indie',),
+    ]
+    assert {Path(file.path).name for file in left_out} == {'none.flac', 'bar.flac'}
+    assert {file.reason for file in left_out} == {'has no genre in its tags'}
+    data = open_dataset(str(run(music, tmp_path / 'out', '--labels_from=all_tags')))
+    assert data.multi_label
+    assert data.labels == ('Indie', 'Pop', 'Rock')
+    assert data.targets.sum(0).tolist() == [6, 9, 9]
