@@ -326,7 +326,7 @@ def test_without_an_average_checkpoints_are_as_before_and_older_ones_restore(
         del meta['config']['model'][name]
     for name in ('warmup', 'weight_decay', 'average', 'label_smoothing', 'class_weights'):
         del meta['config']['train'][name]
-    for name in ('patience', 'time_limit', 'min_steps'):
+    for name in ('patience', 'time_limit', 'min_steps', 'sampler'):
         del meta['config']['train'][name]
     del meta['config']['augment'], meta['seconds']
     older = ocp.args.Composite(

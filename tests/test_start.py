@@ -124,6 +124,23 @@ def test_with_other_labels_the_output_layer_starts_anew(
     assert report.read(str(tmp_path / 'run'))
 
 
+def test_with_another_number_of_labels_per_clip_the_output_layer_starts_anew(
+    source: Path, prepared: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dataset, config = open_dataset(str(prepared)), read_config(str(source)).model
+    object.__setattr__(dataset, 'targets', dataset.has_label().astype(np.uint8))
+    classifier = make_classifier(config, dataset.n_mels, 3, seed=7, multi_label=True)
+    fresh = dict(nnx.to_flat_state(partition(classifier)[1]))
+    start.load(classifier, config, dataset, str(source))
+    best = checkpoint.restore_best(str(source), parallel.make_mesh(jax.devices()[:1]))
+    theirs = dict(nnx.to_flat_state(best.state[0]))
+    for name, value in nnx.to_flat_state(partition(classifier)[1]):
+        expected = fresh[name] if 'output' in name else theirs[name]
+        np.testing.assert_array_equal(value[...], expected[...])
+    words = 'it was trained with one label per clip, so the output layers start anew'
+    assert words in capfd.readouterr().err
+
+
 def test_a_run_that_began_elsewhere_resumes_without_its_source_and_counts_its_clips(
     source: Path, prepared: Path, tmp_path: Path
 ) -> None:

@@ -95,7 +95,8 @@ def begin(
 def load(classifier: Classifier, config: ModelConfig, dataset: Dataset, workdir: str) -> None:
     """Sets a classifier's weights and statistics to those of a run's best checkpoint, in place.
 
-    If the labels differ, the output layers keep their fresh weights.
+    If the labels or the number of labels per clip differ, the output layers keep their fresh
+    weights.
 
     Args:
       classifier: before training.
@@ -118,15 +119,20 @@ def load(classifier: Classifier, config: ModelConfig, dataset: Dataset, workdir:
     if changed:
         raise UserError(f'--init_from={workdir} has another network: {", ".join(changed)}')
     params, stats = parallel.on_local(best.state)
-    same = best.meta.labels == dataset.labels
-    if not same:
+    reason = ''
+    if best.meta.labels != dataset.labels:
+        reason = 'its labels differ'
+    elif best.meta.multi_label != dataset.multi_label:
+        count = 'any number of labels' if best.meta.multi_label else 'one label'
+        reason = f'it was trained with {count} per clip'
+    if reason:
         _, fresh, _ = partition(classifier)
         is_output = _depends_on_labels(config, dataset.n_mels)
         params = jax.tree.map(lambda old, new, out: new if out else old, params, fresh, is_output)
     nnx.update(classifier, *jax.tree.map(jnp.asarray, (params, stats)))
     announce(
         f'weights from step {best.step} of {workdir}'
-        + ('' if same else '; its labels differ, so the output layers start anew')
+        + (f'; {reason}, so the output layers start anew' if reason else '')
     )
 
 
