@@ -43,6 +43,7 @@ from glr_jax.run.log import Log, validation_losses
 from glr_jax.run.segment import announce_short_clips, choose_frames
 from glr_jax.run.split import choose_split
 from glr_jax.run.trace import Trace
+from glr_jax.text import counted
 
 
 class DivergedError(UserError):
@@ -157,7 +158,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     )
     announce(
         f'{len(clips):,} train and {len(validation):,} validation clips of {config.data.split}, '
-        f'{len(dataset.labels)} labels'
+        f'{counted(len(dataset.labels), "label")}'
     )
     announce(
         f'{epochs} epochs, {steps:,} steps, {mesh.size} {mesh.devices.flat[0].platform} '
