@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from glr_jax import inference, metrics, report, scored_data, tag_metrics
+from glr_jax import inference, metrics, report, scored_data, tag_interval, tag_metrics
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.other_data import OtherData
@@ -88,7 +88,7 @@ def report_best(
     }
     if dataset.multi_label:  # it takes a second or two, too long for every epoch
         has = dataset.has_label()[clips]
-        interval = tag_metrics.macro_roc_auc_interval(has, probabilities)
+        interval = tag_interval.macro_roc_auc_interval(has, probabilities)
         scores['macro_roc_auc_interval'] = interval
     if test_crops:
         scores['test_crops'] = test_crops

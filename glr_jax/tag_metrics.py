@@ -8,18 +8,15 @@ clip and label as a decision of its own. A label that all clips have, or none, h
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
 Has = Bool[np.ndarray, 'clips labels']
 Probabilities = Float[np.ndarray, 'clips labels']
 DEFAULT_THRESHOLD = 0.5
-_RESAMPLES = (200, 1000)  # of the bootstrap, at least and at most
-_WORK = 4e8  # clips × labels × resamples: one or two seconds
-TOGETHER = 100  # resamples in memory at a time
 
 
 def scores(
@@ -87,103 +84,6 @@ def roc_auc(has: Bool[np.ndarray, ' clips'], values: Float[np.ndarray, ' clips']
     return float((ranks - present * (present + 1) / 2) / (present * absent))
 
 
-def macro_roc_auc_interval(has: Has, probabilities: Probabilities) -> tuple[float, float] | None:
-    """95 % bootstrap interval of the macro ROC-AUC when clips are drawn with replacement.
-
-    A label without a curve in a resample is left out of that resample's mean. The draws are the
-    same each time.
-
-    Args:
-      has: which labels each clip has.
-      probabilities: of each label.
-
-    Returns:
-      The ends of the interval; None if no label has a curve.
-    """
-    clips = len(has)
-    pairs, count = curves(has, probabilities), resamples(has.size)
-    rng, means = np.random.default_rng(0), []
-    for start in range(0, count if pairs else 0, TOGETHER):
-        size = min(TOGETHER, count - start)
-        drawn = rng.multinomial(clips, np.full(clips, 1 / clips), size)
-        areas = macro_areas(pairs, np.ascontiguousarray(drawn.T, np.float32))
-        means.append(areas[~np.isnan(areas)])
-    if not sum(map(len, means)):
-        return None
-    low, high = np.percentile(np.concatenate(means), (2.5, 97.5))
-    return float(low), float(high)
-
-
-def resamples(size: int) -> int:
-    """How many resamples are drawn of this many pairs of clip and label."""
-    return int(np.clip(_WORK / size, *_RESAMPLES))
-
-
-def curves(has: Has, probabilities: Probabilities) -> list['_Pairs']:
-    """The clips of each label that has a ROC curve, for `macro_areas`."""
-    pairs = [_Pairs.of(has[:, k], probabilities[:, k]) for k in range(has.shape[1])]
-    return [each for each in pairs if len(each.present) and len(each.absent)]
-
-
-def macro_areas(
-    pairs: Sequence['_Pairs'], times: Float[np.ndarray, 'clips resamples']
-) -> Float[np.ndarray, ' resamples']:
-    """The macro ROC-AUC in each resample, NaN where no label has a curve.
-
-    Args:
-      pairs: from `curves`.
-      times: how often each clip is drawn.
-    """
-    total, defined = np.zeros(times.shape[1]), np.zeros(times.shape[1])
-    for each in pairs:
-        areas = each.areas(times)
-        total += np.nan_to_num(areas)
-        defined += ~np.isnan(areas)
-    return np.where(defined > 0, total, np.nan) / np.maximum(defined, 1)
-
-
-class _Pairs(NamedTuple):
-    """The clips of a label as the ROC curve compares them.
-
-    Attributes:
-      present: the clips with the label.
-      absent: the others, from the lowest to the highest probability.
-      below: for each clip of `present`, how many of `absent` have a lower probability.
-      up_to: the same, with those of equal probability.
-    """
-
-    present: Int[np.ndarray, ' present']
-    absent: Int[np.ndarray, ' absent']
-    below: Int[np.ndarray, ' present']
-    up_to: Int[np.ndarray, ' present']
-
-    @staticmethod
-    def of(has: Bool[np.ndarray, ' clips'], values: Float[np.ndarray, ' clips']) -> '_Pairs':
-        absent = np.flatnonzero(~has)
-        absent = absent[np.argsort(values[absent], kind='stable')]
-        sides = (np.searchsorted(values[absent], values[has], side) for side in ('left', 'right'))
-        return _Pairs(np.flatnonzero(has), absent, *sides)
-
-    def areas(self, times: Float[np.ndarray, 'clips resamples']) -> Float[np.ndarray, ' resamples']:
-        """The area in each resample, NaN where it is not defined.
-
-        Args:
-          times: how often each clip is drawn.
-        """
-        # Only the sums between the clips with the label are needed, not one after each clip.
-        edges = np.unique(np.concatenate([[0], self.below, self.up_to]))
-        parts = np.add.reduceat(
-            np.take(times, self.absent, 0), edges[edges < len(self.absent)], axis=0
-        )
-        sums = np.cumsum(np.insert(parts, 0, 0, axis=0), 0, dtype=np.float64)
-        bounds = np.unique(np.append(edges, len(self.absent)))
-        lower = sums[np.searchsorted(bounds, self.below)]
-        upper = sums[np.searchsorted(bounds, self.up_to)]
-        weights = times[self.present].astype(np.float64)
-        with np.errstate(invalid='ignore'):
-            return (weights * (lower + upper) / 2).sum(0) / (weights.sum(0) * sums[-1])
-
-
 def average_precision(
     has: Bool[np.ndarray, ' clips'], values: Float[np.ndarray, ' clips']
 ) -> float | None:
@@ -238,8 +138,8 @@ def fault(values: dict[str, Any]) -> str:
             return f'the counts of {label!r} are no numbers of clips'
         if not _is_threshold(row.get('threshold')):
             return f'the threshold of {label!r} is no number from 0 to 1'
-        areas = row.get('roc_auc'), row.get('average_precision')
-        if not all(area is None or _is_threshold(area) for area in areas):
+        areas = (row.get(name, '') for name in ('roc_auc', 'average_precision'))
+        if not all(map(_is_area, areas)):
             return f'the areas of {label!r} are no numbers from 0 to 1'
     table = np.asarray([[row[name] for name in names] for row in rows.values()])
     counts, halves = table[:, :3], table[:, [3, 4, 2]]
@@ -249,8 +149,11 @@ def fault(values: dict[str, Any]) -> str:
         'macro_average_precision': _mean([row['average_precision'] for row in rows.values()]),
     }
     for name, value in expected.items():
-        if not _close(values.get(name), value):
+        if name not in values or not _close(values[name], value):
             return f'{name} does not follow from its rows per label'
+    for name in ('micro_roc_auc', 'micro_average_precision'):
+        if not _is_area(values.get(name, '')):
+            return f'{name} is no number from 0 to 1'
     if not _is_interval(values.get('macro_roc_auc_interval')):
         return 'macro_roc_auc_interval is no interval from 0 to 1'
     for row in rows.values():
@@ -303,6 +206,10 @@ def _is_count(value: Any) -> bool:
 
 def _is_threshold(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_area(value: Any) -> bool:
+    return value is None or _is_threshold(value)
 
 
 def _is_interval(value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-from glr_jax import tag_metrics
+from glr_jax import tag_interval
 from glr_jax.metrics import wilson_interval
 
 ClipT = TypeVar('ClipT', bound=Hashable)
@@ -126,21 +126,21 @@ def area_interval(
     places = {id: place for place, id in enumerate(ids)}
     clips_of = [np.asarray([places[id] for id in first[0].ids]) for first, _ in pairs]
     curves_of = [
-        [[tag_metrics.curves(test.has, test.probabilities) for test in tests] for tests in pair]
+        [[tag_interval.curves(test.has, test.probabilities) for test in tests] for tests in pair]
         for pair in pairs
     ]
-    count = tag_metrics.resamples(
+    count = tag_interval.resamples(
         sum(t.has.size for pair in pairs for tests in pair for t in tests)
     )
     rng, means = np.random.default_rng(0), []
-    for start in range(0, count, tag_metrics.TOGETHER):
-        size = min(tag_metrics.TOGETHER, count - start)
+    for start in range(0, count, tag_interval.TOGETHER):
+        size = min(tag_interval.TOGETHER, count - start)
         drawn = rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size)
         gains = []
         for clips, pair in zip(clips_of, curves_of, strict=True):
             times = np.ascontiguousarray(drawn[:, clips].T, np.float32)
             first, second = (
-                np.mean([tag_metrics.macro_areas(curves, times) for curves in tests], 0)
+                np.mean([tag_interval.macro_areas(curves, times) for curves in tests], 0)
                 for tests in pair
             )
             gains.append(first - second)

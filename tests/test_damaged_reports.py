@@ -17,7 +17,7 @@ from glr_jax.page.report_page import page
 from glr_jax.run import workdir
 from tests.conftest import make_dataset
 from tests.test_metadata_files import damaged
-from tests.test_report import EPOCHS, scores
+from tests.test_report import EPOCHS, scores, tag_floor, tag_scores
 
 FLOOR = {
     'svm_statistics': {'accuracy': 0.5, 'fitted_on': 10, 'train_clips': 20},
@@ -65,6 +65,28 @@ def test_damage_is_one_line_with_the_file_or_can_be_shown(folder: Path, name: st
     assert len(read(folder)) == 4
     changes = 5 if name == 'metrics.jsonl' else 60
     for variant in damaged(path.read_bytes(), np.random.default_rng(len(name)), changes):
+        path.write_bytes(variant)
+        message = ''
+        try:
+            read(folder)
+        except UserError as error:
+            message = str(error)
+            assert str(path) in message
+        assert '\n' not in message or 'typechecking' in message  # only tests check types
+
+
+@pytest.mark.parametrize('name', ['report/metrics.json', 'report/baselines.json'])
+def test_damage_of_several_labels_per_clip_is_one_line_or_can_be_shown(
+    folder: Path, name: str
+) -> None:
+    which = {key: tag_scores()[key] for key in ('dataset', 'split', 'side')}
+    files = {'report/metrics.json': tag_scores()}
+    files['report/baselines.json'] = which | {'scores': tag_floor()}
+    for file, values in files.items():
+        (folder / file).write_text(json.dumps(values, indent=2))
+    path = folder / name
+    assert len(read(folder)) == 4
+    for variant in damaged(path.read_bytes(), np.random.default_rng(len(name)), 60):
         path.write_bytes(variant)
         message = ''
         try:

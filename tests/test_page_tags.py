@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
-from glr_jax import report, tag_metrics
+from glr_jax import report, tag_interval, tag_metrics
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.page import calibration, charts, protocol, tag_curves, tag_labels, wrong_tags
@@ -71,7 +71,7 @@ def scores_of(evidence: Evidence) -> dict[str, Any]:
     limits = tag_metrics.best_thresholds(has, rows)
     found = tag_metrics.scores(has, rows, evidence.dataset.labels, limits)
     which = {'segment_accuracy': 0.5, 'split': SPLIT, 'side': 'test', 'step': 8}
-    interval = tag_metrics.macro_roc_auc_interval(has, rows)
+    interval = tag_interval.macro_roc_auc_interval(has, rows)
     which |= {'dataset': evidence.dataset.folder, 'trained_on': 0}
     return found | which | {'macro_roc_auc_interval': interval}
 

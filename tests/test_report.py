@@ -292,3 +292,31 @@ def test_a_report_of_several_labels_per_clip_is_read_back(tmp_path: Path) -> Non
     report.write(str(tmp_path / 'report'), found, Config(workdir=str(tmp_path)))
     assert report.read(str(tmp_path)) == json.loads(json.dumps(found))
     assert 'less frequent' not in (tmp_path / 'report' / 'index.html').read_text()
+
+
+def test_a_run_with_several_labels_per_clip_has_a_whole_report(
+    tagged_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / 'run'
+    shutil.copytree(tagged_run, copy)
+    config = json.loads((copy / 'config.json').read_text())
+    (copy / 'config.json').write_text(json.dumps(config | {'workdir': str(copy)}))
+    folder = copy / 'report'
+    found = Page((folder / 'index.html').read_text())
+    assert list(found.sections)[2:] == [
+        *('training', 'labels', 'curves', 'together', 'calibration', 'wrong', 'again')
+    ]
+    assert found.sections['training'].count('svg') == 2
+    written = json.loads((folder / 'metrics.json').read_text())
+    low, high = written['macro_roc_auc_interval']
+    assert low <= written['macro_roc_auc'] <= high
+    floor = json.loads((folder / 'baselines.json').read_text())['scores']
+    assert report.compared(floor) in found.text
+    with open(folder / 'predictions.csv', newline='', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    for label, row in written['per_class'].items():
+        assert sum(label in each['labels'].split('|') for each in rows) == row['support']
+        assert sum(label in each['decision'].split('|') for each in rows) == row['decided']
+    evaluate.main(['evaluate', f'--workdir={copy}'])
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[-2:] == [report.headline(written), report.compared(floor)]

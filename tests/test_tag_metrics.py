@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies
 from sklearn import metrics as sklearn
 
-from glr_jax import tag_metrics
+from glr_jax import tag_interval, tag_metrics
 
 LABELS = ['rock', 'sad', 'guitar', 'rare', 'never', 'always']
 
@@ -127,8 +127,8 @@ def test_scores_from_a_file_are_checked():
 
 def test_the_interval_of_the_mean_area_is_that_of_a_plain_bootstrap(monkeypatch):
     has, probabilities = example(3, clips=60)
-    monkeypatch.setattr(tag_metrics, '_RESAMPLES', (120, 120))
-    low, high = tag_metrics.macro_roc_auc_interval(has, probabilities)
+    monkeypatch.setattr(tag_interval, '_RESAMPLES', (120, 120))
+    low, high = tag_interval.macro_roc_auc_interval(has, probabilities)
     rng, means = np.random.default_rng(0), []
     for size in (100, 20):
         for times in rng.multinomial(60, np.full(60, 1 / 60), size):
@@ -142,18 +142,18 @@ def test_the_interval_of_the_mean_area_is_that_of_a_plain_bootstrap(monkeypatch)
 
 def test_the_interval_is_the_same_each_time_and_its_cost_is_bounded(monkeypatch):
     has, probabilities = example(4)
-    found = tag_metrics.macro_roc_auc_interval(has, probabilities)
-    assert found == tag_metrics.macro_roc_auc_interval(has, probabilities)
-    assert tag_metrics.macro_roc_auc_interval(has[:, 4:], probabilities[:, 4:]) is None
+    found = tag_interval.macro_roc_auc_interval(has, probabilities)
+    assert found == tag_interval.macro_roc_auc_interval(has, probabilities)
+    assert tag_interval.macro_roc_auc_interval(has[:, 4:], probabilities[:, 4:]) is None
     one = np.zeros((1, 2), bool)
-    assert tag_metrics.macro_roc_auc_interval(one, np.zeros((1, 2))) is None
-    assert tag_metrics._WORK / (200 * 4000) == 500  # resamples of 200 labels and 4,000 clips
+    assert tag_interval.macro_roc_auc_interval(one, np.zeros((1, 2))) is None
+    assert tag_interval._WORK / (200 * 4000) == 500  # resamples of 200 labels and 4,000 clips
 
 
 def test_an_interval_from_a_file_is_checked():
     has, probabilities = example(2)
     values = tag_metrics.scores(has, probabilities, LABELS)
-    good = list(tag_metrics.macro_roc_auc_interval(has, probabilities))
+    good = list(tag_interval.macro_roc_auc_interval(has, probabilities))
     assert tag_metrics.fault(values | {'macro_roc_auc_interval': good}) == ''
     for wrong in ([0.5], 'x', [0.9, 0.1], [0, 2], [0, '1']):
         assert 'interval' in tag_metrics.fault(values | {'macro_roc_auc_interval': wrong})

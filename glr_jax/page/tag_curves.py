@@ -42,7 +42,8 @@ def section(scores: dict[str, Any], evidence: Evidence) -> str:
         )
         curves.append((false_alarms, found))
         hits.append(np.interp(_GRID, false_alarms, found))
-        reached = np.searchsorted(found[1:], _GRID - 1e-12)
+        # At recall 0, the first clip that is found counts.
+        reached = np.searchsorted(found[1:], np.maximum(_GRID - 1e-9, 1e-9))
         precisions.append(precision[reached])
     titles = [
         f'{label}: ROC-AUC {shown(row["roc_auc"])}, '

@@ -31,7 +31,8 @@ def section(evidence: Evidence, thresholds: Sequence[float], folder: str) -> str
     order = np.lexsort((-loss, -mistakes))[: min(wrong, SHOWN)]
     most = f'; shown are {SHOWN} of them' if wrong > SHOWN else ''
     summary = f"""<p>{wrong:,} of {len(has):,} clips have a label that was decided wrongly or
-missed{most}. Those with the most such labels come first. All clips are in
+missed{most}. Those with the most such labels come first. Numbers are
+probabilities; the thresholds are in the table of labels. All clips are in
 <a href="predictions.csv">predictions.csv</a>.</p>"""
     found = [_wrong(evidence, int(row), thresholds) for row in order]
     return summary + cards(evidence, found, _KEYS, folder)
