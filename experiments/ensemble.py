@@ -80,8 +80,16 @@ def main(argv: list[str]) -> None:
     startup.enable_compilation_cache()
     startup.check_devices()
     rows = []
-    for folder, splits in by_dataset(finished_runs(study.runs)).items():
-        dataset = open_dataset(folder)
+    runs_of = by_dataset(finished_runs(study.runs))
+    datasets = {folder: open_dataset(folder) for folder in runs_of}
+    for folder, dataset in datasets.items():
+        if dataset.multi_label:
+            raise UserError(
+                f'{folder}: its clips may have several labels, but this study needs one label per '
+                'clip; python -m glr_jax.evaluate --workdir=FOLDER scores the mean of such runs'
+            )
+    for folder, splits in runs_of.items():
+        dataset = datasets[folder]
         groups = groups_of(all_groups(dataset)) if study.baselines else None
         scored = [score_split(dataset, split, runs, groups) for split, runs in splits.items()]
         rows += scored

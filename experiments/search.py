@@ -181,6 +181,7 @@ def row_of(trial: Trial, dataset: Dataset) -> dict[str, Any]:
         'validation_accuracy': best['validation_accuracy'],
         'validation_loss': best['validation_loss'],
         'test_accuracy': scores['accuracy'],
+        'test_macro_f1': scores['macro_f1'],
         'seconds': epochs[-1]['seconds'],
     }
 
@@ -208,14 +209,15 @@ def document(search: Search, rows: Sequence[dict[str, Any]], floor: Floor) -> st
     diverged = [row for row in rows if 'test_accuracy' not in row]
     cells = []
     for row in finished + diverged:
-        scores = ['diverged', '', '', '']
+        scores = ['diverged', '', '', '', '']
         if row in finished:
-            percent = [f'{100 * row[key]:.1f}' for key in ('validation_accuracy', 'test_accuracy')]
+            keys = 'validation_accuracy', 'test_accuracy', 'test_macro_f1'
+            percent = [f'{100 * row[key]:.1f}' for key in keys]
             scores = [*percent, f'{row["validation_loss"]:.3f}', f'{row["seconds"]:.0f}']
         mark = "the paper's optimum" if row['setting'] == paper.OPTIMUM else ''
         cells.append([*map(str, row['setting'].values()), f'{row["parameters"]:,}', *scores, mark])
     header = [name.replace('_', ' ') for name in paper.OPTIMUM] + ['parameters']
-    header += ['validation, %', 'test, %', 'validation loss', 'seconds', '']
+    header += ['validation, %', 'test, %', 'macro-F1, %', 'validation loss', 'seconds', '']
     return (
         f'# Search: {search.method}, {len(rows)} trials, {search.data.dir}, {search.data.split}\n\n'
         'Ranked by validation accuracy; the test clips play no part in the ranking.\n\n'

@@ -1,8 +1,9 @@
 """Markdown tables for the reports of the studies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from glr_jax import metrics
 from glr_jax.text import columns, printable
 from glr_jax.uncertainty import spread
 
@@ -11,6 +12,20 @@ BASELINES = {
     'svm_statistics': 'SVM on statistics',
     'svm': 'SVM on levels',
     'majority': 'majority class',
+}
+TAG_BASELINES = {  # where clips may have several labels
+    'linear_statistics': 'linear on statistics',
+    'linear': 'linear on levels',
+    'majority': 'label frequencies',
+}
+# The scores that tables show, by the one that compares runs.
+SCORES = {
+    'accuracy': {'accuracy': 'accuracy', 'macro_f1': 'macro-F1'},
+    'macro_roc_auc': {
+        'macro_roc_auc': 'macro ROC-AUC',
+        'macro_average_precision': 'average precision',
+        'macro_f1': 'macro-F1',
+    },
 }
 BASELINE_LINES = {'svm_statistics': '--', 'svm': ':'}  # in figures
 
@@ -28,14 +43,29 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return '\n'.join([first, line(['-' * w for w in widths]), *others])
 
 
-def baseline_table(scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Accuracy and macro-F1 of the baselines.
+def spread_of(values: Iterable[float | None], sign: str = '') -> str:
+    """Mean ± standard deviation in per cent of the values that are defined, a dash if none is.
+
+    Args:
+      values: fractions; None: not defined.
+      sign: as in `uncertainty.spread`.
+    """
+    defined = [value for value in values if value is not None]
+    return spread(defined, sign) if defined else '-'
+
+
+def baseline_table(scores: Mapping[str, Sequence[dict[str, Any]]]) -> str:
+    """Accuracy and macro-F1 of the baselines, or the scores of several labels per clip.
 
     Args:
       scores: {baseline: its scores on each split}.
     """
+    (first, *_), *_ = scores.values()
+    shown = SCORES[metrics.main_score(first)]
+    names = TAG_BASELINES if first.get('multi_label') else BASELINES
     rows = [
-        [BASELINES[name], *(spread(s[key] for s in of) for key in ('accuracy', 'macro_f1'))]
-        for name, of in scores.items()
+        [names[name], *(spread_of(of[key] for of in splits) for key in shown)]
+        for name, splits in scores.items()
     ]
-    return markdown(['', 'test accuracy, %', 'macro-F1, %'], rows)
+    first_title, *titles = shown.values()
+    return markdown(['', f'test {first_title}, %', *(f'{title}, %' for title in titles)], rows)

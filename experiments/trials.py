@@ -48,7 +48,14 @@ class Trial:
         return read_log(self.config.workdir)[0]
 
 
-def start(study: Any, argv: Sequence[str], taken: dict[str, str], cpu_devices: int) -> Dataset:
+def start(
+    study: Any,
+    argv: Sequence[str],
+    taken: dict[str, str],
+    cpu_devices: int,
+    *,
+    multi_label: bool = False,
+) -> Dataset:
     """Checks the flags of a study that trains, sets up JAX and opens the dataset.
 
     Args:
@@ -56,11 +63,13 @@ def start(study: Any, argv: Sequence[str], taken: dict[str, str], cpu_devices: i
       argv: the program's name and its arguments.
       taken: {flag that the study sets itself: flag to give instead}.
       cpu_devices: how many devices to simulate on the CPU; 0: none.
+      multi_label: whether the study can compare networks on clips with several labels.
 
     Raises:
       UsageError: a required flag is missing, a flag in `taken` is on the command line, or `out` is
         not a folder.
-      UserError: the dataset cannot be opened.
+      UserError: the dataset cannot be opened, or its clips may have several labels and the study
+        needs one.
     """
     cli.need(study, 'data.dir', 'out')
     cli.refuse(argv, taken)
@@ -68,7 +77,13 @@ def start(study: Any, argv: Sequence[str], taken: dict[str, str], cpu_devices: i
     parallel.set_cpu_devices(cpu_devices)
     startup.enable_compilation_cache()
     startup.check_devices()
-    return open_dataset(study.data.dir)
+    dataset = open_dataset(study.data.dir)
+    if dataset.multi_label and not multi_label:
+        raise UserError(
+            f'--data.dir={study.data.dir}: its clips may have several labels, but this study needs '
+            'one label per clip; use python -m experiments.crossvalidate'
+        )
+    return dataset
 
 
 def split_of(protocol: str, iteration: int, dataset: Dataset) -> str:

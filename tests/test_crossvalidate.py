@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from experiments.crossvalidate import __main__ as crossvalidate
 from experiments.crossvalidate import compare, report
-from experiments.tables import BASELINES
+from experiments.tables import BASELINES, TAG_BASELINES
 from glr_jax import cli, uncertainty
 from glr_jax.config import DataConfig, DataFlags
 from glr_jax.data.dataset import open_dataset
@@ -301,3 +302,124 @@ def test_the_split_suits_the_dataset_if_none_is_named() -> None:
     for flags in (['--splits=random-1'], ['--data.split=random-1']):
         (trial,) = crossvalidate.trials_of(crossvalidate.with_split(parse(*flags), made))
         assert trial.config.data.split == 'random-1'
+
+
+TAG_SPLITS = ['--splits=random-1,random-2', '--seeds=1']
+
+
+@pytest.fixture(scope='module')
+def tagged_study(tagged_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp('tagged')
+    crossvalidate.main(command(tagged_dataset, out, *TAG_SPLITS))
+    return out
+
+
+@pytest.mark.slow
+def test_several_labels_have_tables_of_their_scores(tagged_study: Path) -> None:
+    text = (tagged_study / 'report.md').read_text()
+    found = json.loads((tagged_study / 'results.json').read_text())
+    parts = text.split('\n## ')[1:]
+    titles = ['Test macro ROC-AUC', 'Average precision', 'Macro-F1']
+    assert [part.splitlines()[0] for part in parts] == [f'{title} in per cent' for title in titles]
+    keys = ('macro_roc_auc', 'macro_average_precision', 'macro_f1')
+    for part, key in zip(parts, keys, strict=True):
+        rows = [
+            [c.strip() for c in line.split('|')[1:-1]] for line in part.splitlines() if '|' in line
+        ]
+        assert rows[0][3:] == ['linear', 'levels', 'frequencies', 'network − linear']
+        for row, run in zip(rows[2:4], found['runs'], strict=True):
+            floor = found['baselines'][run['split']]
+            values = [run['scores'][key], *(floor[name][key] for name in TAG_BASELINES)]
+            assert row[:2] == [run['split'], '1']
+            assert row[2:6] == ['-' if v is None else f'{100 * v:.1f}' for v in values]
+    assert max(map(len, text.splitlines()[1:])) <= 100
+    assert 'Network − linear on statistics: ' in joined(text)
+
+
+@pytest.mark.slow
+def test_studies_with_several_labels_are_paired_by_areas(
+    tagged_study: Path, tagged_dataset: Path, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*TAG_SPLITS, f'--against={tagged_study}']
+    crossvalidate.main(command(tagged_dataset, tagged_study, *flags))
+    found = json.loads((tagged_study / 'results.json').read_text())['against']
+    assert (found['mean'], found['interval']) == (0, [0, 0])
+    assert [pair['difference'] for pair in found['pairs']] == [0] * 2
+    assert 'only_here_right' not in found
+    said = joined(capsys.readouterr().out)
+    assert f'This − {tagged_study}: +0.0 ± 0.0 points over 2 pairs' in said
+    assert 'Only this one' not in said
+    words = f'--against={study} has one label per clip, and this study has several labels'
+    with pytest.raises(UserError, match=words):
+        crossvalidate.main(command(tagged_dataset, tagged_study, f'--against={study}'))
+    with pytest.raises(UserError, match='has several labels per clip, and this study has one'):
+        compare.read(str(tagged_study))
+
+
+def test_the_report_on_several_labels_shows_what_is_defined() -> None:
+    made = made_results(['x', 'x', 'x', 'y'], [0.6, 0.8, 0.7, 0.5])
+    of = lambda area: {'macro_roc_auc': area, 'macro_average_precision': 0.4, 'macro_f1': 0.3}
+    floor = dict.fromkeys(TAG_BASELINES, of(0.5))
+    made['baselines'] = {'x': floor, 'y': dict.fromkeys(TAG_BASELINES, of(None))}
+    for run in made['runs']:
+        area = None if run['split'] == 'y' else run['scores']['accuracy']
+        run['scores'] = of(area) | {'multi_label': True, 'side': 'test'}
+    text = report.document(made)
+    rows = [joined(line) for line in text.splitlines()]
+    assert '| x | 3 | 70.0 ± 10.0 | 50.0 | 50.0 | 50.0 | +20.0 ± 10.0 |' in rows
+    assert '| y | 1 | - | - | - | - | - |' in rows
+    assert report.differences(made) == pytest.approx([0.2])
+    assert '## Average precision in per cent' in text
+    assert 'Network − linear on statistics: +20.0 points (n = 1 split' in joined(text)
+    assert max(map(len, text.splitlines())) <= 100
+    for run in made['runs']:
+        run['scores']['macro_roc_auc'] = None
+    assert 'The macro ROC-AUC is not defined for the test clips.' in report.document(made)
+
+
+def tagged_predictions(folder: Path, split: str, seed: int, noise: float) -> float:
+    """Writes predictions of clips with any of two labels; their macro ROC-AUC."""
+    where = folder / split / f'seed-{seed}' / 'report'
+    where.mkdir(parents=True)
+    has = np.arange(24)[:, None] % np.array([2, 3]) == 0
+    values = has + noise * np.random.default_rng(seed).standard_normal(has.shape)
+    with open(where / 'predictions.csv', 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['id', 'labels', 'decision', 'a', 'b'])
+        for k, row in enumerate(values):
+            names = '|'.join(np.array(['a', 'b'])[has[k]])
+            writer.writerow([f'{k:02}', names, '', *row])
+    return float(roc_auc_score(has, values))
+
+
+def made_tagged_study(folder: Path, noise: float) -> dict[str, Any]:
+    rows = []
+    for split in ('random-1', 'random-2'):
+        area = tagged_predictions(folder, split, 1, noise)
+        scores = {'macro_roc_auc': area, 'multi_label': True}
+        rows.append({'split': split, 'seed': 1, 'scores': scores})
+    results = {'labels': ['a', 'b'], 'runs': rows}
+    (folder / 'results.json').write_text(json.dumps(results))
+    return results
+
+
+def test_runs_with_several_labels_are_paired_by_split_and_seed(tmp_path: Path) -> None:
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    mine, theirs = made_tagged_study(one, 0.3), made_tagged_study(two, 2.0)
+    found = compare.paired(str(one), mine, str(two), compare.read(str(two), multi_label=True))
+    areas = [results['runs'][0]['scores']['macro_roc_auc'] for results in (mine, theirs)]
+    assert [p['difference'] for p in found['pairs']] == pytest.approx([areas[0] - areas[1]] * 2)
+    assert found['mean'] == pytest.approx(areas[0] - areas[1])
+    assert found['interval'][0] < found['mean'] < found['interval'][1]
+    assert found['clips'] == 24
+    assert 'Only this one' not in report.against(found)
+    assert ' (bootstrap over clips)' in joined(report.against(found))
+    with pytest.raises(UserError, match='has several labels per clip, and this study has one'):
+        compare.read(str(two))
+    path = two / 'random-1/seed-1/report/predictions.csv'
+    path.write_text(path.read_text().replace('00,', '99,'))
+    with pytest.raises(UserError, match='has other test clips in random-1'):
+        compare.paired(str(one), mine, str(two), theirs)
+    path.unlink()
+    with pytest.raises(UserError, match=f'{path} was not found; run the cross-validation again'):
+        compare.paired(str(one), mine, str(two), theirs)

@@ -311,6 +311,16 @@ def test_a_study_without_finished_runs_is_refused(flag: str, words: str, tmp_pat
         ensemble.main(['ensemble', flag.format(empty=tmp_path)])
 
 
+def test_runs_with_several_labels_per_clip_are_refused(
+    tagged_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs_of = {str(tagged_dataset): {'random-1': ['run']}}
+    monkeypatch.setattr(ensemble, 'finished_runs', lambda runs: ['run'])
+    monkeypatch.setattr(ensemble, 'by_dataset', lambda runs: runs_of)
+    with pytest.raises(UserError, match=f'{tagged_dataset}: its clips may have several labels'):
+        ensemble.main(['ensemble', '--runs=any'])
+
+
 def test_splits_are_in_order_and_grouped_by_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     config_of = lambda run: Config(data=DataConfig(dir='d', split=run))
     monkeypatch.setattr(ensemble, 'read_config', config_of)

@@ -75,6 +75,9 @@ def test_every_trial_is_in_the_table_and_none_is_repeated(
     for name, title in BASELINES.items():
         accuracy = 100 * results['baselines'][name]['accuracy']
         assert any(line.startswith(f'| {title} ') and f' {accuracy:.1f} ' in line for line in lines)
+    for trial in finished:
+        test = [f'{100 * trial[key]:.1f}' for key in ('test_accuracy', 'test_macro_f1')]
+        assert any([cell.strip() for cell in row.split('|')[9:11]] == test for row in table)
     best = max(100 * trial['validation_accuracy'] for trial in finished)
     assert f'| {best:.1f} ' in table[0]
 

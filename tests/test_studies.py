@@ -10,7 +10,7 @@ from experiments import baselines, common, gaps, prediction, preparation, search
 from experiments.batch_size import __main__ as batch_size
 from experiments.crossvalidate import __main__ as crossvalidate
 from experiments.reproduce import __main__ as reproduce
-from experiments.tables import markdown
+from experiments.tables import baseline_table, markdown
 from experiments.throughput import __main__ as throughput
 from experiments.timing import time_in_turns
 from glr_jax import cli, flagfiles
@@ -95,6 +95,34 @@ def test_a_study_checks_out_before_it_opens_the_dataset(
     (tmp_path / 'file').touch()
     with pytest.raises(UsageError, match=f'--out={tmp_path}/file'):
         study.main(['x', '--data.dir=nowhere', f'--out={tmp_path}/file', *flags])
+
+
+@pytest.mark.parametrize(
+    ('study', 'flags'), [(reproduce, []), (search, []), (batch_size, ['--cpu_devices=0'])]
+)
+def test_a_study_that_needs_one_label_per_clip_says_so(
+    study: Any, flags: list[str], tagged_dataset: Path, tmp_path: Path
+) -> None:
+    command = ['x', f'--data.dir={tagged_dataset}', f'--out={tmp_path}/out', *flags]
+    with pytest.raises(UserError, match='its clips may have several labels, but this study needs'):
+        study.main(command)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_table_of_baselines_shows_the_scores_of_their_task() -> None:
+    single = [{'accuracy': 0.5, 'macro_f1': 0.25}, {'accuracy': 0.7, 'macro_f1': 0.25}]
+    header, _, row = baseline_table({'majority': single}).splitlines()
+    assert [cell.strip() for cell in header.split('|')] == [
+        *('', '', 'test accuracy, %', 'macro-F1, %', '')
+    ]
+    assert [cell.strip() for cell in row.split('|')[1:4]] == [
+        *('majority class', '60.0 ± 14.1', '25.0 ± 0.0')
+    ]
+    tags = {'macro_roc_auc': 0.5, 'macro_average_precision': None, 'macro_f1': 0.1}
+    header, _, row = baseline_table({'majority': [tags | {'multi_label': True}]}).splitlines()
+    assert 'test macro ROC-AUC, % | average precision, % | macro-F1, %' in header
+    cells = [cell.strip() for cell in row.split('|')[1:5]]
+    assert cells == ['label frequencies', '50.0', '-', '10.0']
 
 
 def test_the_folder_of_a_json_file_is_created_or_the_flag_is_named(tmp_path: Path) -> None:

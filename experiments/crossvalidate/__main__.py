@@ -28,6 +28,9 @@ one that glr_jax.train would choose.
 The seeds of each split are --seed, --seed + 1, and so on: the split random-3 with --seed=1 and
 --seeds=2 is trained with the seeds 1 and 2.
 
+If clips may have several labels, it prints the macro ROC-AUC, the average precision and macro-F1,
+beside logistic regression for each label and the frequencies of the labels.
+
 --against=FOLDER compares the runs with those of another DIR that have the same split and seed;
 python -m glr_jax.compare compares any runs.
 """
@@ -75,11 +78,12 @@ from glr_jax.run.segment import choose_frames
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(CrossValidation, argv, USAGE)
-    dataset = trials.start(study, argv, TAKEN, study.parallel.cpu_devices)
+    cpu_devices = study.parallel.cpu_devices
+    dataset = trials.start(study, argv, TAKEN, cpu_devices, multi_label=True)
     study = choose_frames(with_split(study, dataset), dataset, study.data.seconds)
     all_trials = trials_of(study)
     trials.check(all_trials, dataset)
-    other = compare.read(study.against) if study.against else {}
+    other = compare.read(study.against, dataset.multi_label) if study.against else {}
     finished = list(trials.train_each(all_trials, dataset))
     results = collect(study, dataset, finished)
     if study.against:

@@ -6,14 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from experiments.tables import BASELINES, markdown
+from experiments.crossvalidate.compare import main_score
+from experiments.tables import BASELINES, SCORES, TAG_BASELINES, markdown, spread_of
 from glr_jax.compare_runs import FEWEST
 from glr_jax.text import counted, printable, shorten
 from glr_jax.uncertainty import spread, t_interval
 
-STRONG = next(iter(BASELINES))
-SHORT = {'svm_statistics': 'SVM', 'svm': 'SVM on levels', 'majority': 'majority'}  # in the table
-LONGEST = 20  # columns of a split's name
+# Names in the table; the first is the baseline that a network should beat.
+SHORT = {
+    'accuracy': {'svm_statistics': 'SVM', 'svm': 'SVM on levels', 'majority': 'majority'},
+    'macro_roc_auc': {
+        'linear_statistics': 'linear',
+        'linear': 'levels',
+        'majority': 'frequencies',
+    },
+}
+LONGEST = 17  # columns of a split's name
 WIDTH = 100  # columns of a line
 
 
@@ -33,72 +41,81 @@ def document(results: Mapping[str, Any]) -> str:
             f'{np.mean(minutes):.1f} minutes per run.'
         ),
         *_warnings(runs),
-        '## Test accuracy in per cent',
-        table(results, 'accuracy'),
-        _wrapped(verdict(results)),
-        '## Macro-F1 in per cent',
-        table(results, 'macro_f1'),
     ]
+    main = main_score(results)
+    for key, title in SCORES[main].items():
+        title = f'Test {title}' if key == main else title[0].upper() + title[1:]
+        parts += [f'## {title} in per cent', table(results, key)]
+        if key == main:
+            parts.append(_wrapped(verdict(results)))
     if 'against' in results:
         parts += ['## Compared with another cross-validation', against(results['against'])]
     return '\n\n'.join(parts) + '\n'
 
 
 def table(results: Mapping[str, Any], key: str) -> str:
-    """One row per split: mean over seeds, the baselines, the difference from the strong SVM.
+    """One row per split: mean over seeds, the baselines, the difference from the strongest.
 
     It is at most 100 columns wide.
 
     Args:
       results: of the study.
-      key: accuracy or macro_f1.
+      key: of `SCORES`, as accuracy or macro_f1.
     """
-    header = ['split', 'runs', 'network', *SHORT.values(), f'network − {SHORT[STRONG]}']
+    short = SHORT[main_score(results)]
+    strong = next(iter(short))
+    header = ['split', 'runs', 'network', *short.values(), f'network − {short[strong]}']
     rows = []
     for split in results['splits']:
         values = _of_split(results, split, key)
         floor = results['baselines'][split]
-        gains = [value - floor[STRONG][key] for value in values]
         rows.append(
             [
                 shorten(printable(split), LONGEST),
-                str(len(values)),
-                spread(values),
-                *(spread([floor[name][key]]) for name in BASELINES),
-                spread(gains, '+'),
+                str(sum(run['split'] == split for run in results['runs'])),
+                spread_of(values),
+                *(spread_of([floor[name][key]]) for name in short),
+                spread_of(_gains(results, split, key), '+'),
             ]
         )
     floors = [
-        spread([results['baselines'][split][name][key] for split in results['splits']])
-        for name in BASELINES
+        spread_of(results['baselines'][split][name][key] for split in results['splits'])
+        for name in short
     ]
     every = [run['scores'][key] for run in results['runs']]
-    all_gains = spread(differences(results, key), '+')
-    rows.append(['mean ± std', str(len(every)), spread(every), *floors, all_gains])
+    all_gains = spread_of(differences(results, key), '+')
+    rows.append(['mean ± std', str(len(every)), spread_of(every), *floors, all_gains])
     return markdown(header, rows)
 
 
-def differences(results: Mapping[str, Any], key: str = 'accuracy') -> list[float]:
-    """Network minus strong SVM: per split, the mean over seeds; if there is one split, per seed."""
+def differences(results: Mapping[str, Any], key: str = '') -> list[float]:
+    """Network minus strong baseline: per split, the mean over seeds; of one split, per seed.
+
+    Args:
+      results: of the study.
+      key: of the score; '': the one that compares runs.
+    """
     splits = results['splits']
-    gains = {
-        split: [
-            value - results['baselines'][split][STRONG][key]
-            for value in _of_split(results, split, key)
-        ]
-        for split in splits
-    }
-    return (
-        [float(np.mean(gains[split])) for split in splits] if len(splits) > 1 else gains[splits[0]]
-    )
+    gains = [_gains(results, split, key or main_score(results)) for split in splits]
+    return [float(np.mean(some)) for some in gains if some] if len(splits) > 1 else gains[0]
+
+
+def _gains(results: Mapping[str, Any], split: str, key: str) -> list[float]:
+    """Network minus strong baseline of each run on a split, where both are defined."""
+    floor = results['baselines'][split][next(iter(SHORT[main_score(results)]))][key]
+    return [] if floor is None else [value - floor for value in _of_split(results, split, key)]
 
 
 def verdict(results: Mapping[str, Any]) -> str:
-    """The paired difference from the strong SVM in one sentence, with its interval."""
-    points = differences(results)
+    """The paired difference from the strong baseline in one sentence, with its interval."""
+    points, main = differences(results), main_score(results)
+    strong = next(iter(SHORT[main]))
+    if not points:
+        return f'The {SCORES[main][main]} is not defined for the test clips.'
     several = len(results['splits']) > 1
     units = counted(len(points), 'split' if several else 'seed')
-    text = f'Network − {BASELINES[STRONG]}: {spread(points, "+")} points (n = {units}'
+    name = (BASELINES | TAG_BASELINES)[strong]
+    text = f'Network − {name}: {spread(points, "+")} points (n = {units}'
     if len(points) < FEWEST:
         return text + f'; an interval needs at least {FEWEST} splits, or as many seeds of one).'
     low, high = t_interval(points)
@@ -108,8 +125,8 @@ def verdict(results: Mapping[str, Any]) -> str:
             '. Splits of one dataset share training clips, so this interval is too narrow.'
         )
     return text + (
-        '. The split and so the score of the SVM are fixed: the interval covers the seeds, not '
-        'other test clips.'
+        f'. The split and so the score of the {SHORT[main][strong]} are fixed: the interval covers '
+        'the seeds, not other test clips.'
     )
 
 
@@ -120,7 +137,6 @@ def against(found: Mapping[str, Any]) -> str:
       found: of `compare.paired`.
     """
     gains = [pair['difference'] for pair in found['pairs']]
-    low, high = (f'{100 * value:+.1f}' for value in found['interval'])
     rows = [
         [pair['split'], str(pair['seed']), spread([pair['difference']], '+')]
         for pair in found['pairs']
@@ -128,16 +144,23 @@ def against(found: Mapping[str, Any]) -> str:
     text = (
         f'This − {found["folder"]}: {spread(gains, "+")} points over '
         f'{counted(len(gains), "pair")} of runs with the same split and seed. Over '
-        f'{counted(found["clips"], "clip")}: {100 * found["mean"]:+.1f} points, 95 % interval '
-        f'{low} to {high} (bootstrap over clips). Only this one is right '
-        f'{counted(found["only_here_right"], "time")}, only the other '
-        f'{counted(found["only_there_right"], "time")}.'
+        f'{counted(found["clips"], "clip")}: {100 * found["mean"]:+.1f} points'
     )
+    if found['interval']:
+        low, high = (f'{100 * value:+.1f}' for value in found['interval'])
+        text += f', 95 % interval {low} to {high} (bootstrap over clips)'
+    text += '.'
+    if 'only_here_right' in found:
+        text += (
+            f' Only this one is right {counted(found["only_here_right"], "time")}, only the other '
+            f'{counted(found["only_there_right"], "time")}.'
+        )
     return f'{_wrapped(text)}\n\n{markdown(["split", "seed", "points"], rows)}'
 
 
 def _of_split(results: Mapping[str, Any], split: str, key: str) -> list[float]:
-    return [run['scores'][key] for run in results['runs'] if run['split'] == split]
+    found = [run['scores'][key] for run in results['runs'] if run['split'] == split]
+    return [value for value in found if value is not None]
 
 
 def _warnings(runs: Sequence[Mapping[str, Any]]) -> list[str]:
