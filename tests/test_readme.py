@@ -64,6 +64,7 @@ TINY = {
     'experiments.gaps': [],
     'experiments.preparation': ['--clips=6', '--seconds=0.3', '--rounds=1', '--num_workers=1'],
     'experiments.prediction': ['--clips=3', '--seconds=2', '--rounds=1', '--num_workers=1'],
+    'experiments.tagging_scale': ['--clips=100', '--labels=3'],
     'experiments.recurrence': ['--batches=2', '--steps=3', '--hidden=8', '--repeats=1'],
     'experiments.reproduce': [
         *('--out={new}', '--models=cnn+glr', '--iterations=1', '--epochs=1', '--protocol=random'),
@@ -79,6 +80,7 @@ OPTIMUM = paper.OPTIMUM | {'layers': 1, 'kernels': 8, 'hidden': 8, 'epochs': 1}
 ONLY_PARSED = {'experiments.tpu_compile', 'experiments.gpu_compile'}  # other compilers, minutes
 ONLY_PARSED |= {'glr_jax.export', 'glr_jax.serve'}  # packages that may be missing; runs for ever
 SLOW = {'experiments.prediction', 'experiments.recurrence', 'experiments.throughput'}
+SLOW |= {'experiments.tagging_scale'}
 ELSEWHERE = re.compile(r'/shared/|/mnt/|://|--parallel\.coordinator|--runner=beam')
 
 
