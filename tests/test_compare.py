@@ -20,6 +20,7 @@ from glr_jax import (
     compare_tables,
     metrics,
     report,
+    tag_interval,
     tag_metrics,
     uncertainty,
 )
@@ -402,7 +403,7 @@ def made_tagged_run(
 def test_runs_with_several_labels_are_compared_by_their_areas(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tag_metrics, '_RESAMPLES', (60, 60))
+    monkeypatch.setattr(tag_interval, '_RESAMPLES', (60, 60))
     one, has, mine = made_tagged_run(tmp_path / 'one', 0.5, floor=0.7)
     two, _, theirs = made_tagged_run(tmp_path / 'two', 3.0, floor=0.7, norm='group')
     groups = groups_of(one, two)
