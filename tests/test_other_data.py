@@ -179,6 +179,8 @@ def test_labels_of_another_dataset_are_matched_and_those_that_it_lacks_are_not_s
     said = capfd.readouterr().err
     assert "the run does not know the label 'shrill' of 20 clips" in said
     assert f"{data} does not have 1 label of the run, left out of the scores: 'high'" in said
+    page = next((tagging_run / 'report').glob('*/index.html')).read_text()
+    assert 'which the network does not know; only the label is left out' in page
     # The same clips, had they the label: the other labels have the same scores.
     full = scored_in_full(tagging_run, prepare_chords(chords, tmp_path / 'full', {}))
     assert {label: full['per_class'][label] for label in ('low', 'middle')} == scores['per_class']

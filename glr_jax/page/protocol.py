@@ -81,9 +81,10 @@ def warnings(scores: dict[str, Any]) -> list[str]:
         changes = plain('; '.join(scores['changed_data']))
         found.append(f'The data changed since the training began: {changes}.')
     for label, count in dict(scores.get('unknown_labels', {})).items():
+        what = '; only the label is left out' if scores.get('multi_label') else ', left out'
         found.append(
             f'{counted(count, "clip")} with the label {name(label)}, which the network does not '
-            'know, left out.'
+            f'know{what}.'
         )
     if absent := list(scores.get('absent_labels', [])):
         names = ', '.join(map(name, absent[:MOST_NAMED]))
