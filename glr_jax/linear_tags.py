@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.special import expit
 
 from glr_jax import tag_metrics
 from glr_jax.statistics_svm import LARGEST
@@ -70,6 +69,8 @@ def probabilities(
       model: from `fit`.
       features: of the clips, as in `fit`.
     """
+    from scipy.special import expit  # slow to import, and few commands need it
+
     return expit(_scaled(model.scaler, features) @ model.weights + model.offsets)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
 
 Has = Bool[np.ndarray, 'clips labels']
 Probabilities = Float[np.ndarray, 'clips labels']
@@ -76,6 +75,8 @@ def decided(probabilities: Probabilities, thresholds: Sequence[float] = ()) -> H
 
 def roc_auc(has: Bool[np.ndarray, ' clips'], values: Float[np.ndarray, ' clips']) -> float | None:
     """The area under the ROC curve, equal values counting half; None if it is not defined."""
+    from scipy.stats import rankdata  # takes half a second of every start
+
     present = int(has.sum())
     absent = len(has) - present
     if not present or not absent:
