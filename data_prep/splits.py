@@ -160,9 +160,14 @@ def stratified_group_split(
         members[groups[i] or f'\0{ids[i]}'].append(i)
     names = sorted(members)
     counts = np.zeros((len(names), len(rank)), np.int32)
-    for row, name in enumerate(names):
-        for i in members[name]:
-            counts[row, [rank[label] for label in clip_labels[i]]] += 1
+    cells = [
+        (row, rank[label])
+        for row, name in enumerate(names)
+        for i in members[name]
+        for label in clip_labels[i]
+    ]
+    if cells:
+        np.add.at(counts, tuple(np.transpose(cells)), 1)
     placed = stratify(counts, np.asarray([len(members[name]) for name in names]), iteration)
     sides = [''] * len(ids)
     for name, side in zip(names, placed, strict=True):
