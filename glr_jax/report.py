@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from glr_jax import baselines, json_files, metrics, storage, tag_metrics, tag_text
+from glr_jax import json_files, metrics, storage, tag_metrics, tag_text
 from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
@@ -146,6 +146,8 @@ def add_floor(config: Config, dataset: Dataset, scores: dict[str, Any]) -> dict[
     Returns:
       {'svm_statistics', 'majority': scores}.
     """
+    from glr_jax import baselines  # training starts sooner without them
+
     found = read_floor(config.workdir, scores)
     if found:
         return found

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int, Num, UInt8
 from glr_jax import storage
 from glr_jax.data import example
 from glr_jax.data.example import ExampleError
-from glr_jax.data.mel import FrontEnd
+from glr_jax.data.front_end import FrontEnd
 from glr_jax.data.metadata import SEPARATOR, read_metadata
 from glr_jax.data.records import SIDES
 from glr_jax.data.split_table import read_split_table

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from glr_jax import json_files
-from glr_jax.data.mel import FrontEnd
+from glr_jax.data.front_end import FrontEnd
 from glr_jax.errors import UserError
 from glr_jax.fields import from_dict
 from glr_jax.text import printable

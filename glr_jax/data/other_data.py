@@ -13,9 +13,7 @@ from tqdm import tqdm
 
 from glr_jax import storage
 from glr_jax.data.dataset import Dataset
-from glr_jax.data.decode_pool import Failure, decoders
-from glr_jax.data.files import audio_files
-from glr_jax.data.mel import FrontEnd
+from glr_jax.data.front_end import FrontEnd
 from glr_jax.data.records import SIDES
 from glr_jax.errors import UserError
 from glr_jax.workers import FEW, usable_cores
@@ -80,6 +78,10 @@ def read_folder(folder: str, labels: tuple[str, ...], front_end: FrontEnd) -> Ot
     Raises:
       UserError: no audio can be read, or none of it has one of the labels.
     """
+    # Slow to import, and only for audio; prepared datasets are read without them.
+    from glr_jax.data.decode_pool import Failure, decoders
+    from glr_jax.data.files import audio_files
+
     files = [(path, _id(path, folder)) for path in audio_files(folder)]
     files = [(path, id) for path, id in files if '/' in id]
     if not files:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from glr_jax import storage
-from glr_jax.data.mel import FrontEnd
+from glr_jax.data.front_end import FrontEnd
 from glr_jax.data.metadata import (
     NAME,
     TFDS_SPLIT,

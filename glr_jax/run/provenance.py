@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
-from glr_jax.data.mel import FrontEnd
+from glr_jax.data.front_end import FrontEnd
 from glr_jax.errors import UserError
 from glr_jax.fields import to_dict
 
