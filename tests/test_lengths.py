@@ -241,3 +241,16 @@ def test_damaged_files_give_samples_or_a_reason(tmp_path: Path, kind: str) -> No
 def test_there_is_no_table_of_lengths_if_all_are_as_stated(prepared: Path) -> None:
     assert not (prepared / 'lengths.csv').exists()
     assert inspect.length_table(str(prepared)) == ''
+
+
+@pytest.mark.parametrize('kept', [20, 58, 100, 0.5])
+def test_an_ogg_file_that_is_cut_within_its_headers_is_named(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / 'x.ogg'
+    soundfile.write(path, np.zeros(8000), 8000)
+    content = path.read_bytes()
+    second = 58 + 27  # the page of the comments and the codebooks, which is long
+    end = 58 + 27 + content[second - 1] + sum(content[second : second + content[second - 1]])
+    path.write_bytes(content[: int(kept * end) if kept < 1 else int(kept)])
+    reason = 'is cut off before its first sample' if kept > 27 or kept < 1 else 'cannot be decoded'
+    with pytest.raises(ClipError, match=reason):
+        load_audio(str(path), 8000)

@@ -5,7 +5,8 @@ import math
 import os
 import stat
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from io import BufferedReader
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -94,7 +95,7 @@ def open_audio(path: str, *, only_header: bool = False) -> Iterator[Audio]:
             raise UnreadableError(f'cannot be read: {error.strerror}') from None
 
 
-def _open_regular(path: str) -> BinaryIO:
+def _open_regular(path: str) -> BufferedReader:
     """Opens a file, but no pipe or device, which could block or never end."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a folder has its own error
@@ -103,7 +104,7 @@ def _open_regular(path: str) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def _open_sound(path: str, file: BinaryIO, only_header: bool) -> Iterator[Audio]:
+def _open_sound(path: str, file: BufferedReader, only_header: bool) -> Iterator[Audio]:
     """Opens a file with libsndfile, several times if it holds several streams.
 
     Raises:
@@ -112,6 +113,9 @@ def _open_sound(path: str, file: BinaryIO, only_header: bool) -> Iterator[Audio]
     with contextlib.ExitStack() as stack:
         # Given a path, libsndfile trusts the suffix: any bytes in a file named .au are audio.
         # Only an mp3 needs its path, since tags and junk may precede the first frame.
+        if file.peek(4)[:4] == b'OggS' and lengths.ogg_head_is_cut(file):
+            # libsndfile 1.2.2 refuses such a file too, but never frees some kB of it.
+            raise ClipError('is cut off before its first sample')
         source: Any = os.fsencode(path) if path.lower().endswith('.mp3') else file
         sound = stack.enter_context(_Sound(source))
         check_channels(sound.channels)

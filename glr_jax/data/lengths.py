@@ -133,6 +133,21 @@ def ogg_streams(file: Stream) -> list[Span]:
     return list(zip(starts, [*starts[1:], end], strict=True))
 
 
+def ogg_head_is_cut(file: Stream) -> bool:
+    """Whether an Ogg file ends before its first page of audio; leaves the file at its start."""
+    end = file.seek(0, os.SEEK_END)
+    place = position = 0
+    while place + 27 <= end and not position:
+        file.seek(place)
+        head = file.read(27 + 255)
+        if head[:4] != b'OggS':
+            break
+        position = int.from_bytes(head[6:14], 'little')  # in samples; 0 in the pages of headers
+        place += 27 + head[26] + sum(head[27 : 27 + head[26]])
+    file.seek(0)
+    return not position and place >= end
+
+
 def flac_streams(file: Stream, piece: int = 1 << 20) -> list[Span]:
     """The streams that follow each other in a FLAC file, each with all its headers."""
     end = file.seek(0, os.SEEK_END)
