@@ -342,8 +342,8 @@ def test_without_an_average_checkpoints_are_as_before_and_older_ones_restore(
                 manager.save(int(state.step), args=older, metrics={'loss': 1.0}, force=True)
             else:
                 checkpoint.save(manager, state, meta_of(train_config()), {'loss': 1.0})
-            manager.wait_until_finished()
-            items = manager.item_metadata(int(state.step))
+            manager.orbax.wait_until_finished()
+            items = manager.orbax.item_metadata(int(state.step))
             trees.append({name: shapes(items[name].tree) for name in ('model', 'training')})
             like = jax.tree.map(jnp.zeros_like, state)
             found = checkpoint.restore_latest(manager, like, mesh)

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import orbax.checkpoint as ocp
 from jax.sharding import Mesh
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from glr_jax import json_files, signals
 from glr_jax.devices import parallel, processes
@@ -21,6 +19,7 @@ from glr_jax.errors import UserError
 from glr_jax.fields import from_dict, to_dict
 from glr_jax.nn.model import Classifier, make_classifier, partition
 from glr_jax.run import intact
+from glr_jax.run.manager import Manager
 from glr_jax.run.provenance import Meta
 from glr_jax.train_step import TrainState
 
@@ -47,8 +46,8 @@ class Best(NamedTuple):
     workdir: str
 
 
-def open_manager(workdir: str, read_only: bool = False) -> ocp.CheckpointManager:
-    """Orbax's manager of a workdir; it keeps the newest three checkpoints and the best one.
+def open_manager(workdir: str, read_only: bool = False) -> Manager:
+    """The manager of a workdir's checkpoints.
 
     Unless it is to be read only, checkpoints whose `meta` is damaged are set aside first, since
     Orbax reads the scores of all of them.
@@ -57,27 +56,17 @@ def open_manager(workdir: str, read_only: bool = False) -> ocp.CheckpointManager
       UserError: all checkpoints are damaged, or the folder cannot be written.
     """
     folder = _folder(workdir)
+    manager = Manager(folder, read_only)
     if not read_only:
         processes.on_first(lambda: _set_unreadable_aside(folder))
-    # Both best_fn and the policies are needed: the policies alone do not tell which one is best.
-    newest = preservation_policy.LatestN(3)  # at least two beside the best
-    best = preservation_policy.BestN(
-        get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False
-    )
-    return ocp.CheckpointManager(
-        folder,
-        options=ocp.CheckpointManagerOptions(
-            best_fn=_rank,
-            preservation_policy=preservation_policy.AnyPreservationPolicy([newest, best]),
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
-            create=not read_only,
-        ),
-    )
+        processes.on_first(lambda: os.makedirs(folder, exist_ok=True))
+    if processes.on_first(lambda: os.path.isdir(folder) and bool(os.listdir(folder))):
+        _ = manager.orbax  # it removes what an interrupted save left
+    return manager
 
 
 def save(
-    manager: ocp.CheckpointManager,
+    manager: Manager,
     state: TrainState,
     meta: Meta,
     validation: dict[str, Any] | None,
@@ -92,27 +81,29 @@ def save(
         'validation_loss': validation['loss'] if validation else None,
         'checksums': intact.checksums(arrays),
     }
+    import orbax.checkpoint as ocp  # a start is sooner without it, see `manager`
+
     items = ocp.args.Composite(
         model=ocp.args.StandardSave(arrays['model']),
         training=ocp.args.StandardSave(arrays['training']),
         meta=ocp.args.JsonSave(json_files.sealed(values)),
     )
     signals.finish_first(manager.is_saving_in_progress)
-    with intact.failures_named(str(manager.directory)):
+    with intact.failures_named(manager.folder):
         manager.save(int(state.step), args=items, metrics=validation, force=True)
 
 
-def finish(manager: ocp.CheckpointManager) -> None:
+def finish(manager: Manager) -> None:
     """Waits until all checkpoints are written, and closes the manager.
 
     Raises:
       UserError: the last one could not be written.
     """
-    with intact.failures_named(str(manager.directory)):
+    with intact.failures_named(manager.folder):
         manager.close()
 
 
-def restore_latest(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh) -> TrainState:
+def restore_latest(manager: Manager, state: TrainState, mesh: Mesh) -> TrainState:
     """The newest intact checkpoint, on this mesh whichever mesh saved it.
 
     Damaged ones are named and set aside, unless the manager is read-only.
@@ -125,7 +116,7 @@ def restore_latest(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh
     Raises:
       UserError: no checkpoint is intact, or another version saved them.
     """
-    folder = str(manager.directory)
+    folder = manager.folder
     candidates = intact.steps(folder)
     if not candidates:
         return state
@@ -148,10 +139,10 @@ def restore_latest(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh
         return found
 
     (model, training), step, faults = intact.first_intact(folder, candidates, read_everywhere)
-    aside = not manager._options.read_only
+    aside = not manager.read_only
     processes.on_first(lambda: _report_faults(folder, faults, step, aside=aside))
     if faults:
-        manager.reload()
+        manager.orbax.reload()
     counted = parallel.replicate(jax.numpy.int32(step), mesh)
     model, training = parallel.replicate((model, training), mesh)
     params, stats = model['params'], model['stats']
@@ -161,9 +152,9 @@ def restore_latest(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh
     return TrainState(counted, training['params'], stats, optimizer, totals, params)
 
 
-def read_meta(manager: ocp.CheckpointManager, step: int) -> Meta:
+def read_meta(manager: Manager, step: int) -> Meta:
     """What the checkpoint of a step records about its run."""
-    return _meta(str(manager.directory), step)[0]
+    return _meta(manager.folder, step)[0]
 
 
 def restore_best(workdir: str, mesh: Mesh) -> Best:
@@ -273,8 +264,3 @@ def _training(state: TrainState) -> dict[str, Any]:
     """What only training needs."""
     items = {'optimizer': state.optimizer, 'totals': state.totals}
     return items if state.average is None else items | {'params': state.params}
-
-
-def _rank(validation: dict[str, float]) -> float:
-    """Ranks by validation loss; on a hundred clips the best of fifty accuracies is largely luck."""
-    return -validation['loss']

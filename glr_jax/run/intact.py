@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import google_crc32c
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from glr_jax import json_files
 from glr_jax.errors import UserError
@@ -84,6 +83,8 @@ def read_arrays(folder: str, step: int, item: str, like: Tree, meta: dict[str, A
       DamagedError: files are missing or damaged.
       UserError: the checkpoint was saved with another structure, by another version perhaps.
     """
+    import orbax.checkpoint as ocp  # a start is sooner without it, see `manager`
+
     expected = {k: v for k, v in meta.get('checksums', {}).items() if k.split('/')[0] == item}
     blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     stored, wanted = (

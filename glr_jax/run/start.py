@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -43,7 +42,7 @@ class Start(NamedTuple):
 def begin(
     config: Config,
     dataset: Dataset,
-    manager: ocp.CheckpointManager,
+    manager: checkpoint.Manager,
     classifier: Classifier,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
