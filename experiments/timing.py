@@ -2,12 +2,15 @@
 
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 Workload = Callable[[], Any]  # returns when its work is done
+Turn = Callable[[float], float]  # takes a turn of at least these seconds; gives seconds per call
 Name = TypeVar('Name', bound=Hashable)
 TURN = 0.25  # seconds
+NONE: Mapping[Any, Turn] = MappingProxyType({})
 
 
 def time_in_turns(
@@ -23,21 +26,57 @@ def time_in_turns(
         for workloads that take long or are compiled already.
     """
     if turn:
-        for workload in workloads.values():
-            workload()  # compiles
-    seconds: dict[Name, list[float]] = {name: [] for name in workloads}
+        warm_up(workloads)
+    return medians([*rounds_in_turns(workloads, repeats, turn=turn)])
+
+
+def warm_up(workloads: Mapping[Name, Workload]) -> None:
+    """Calls each workload once, which compiles it."""
+    for workload in workloads.values():
+        workload()
+
+
+def rounds_in_turns(
+    workloads: Mapping[Name, Workload],
+    repeats: int,
+    *,
+    elsewhere: Mapping[Name, Turn] = NONE,
+    turn: float = TURN,
+) -> Iterator[dict[Name, float]]:
+    """Seconds per call of each workload, one round after the other, as they are measured.
+
+    Args:
+      workloads: what to time; compiled already, unless the first round may compile.
+      repeats: rounds.
+      elsewhere: workloads of other processes, which take and time their turns themselves.
+      turn: as for `time_in_turns`.
+    """
     for _ in range(repeats):
+        seconds = {}
         for name, workload in workloads.items():
-            time.sleep(0.02)  # the previous workload's threads keep spinning for a while
-            if turn:
-                workload()
-            seconds[name].append(_seconds_per_call(workload, turn))
-    return {name: statistics.median(times) for name, times in seconds.items()}
+            _let_threads_sleep()
+            seconds[name] = take_turn(workload, turn)
+        for name, take in elsewhere.items():
+            _let_threads_sleep()
+            seconds[name] = take(turn)
+        yield seconds
 
 
-def _seconds_per_call(workload: Workload, turn: float) -> float:
+def take_turn(workload: Workload, turn: float) -> float:
+    """Seconds per call in one turn, which lasts as `time_in_turns` says."""
+    if turn:
+        workload()
     start, calls = time.perf_counter(), 0
     while (taken := time.perf_counter() - start) < turn or not calls:
         workload()
         calls += 1
     return taken / calls
+
+
+def medians(rounds: Sequence[Mapping[Name, float]]) -> dict[Name, float]:
+    """The median of each workload over all rounds."""
+    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+
+
+def _let_threads_sleep() -> None:
+    time.sleep(0.02)  # the previous workload's threads keep spinning for a while

@@ -1,15 +1,23 @@
+import contextlib
 import dataclasses
 import functools
 import json
+import os
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments import paper
 from experiments.throughput import __main__ as throughput
-from experiments.throughput.workloads import gflops, inner_shapes
-from experiments.timing import time_in_turns
+from experiments.throughput import peer
+from experiments.throughput.shapes import inner_shapes
+from experiments.throughput.workloads import gflops
+from experiments.timing import Turn, rounds_in_turns, take_turn
 from glr_jax.errors import UsageError, UserError
 from glr_jax.nn import cost
 
@@ -49,11 +57,11 @@ def test_a_small_model_and_its_input_are_measured(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    short = functools.partial(time_in_turns, turn=0.001)
-    monkeypatch.setattr(throughput, 'time_in_turns', short)
+    short = functools.partial(rounds_in_turns, turn=0.001)
+    monkeypatch.setattr(throughput, 'rounds_in_turns', short)
     out = tmp_path / 'measured.json'
     flags = ['--1d.batch_size=2', '--1d.frames=16', '--2d.batch_size=0', '--model.kernels=4']
-    flags += [f'--data.dir={prepared}', '--data.frames=8', f'--out={out}']
+    flags += ['--all', f'--data.dir={prepared}', '--data.frames=8', f'--out={out}']
     throughput.main([*SMALL, *flags])
     measured = json.loads(out.read_text())
     names = ['train step', 'inference', 'convolution', 'recurrence']
@@ -65,9 +73,112 @@ def test_a_small_model_and_its_input_are_measured(
     assert all(name in printed for name in names + inputs)
 
 
+def job(compiled: bool) -> peer.Job:
+    return peer.Job(paper.MODEL, 2, 16, 12, 'train step', peer.Variant(compiled, 1))
+
+
+def compiles_for_ever(task: tuple[peer.Job, float], tell: Callable[[Any], None]) -> float:
+    """Stands for torch.compile: starts a compiler, names its process in a file and waits."""
+    peer.lead_group()
+    compiler = subprocess.Popen(['sleep', '600'])
+    Path(os.environ['COMPILER_PID']).write_text(str(compiler.pid))
+    return compiler.wait()
+
+
+def fails(task: tuple[peer.Job, float], tell: Callable[[Any], None]) -> float:
+    raise RuntimeError('InvalidCxxCompiler: no C++ compiler')
+
+
+def sleeps(task: tuple[peer.Job, float], tell: Callable[[Any], None]) -> float:
+    return take_turn(lambda: time.sleep(0.01), task[1])
+
+
+def ends(task: tuple[peer.Job, float], tell: Callable[[Any], None]) -> float:
+    os._exit(1)
+
+
+def is_running(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return ') Z ' not in Path(f'/proc/{pid}/stat').read_text()
+    return False
+
+
+@pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='reads /proc')
+def test_a_compilation_is_given_up_and_its_compiler_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = tmp_path / 'pid'
+    monkeypatch.setattr(peer, '_PRELOAD', ())
+    # The process that forks may have started without this variable.
+    monkeypatch.setattr(peer.workers, 'start_method', lambda: 'spawn')
+    monkeypatch.setenv('COMPILER_PID', str(pid))
+    with (
+        pytest.raises(peer.GaveUp, match=r'given up after 4 s \(--compile_limit\)'),
+        peer.running(job(compiled=True), 4.0, compiles_for_ever),
+    ):
+        raise AssertionError('it was not given up')
+    compiler, deadline = int(pid.read_text()), time.monotonic() + 10
+    while is_running(compiler) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(compiler)
+
+
+def test_a_process_of_pytorch_times_its_own_turns() -> None:
+    with peer.running(job(compiled=False), 1e-9, sleeps) as turn:  # nothing to compile: no limit
+        assert 0.01 <= turn(0.02) < 1
+        assert 0.01 <= turn(0.0) < 1
+
+
+def test_a_failed_compilation_is_given_up_with_its_reason() -> None:
+    with (
+        pytest.raises(peer.GaveUp, match=r'failed: InvalidCxxCompiler: no C\+\+ compiler'),
+        peer.running(job(compiled=True), 60.0, fails),
+    ):
+        raise AssertionError('it did not fail')
+
+
+def test_a_process_of_pytorch_that_ends_is_one_line() -> None:
+    with (
+        pytest.raises(UserError, match='the process that runs PyTorch ended'),
+        peer.running(job(compiled=False), 60.0, ends),
+    ):
+        raise AssertionError('it did not end')
+
+
+def test_rows_name_what_was_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextlib.contextmanager
+    def running(job: peer.Job, limit: float) -> Iterator[Turn]:
+        assert limit == 7
+        if job.variant.compiled and job.name == 'train step':
+            raise peer.GaveUp('given up after 7 s (--compile_limit)')
+        yield lambda turn: 2.0 if job.variant.compiled else 4.0
+
+    monkeypatch.setattr(peer, 'check_installed', lambda: None)
+    monkeypatch.setattr(peer, 'running', running)
+    monkeypatch.setattr(
+        throughput, 'rounds_in_turns', functools.partial(rounds_in_turns, turn=0.001)
+    )
+    monkeypatch.setattr(throughput.common, 'hardware', lambda: {'cores': 1})
+    out = tmp_path / 'measured.json'
+    flags = ['--1d.batch_size=2', '--1d.frames=16', '--2d.batch_size=0', '--model.kernels=4']
+    throughput.main([*SMALL, *flags, '--peer=torch', '--compile_limit=7', f'--out={out}'])
+    step, inference = json.loads(out.read_text())['rows']
+    assert step['peers'] == {'eager, 1 threads': 4.0}
+    assert step['given_up'] == ['compiled, 1 threads']
+    assert inference['peers'] == {'eager, 1 threads': 4.0, 'compiled, 1 threads': 2.0}
+    assert inference['given_up'] == []
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[1].endswith('  eager, 1 threads; given up: compiled, 1 threads')
+    assert lines[2].endswith('  compiled, 1 threads')
+    assert '1d train step: torch.compile, 1 threads: given up after 7 s' in printed.err
+    assert '1d inference: timing: 1 of 1 rounds' in printed.err
+
+
 def test_a_missing_pytorch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'torch', None)
-    monkeypatch.delitem(sys.modules, 'experiments.throughput.peer_torch', raising=False)
     with pytest.raises(UserError, match='pip install torch'):
         throughput.main([*SMALL, '--peer=torch'])
 
@@ -91,6 +202,17 @@ def test_the_peer_has_as_many_parameters(conv: str) -> None:
     assert sum(p.numel() for p in model.parameters()) == cost.parameters(config, 12, 10)
 
 
+@pytest.mark.parametrize('conv', ['1d', '2d'])
+@pytest.mark.parametrize('name', throughput.USUAL + throughput.INNER)
+def test_the_peer_has_each_workload(conv: str, name: str) -> None:
+    pytest.importorskip('torch')
+    from experiments.throughput import peer_torch
+
+    config = dataclasses.replace(paper.MODEL, conv=conv, kernels=(4, 6), hidden=5)
+    workload = peer_torch.workload(peer.Job(config, 2, 16, 12, name, peer.Variant(False, 1)))
+    assert take_turn(workload, 0.0) > 0
+
+
 @pytest.mark.parametrize(
     ('flag', 'words'),
     [
@@ -110,7 +232,7 @@ def test_flags_that_leave_nothing_to_time_are_named(flag: str, words: str) -> No
 def test_a_wrong_split_is_found_before_anything_is_timed(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throughput, 'time_in_turns', None)
+    monkeypatch.setattr(throughput, 'rounds_in_turns', None)
     with pytest.raises(UserError, match='random-1'):
         throughput.main([*SMALL, f'--data.dir={prepared}', '--data.split=x'])
     with pytest.raises(UserError, match='nowhere'):

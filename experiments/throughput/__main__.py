@@ -14,17 +14,21 @@ from glr_jax.fields import check_fields, option, section
 from glr_jax.nn.config import ModelConfig
 
 USAGE = """
-usage: python -m experiments.throughput [--peer=torch] [--data.dir=FOLDER] [--out=FILE]
+usage: python -m experiments.throughput [--peer=torch] [--all] [--data.dir=FOLDER] [--out=FILE]
 
-Prints clips per second of the 1-D and the 2-D model on one device: a train step, inference, and,
-forward and backward, the last convolution and the recurrent layer alone (on a GPU also as a scan).
-With --data.dir, also of the input alone: batches that the host reads and sends (streamed), and
-batches that the device cuts from clips in its memory (resident).
+Prints clips per second of the 1-D and the 2-D model on one device: a train step and inference.
+With --all, also, forward and backward, the last convolution and the recurrent layer alone (on a
+GPU also as a scan), and PyTorch on half of the cores. With --data.dir, also of the input alone:
+batches that the host reads and sends (streamed), and batches that the device cuts from clips in
+its memory (resident). Each row is printed as soon as it is known. On 2 cores, --peer=torch takes
+about 3 minutes, and much longer with --all.
 
 The limit is the machine's own rate: for the models, at a matmul of 2048 x 2048 in --model.dtype;
 for the input, at copying memory. FLOPs are counted for direct convolution, so Winograd's
-algorithm may exceed 100 %. All workloads of a model are timed in turns of a quarter of a second,
-warmed up, and the median is reported, so that ratios hold on a busy machine too.
+algorithm may exceed 100 %. What a row compares (JAX, PyTorch and the machine's own rate) is timed
+in turns of a quarter of a second, warmed up, and the median is reported, so that ratios hold on a
+busy machine too. PyTorch runs in processes of its own. A workload that torch.compile has not
+compiled after --compile_limit seconds is given up; its row says so.
 """
 TAKEN = {'model.conv': '--1d.batch_size=0 or --2d.batch_size=0'}
 
@@ -52,9 +56,13 @@ class Throughput:
     out: str = option('', 'JSON file to write the measurements to', is_path=True)
     peer: Literal['none', 'torch'] = option('none', 'also time the same model in PyTorch')
     compile: bool = option(
-        True, 'with --peer=torch: also time torch.compile, which takes minutes to compile'
+        True, 'with --peer=torch: also time torch.compile, which takes long to compile'
     )
-    repeats: int = option(9, 'turns per workload', minimum=1)
+    compile_limit: float = option(
+        30.0, 'seconds that torch.compile may take per workload before it is given up', above=0
+    )
+    all: bool = option(False, 'also time the inner layers, and with --peer=torch half of the cores')
+    repeats: int = option(5, 'turns per workload', minimum=1)
     n_mels: int = option(128, 'mel bands', minimum=4)
     one: Size = section(Size, '1d.')
     two: ImageSize = section(ImageSize, '2d.')
@@ -86,48 +94,27 @@ class Throughput:
 if __name__ == '__main__':  # before the imports that take seconds
     cli.check_command_line(Throughput, USAGE)
 
-from typing import Any, NamedTuple
+import contextlib
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
-from experiments.throughput.workloads import COPIED, LABELS, MATMUL, gflops, limits, workloads
-from experiments.timing import Workload, time_in_turns
+from experiments.throughput import peer
+from experiments.throughput.rows import Rates, Row, head, line
+from experiments.throughput.workloads import COPIED, MATMUL, gflops, limits, workloads
+from experiments.timing import NONE, Turn, Workload, medians, rounds_in_turns, warm_up
 from glr_jax import json_files
 from glr_jax.cli import status
 from glr_jax.data import batches, input_pipeline
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.devices import parallel
-from glr_jax.errors import UserError
+from glr_jax.progress import Progress
 
-
-class Row(NamedTuple):
-    """The measurements of one workload.
-
-    Attributes:
-      model: 1d or 2d; '' for the input.
-      name: of the workload.
-      clips: per call.
-      gflop: per call; 0 for the input, which copies rather than computes.
-      seconds: per call, the median.
-      limit: seconds per call at the machine's own rate.
-      peers: seconds per call of each variant of PyTorch.
-    """
-
-    model: str
-    name: str
-    clips: int
-    gflop: float
-    seconds: float
-    limit: float
-    peers: dict[str, float]
-
-
-class Rates(NamedTuple):
-    """The machine's own rates per second: arithmetic, and bytes read and written."""
-
-    gflop: float
-    gbyte: float
+USUAL = 'train step', 'inference'
+INNER = 'convolution', 'recurrence'
 
 
 def main(argv: list[str]) -> None:
@@ -138,17 +125,25 @@ def main(argv: list[str]) -> None:
     dataset = open_dataset(study.data.dir) if study.data.dir else None
     if dataset:
         dataset.members(study.data.split, 'train')  # finds a wrong split before anything is timed
-    rows, rates = [], {}
+    if study.peer == 'torch':
+        peer.check_installed()
+    print(head(study.peer == 'torch'), flush=True)
+    rows: list[Row] = []
+    rates: dict[str, Rates] = {}
     sizes: dict[Literal['1d', '2d'], Size] = {'1d': study.one, '2d': study.two}
     for conv, size in sizes.items():
         if size.batch_size:
-            rates[conv], rows_of_model = measure_model(study, conv, size)
-            rows += rows_of_model
+            found = []
+            for rates_of_row, row in measure_model(study, conv, size):
+                print(line(row), flush=True)
+                found.append(rates_of_row)
+                rows.append(row)
+            rates[conv] = Rates(*map(statistics.median, zip(*found, strict=True)))
     if dataset:
-        rows += measure_input(study, dataset)
-    print(table(rows))
-    for conv, rate in rates.items():
-        print(f'{conv}: matmul {rate.gflop:.1f} GFLOP/s, copy {rate.gbyte:.1f} GB/s')
+        rows += (of_input := measure_input(study, dataset))
+        print(*map(line, of_input), sep='\n', flush=True)
+    for model, rate in rates.items():
+        print(f'{model}: matmul {rate.gflop:.1f} GFLOP/s, copy {rate.gbyte:.1f} GB/s')
     if study.out:
         measured = {'machine': common.hardware(), 'rows': [row._asdict() for row in rows]}
         measured |= {'rates': {name: rate._asdict() for name, rate in rates.items()}}
@@ -158,66 +153,87 @@ def main(argv: list[str]) -> None:
 
 def measure_model(
     study: Throughput, conv: Literal['1d', '2d'], size: Size
-) -> tuple[Rates, list[Row]]:
-    """The machine's rates and a model's rows: our workloads and the peer's, timed in turns."""
+) -> Iterator[tuple[Rates, Row]]:
+    """A model's rows, each as soon as it is known, with the machine's rates at that time."""
+    status(f'{conv}: building the model')
     config = dataclasses.replace(study.model, conv=conv)
-    status(f'{conv}: compiling and warming up')
     sizes = size.batch_size, size.frames, study.n_mels
-    theirs = peers(study, config, size)
-    work, ours = gflops(config, *sizes), workloads(config, *sizes)
-    variants = {'jax': limits(config.dtype) | ours} | theirs
-    names = [*variants['jax']]
-    everything = {
-        (name, who): variants[who][name]
-        for name in names
-        for who in variants
-        if name in variants[who]
-    }
-    seconds = time_in_turns(everything, study.repeats)
-    rates = Rates(
-        2 * MATMUL**3 / 1e9 / seconds['matmul', 'jax'], 2 * COPIED / 1e9 / seconds['copy', 'jax']
-    )
-    rows = []
-    for name in ours:
-        gflop = work[name.partition(',')[0]]
-        by_peer = {who: seconds[name, who] for who in theirs if (name, who) in seconds}
-        rows.append(
-            Row(
-                conv,
-                name,
-                size.batch_size,
-                gflop,
-                seconds[name, 'jax'],
-                gflop / rates.gflop,
-                by_peer,
+    work, ours, own = gflops(config, *sizes), workloads(config, *sizes), limits(config.dtype)
+    for name in USUAL + INNER if study.all else USUAL:
+        # Implementations of one layer are compared with each other, too.
+        same = {other: run for other, run in ours.items() if other.partition(',')[0] == name}
+        status(f'{conv} {name}: compiling with JAX')
+        warm_up(own | same)
+        with contextlib.ExitStack() as stack:
+            theirs, given_up = start_peers(study, config, size, name, stack)
+            seconds = timed(f'{conv} {name}', own | same, study.repeats, theirs)
+        rates = Rates(2 * MATMUL**3 / 1e9 / seconds['matmul'], 2 * COPIED / 1e9 / seconds['copy'])
+        for other in same:
+            row = Row(
+                model=conv,
+                name=other,
+                clips=size.batch_size,
+                gflop=work[name],
+                seconds=seconds[other],
+                limit=work[name] / rates.gflop,
+                peers={who: seconds[who] for who in theirs} if other == name else {},
+                given_up=given_up if other == name else [],
             )
-        )
-    return rates, rows
+            yield rates, row
 
 
-def peers(study: Throughput, config: ModelConfig, size: Size) -> dict[str, dict[str, Workload]]:
-    """PyTorch's workloads by variant: eager and compiled, on all cores and on half of them.
+def start_peers(
+    study: Throughput, config: ModelConfig, size: Size, name: str, stack: contextlib.ExitStack
+) -> tuple[dict[str, Turn], list[str]]:
+    """Starts PyTorch's variants of a workload: eager and compiled.
 
-    Raises:
-      UserError: PyTorch is not installed.
+    Args:
+      study: the flags.
+      config: the model.
+      size: its batch.
+      name: of the workload.
+      stack: ends the processes when it is closed.
+
+    Returns:
+      The variants that run, and the names of those that were given up.
     """
+    running: dict[str, Turn] = {}
+    given_up: list[str] = []
     if study.peer == 'none':
-        return {}
-    try:
-        from experiments.throughput import peer_torch
-    except ModuleNotFoundError as error:
-        raise UserError(f'--peer=torch needs PyTorch (pip install torch): {error}') from None
-    cores, variants = common.hardware()['cores'], {}
+        return running, given_up
+    cores = common.hardware()['cores']
+    counts = sorted({cores, max(1, cores // 2)}) if study.all else [cores]
     for compiled in (False, True) if study.compile else (False,):
-        theirs = peer_torch.workloads(
-            config, size.batch_size, size.frames, study.n_mels, LABELS, compiled=compiled
-        )
-        for threads in sorted({cores, max(1, cores // 2)}):
-            variant = f'{"compiled" if compiled else "eager"}, {threads} threads'
-            variants[variant] = {
-                name: peer_torch.with_threads(run, threads) for name, run in theirs.items()
-            }
-    return variants
+        for threads in counts:
+            variant = peer.Variant(compiled, threads)
+            way = 'torch.compile' if compiled else 'PyTorch, eager'
+            what = f'{config.conv} {name}: {way}, {threads} threads'
+            limit = f'compiling for at most {study.compile_limit:g} s'
+            status(f'{what}: {limit if compiled else "starting"}')
+            job = peer.Job(config, size.batch_size, size.frames, study.n_mels, name, variant)
+            try:
+                turn = stack.enter_context(peer.running(job, study.compile_limit))
+            except peer.GaveUp as error:
+                status(f'{what}: {error}')
+                given_up.append(str(variant))
+            else:
+                running[str(variant)] = turn
+    return running, given_up
+
+
+def timed(
+    what: str,
+    workloads: Mapping[str, Workload],
+    repeats: int,
+    elsewhere: Mapping[str, Turn] = NONE,
+) -> dict[str, float]:
+    """Median seconds per call of workloads that are compiled; shows the rounds that are done."""
+    rounds = []
+    with Progress(repeats, f'{what}: timing', 'round') as progress:
+        for one in rounds_in_turns(workloads, repeats, elsewhere=elsewhere):
+            rounds.append(one)
+            progress.advance(1)
+    return medians(rounds)
 
 
 def measure_input(study: Throughput, dataset: Dataset) -> list[Row]:
@@ -241,29 +257,14 @@ def measure_input(study: Throughput, dataset: Dataset) -> list[Row]:
         'input, resident': workload(input_pipeline.resident(dataset, clips, frames, mesh)),
         'copy': np.ones(COPIED // 4, np.float32).copy,
     }
-    seconds = time_in_turns(everything, study.repeats)
+    status('input: compiling with JAX')
+    warm_up(everything)
+    seconds = timed('input', everything, study.repeats)
     copied = count * size * frames * dataset.n_mels * dataset.mel_dtype.itemsize
     limit = copied / COPIED * seconds.pop('copy')
-    return [Row('', name, count * size, 0.0, median, limit, {}) for name, median in seconds.items()]
-
-
-def table(rows: list[Row]) -> str:
-    """The rows as text, with PyTorch's best variant of each, and how many times as fast JAX is."""
-    head = f'{"":4}{"":16}{"clips/s":>10}{"GFLOP/s":>10}{"limit, clips/s":>16}{"reached":>9}'
-    if any(row.peers for row in rows):
-        head += f'{"torch, clips/s":>16}{"ratio":>7}  best of torch'
-    lines = [head]
-    for row in rows:
-        line = f'{row.model:4}{row.name:16}{row.clips / row.seconds:10,.1f}'
-        line += f'{row.gflop / row.seconds:10,.1f}' if row.gflop else f'{"–":>10}'
-        line += f'{row.clips / row.limit:16,.1f}{row.limit / row.seconds:9.0%}'
-        if row.peers:
-            best = min(row.peers, key=lambda who: row.peers[who])
-            line += (
-                f'{row.clips / row.peers[best]:16,.1f}{row.peers[best] / row.seconds:7.2f}  {best}'
-            )
-        lines.append(line)
-    return '\n'.join(lines)
+    return [
+        Row('', name, count * size, 0.0, median, limit, {}, []) for name, median in seconds.items()
+    ]
 
 
 if __name__ == '__main__':

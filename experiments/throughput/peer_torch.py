@@ -1,5 +1,7 @@
 """The same architecture in PyTorch, as a peer to time beside the JAX one."""
 
+import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,8 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from tqdm import tqdm
 
-from experiments.throughput.workloads import inner_shapes
+from experiments.throughput.peer import Job
+from experiments.throughput.shapes import LABELS, inner_shapes
 from experiments.timing import Workload
 from glr_jax.nn.config import ModelConfig
 
@@ -73,36 +77,28 @@ class Classifier(nn.Module):
         return self.output(self.dropout(self.recurrent(x).mean(1)))
 
 
-def workloads(
-    config: ModelConfig,
-    batch_size: int,
-    frames: int,
-    n_mels: int,
-    num_labels: int,
-    *,
-    compiled: bool,
-) -> dict[str, Workload]:
-    """The workloads of `experiments.throughput.workloads` by the same names, in float32.
+@functools.cache  # compiled once, at the first turn
+def workload(job: Job) -> Workload:
+    """The workload of the same name in `experiments.throughput.workloads`, in float32.
+
+    Sets the number of threads of this process.
 
     Args:
-      config: a CRNN with simple cells and GLR.
-      batch_size: clips per call.
-      frames: per clip.
-      n_mels: mel bands.
-      num_labels: classes.
-      compiled: by `torch.compile`, the recurrence only if it has at most COMPILED_STEPS steps;
-        otherwise eager.
+      job: what to run. `torch.compile` leaves out a recurrence of more than COMPILED_STEPS steps.
     """
+    # torch.compile uses tqdm, whose own lock between processes outlives one that is killed.
+    tqdm.set_lock(threading.RLock())
+    torch.set_num_threads(job.variant.threads)
     torch.manual_seed(0)
-    torch._dynamo.config.recompile_limit = 64  # it recompiles for each number of threads
+    config, batch_size, frames, n_mels = job.config, job.batch_size, job.frames, job.n_mels
     eager: Callable = lambda module: module
-    prepare = torch.compile if compiled else eager
+    prepare = torch.compile if job.variant.compiled else eager
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     rng = np.random.default_rng(0)
     mel = torch.from_numpy(rng.integers(0, 256, (batch_size, frames, n_mels), np.uint8)).to(device)
-    target = torch.from_numpy(rng.dirichlet(np.ones(num_labels), batch_size)).float().to(device)
+    target = torch.from_numpy(rng.dirichlet(np.ones(LABELS), batch_size)).float().to(device)
     # Any, since PyTorch's annotations lack `memory_format`, and modules that were compiled.
-    model: Any = Classifier(config, n_mels, num_labels).to(device)
+    model: Any = Classifier(config, n_mels, LABELS).to(device)
     conv = model.blocks[-4]
     if config.conv == '2d':
         model = model.to(memory_format=torch.channels_last)  # faster than channels first
@@ -127,22 +123,13 @@ def workloads(
     conv_input = torch.randn(batch_size, shapes.features, *shapes.positions, device=device)
     recurrent_input = torch.randn(batch_size, shapes.steps, shapes.inputs, device=device)
     recurrent = prepare(model.recurrent) if is_short else model.recurrent
-    return {
-        'train step': _synchronised(train_step),
-        'inference': _synchronised(inference),
-        'convolution': _synchronised(_gradients(prepare(conv), conv, conv_input)),
-        'recurrence': _synchronised(_gradients(recurrent, model.recurrent, recurrent_input)),
+    named = {
+        'train step': train_step,
+        'inference': inference,
+        'convolution': _gradients(prepare(conv), conv, conv_input),
+        'recurrence': _gradients(recurrent, model.recurrent, recurrent_input),
     }
-
-
-def with_threads(workload: Workload, count: int) -> Workload:
-    """The workload on this many CPU threads."""
-
-    def run() -> None:
-        torch.set_num_threads(count)
-        workload()
-
-    return run
+    return _synchronised(named[job.name])
 
 
 def _gradients(function: Callable, module: nn.Module, x: torch.Tensor) -> Workload:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from experiments.throughput.shapes import LABELS, inner_shapes
 from experiments.timing import Workload
 from glr_jax import inference, train_step
 from glr_jax.data import batches
@@ -23,39 +24,8 @@ from glr_jax.nn.model import Recurrent, make_classifier
 from glr_jax.nn.norms import make_norm
 from glr_jax.nn.rnn import GATES
 
-LABELS = 10
 MATMUL = 2048  # rows and columns
 COPIED = 64 << 20  # bytes; more than any cache holds
-
-
-class Shapes(NamedTuple):
-    """The inputs of a model's last convolution and of its recurrent layer.
-
-    Attributes:
-      positions: of the convolution: frames, and in 2-D mel bands.
-      features: of the convolution's input.
-      kernels: of the convolution.
-      steps: of the recurrence.
-      inputs: of the recurrence, per step.
-    """
-
-    positions: list[int]
-    features: int
-    kernels: int
-    steps: int
-    inputs: int
-
-
-def inner_shapes(config: ModelConfig, frames: int, n_mels: int) -> Shapes:
-    """The inputs of the last convolution and of the recurrent layer."""
-    layers = config.conv_layers()
-    before = math.prod(pool for _, pool in layers[:-1])
-    images = config.conv == '2d'
-    features = layers[-2][0] if len(layers) > 1 else 1 if images else n_mels
-    (kernels, pool), positions = layers[-1], [frames // before]
-    positions += [n_mels // before] if images else []
-    inputs = kernels * (positions[1] // pool if images else 1)
-    return Shapes(positions, features, kernels, positions[0] // pool, inputs)
 
 
 def gflops(config: ModelConfig, batch_size: int, frames: int, n_mels: int) -> dict[str, float]:
