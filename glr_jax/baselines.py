@@ -102,7 +102,7 @@ def majority_score(dataset: Dataset, split: str) -> dict[str, Any]:
     if dataset.multi_label:
         shares = dataset.has_label()[train].mean(0)
         return _tag_scores(dataset, split, lambda clips: np.tile(shares, (len(clips), 1)))
-    decision = np.bincount(dataset.targets[train]).argmax()
+    decision = np.argmax(np.bincount(dataset.targets[train]))
     targets = dataset.targets[test]
     return metrics.scores(targets, np.full_like(targets, decision), dataset.labels)
 

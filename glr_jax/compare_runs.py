@@ -11,7 +11,7 @@ import numpy as np
 from glr_jax import metrics, report, storage, uncertainty
 from glr_jax.config import WITHOUT_EFFECT, Config
 from glr_jax.data.metadata import SEPARATOR
-from glr_jax.data.tables import read_table
+from glr_jax.data.tables import probability_columns, read_table
 from glr_jax.errors import UserError
 from glr_jax.fields import flags_of, text_of
 from glr_jax.metrics import wilson_interval
@@ -206,14 +206,15 @@ def read_tagged(workdir: str, labels: Sequence[str]) -> Tagged | None:
     table = read_table(path, required=('id', 'labels', 'decision'))
     fault = UserError(f'{path} is damaged; remove it, and glr_jax.evaluate writes it again')
     names = {label.strip(): k for k, label in enumerate(labels)}
-    if table.columns[3:] != list(names):
+    columns = probability_columns(list(names), report.COLUMNS)
+    if table.columns[3:] != columns:
         raise fault
     rows = sorted(table.rows, key=lambda row: row['id'])
     has = np.zeros((len(rows), len(labels)), bool)
     try:
         for row, of_clip in zip(rows, has, strict=True):
             of_clip[[names[name.strip()] for name in row['labels'].split(SEPARATOR) if name]] = True
-        probabilities = np.asarray([[float(row[name]) for name in names] for row in rows])
+        probabilities = np.asarray([[float(row[name]) for name in columns] for row in rows])
     except (KeyError, ValueError):
         raise fault from None
     ids = tuple(row['id'] for row in rows)

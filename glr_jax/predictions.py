@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from glr_jax import audio_paths
 from glr_jax.data.metadata import SEPARATOR
+from glr_jax.data.tables import probability_columns
 from glr_jax.tagger import Prediction, decide
 from glr_jax.text import columns as width_of
 from glr_jax.text import printable, shorten
@@ -75,7 +76,7 @@ def _joined(decision: list[str] | str | None) -> str | None:
 def columns(shape: Shape) -> list[str]:
     """The columns of a table of rows."""
     times = ['start', 'end'] if shape.over_time else []
-    names = [f'probability of {name}' if name in _FIXED else name for name in shape.labels]
+    names = probability_columns(shape.labels, _FIXED)
     return ['path', *times, 'decision', *names, *(['embedding'] if shape.embedding else [])]
 
 

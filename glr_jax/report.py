@@ -18,6 +18,7 @@ from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.metadata import SEPARATOR
+from glr_jax.data.tables import probability_columns
 from glr_jax.errors import UserError
 from glr_jax.page.evidence import Evidence
 from glr_jax.run.workdir import read_log
@@ -25,6 +26,7 @@ from glr_jax.storage import same_folder
 from glr_jax.text import cell, columns
 
 _REMEDY = 'remove it, and it is written again'
+COLUMNS = ('id', 'label', 'labels', 'decision')  # of predictions.csv, before the labels
 LONGEST = 60  # columns of a label in the table
 
 
@@ -231,7 +233,7 @@ def write_predictions(
     ):
         writer = csv.writer(file)
         column = 'label' if decided is None else 'labels'
-        writer.writerow(['id', column, 'decision', *dataset.labels])
+        writer.writerow(['id', column, 'decision', *probability_columns(dataset.labels, COLUMNS)])
         for k, (clip, row) in enumerate(zip(members, probabilities, strict=True)):
             chosen = [row.argmax()] if decided is None else np.flatnonzero(decided[k])
             names = dataset.labels_of(clip), [dataset.labels[label] for label in chosen]

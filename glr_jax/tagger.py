@@ -111,7 +111,7 @@ class Prediction:
     @property
     def label(self) -> str:
         """The most probable label."""
-        return self.labels[int(self.clip.argmax())]
+        return self.labels[int(np.argmax(self.clip))]
 
     @property
     def decided(self) -> tuple[str, ...]:

@@ -114,6 +114,17 @@ def test_predictions_are_in_the_order_of_the_clips(tmp_path: Path) -> None:
     assert [float(row['rock']) for row in rows] == pytest.approx([1, 0])
 
 
+def test_a_label_named_as_a_column_has_a_column_of_its_own(tmp_path: Path) -> None:
+    dataset = make_dataset(['decision', 'id', 'rock'], [0, 1])
+    report.write_predictions(str(tmp_path), dataset, np.arange(2), np.eye(3)[:2])
+    with open(tmp_path / 'predictions.csv', newline='', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    assert [(row['id'], row['decision'], row['probability of id']) for row in rows] == [
+        ('clip 0', 'decision', '0.0000'),
+        ('clip 1', 'id', '1.0000'),
+    ]
+
+
 def floor(svm: float = 0.5, fitted_on: int = 90) -> dict[str, Any]:
     return {
         'svm_statistics': {'accuracy': svm, 'fitted_on': fitted_on, 'train_clips': 90},

@@ -207,3 +207,8 @@ def _check_header(path: str, columns: Sequence[str], required: Collection[str]) 
             raise UserError(f'{path}: column {place + 1} has no name in the header; name it')
         if name in columns[:place]:
             raise UserError(f'{path}: two columns are named {shorten(name, 60)!r}; rename one')
+
+
+def probability_columns(labels: Sequence[str], others: Collection[str]) -> list[str]:
+    """Columns for the probabilities of labels; `probability of NAME` if another one is NAME."""
+    return [f'probability of {name}' if name in others else name for name in labels]

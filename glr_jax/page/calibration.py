@@ -91,7 +91,7 @@ def _diagram(found: Calibration, x_title: str, unit: str) -> str:
     parts = [frame(x, y, x_title, shares=True)]
     parts.append(f'<path class="axis" stroke-dasharray="4 4" d="M{LEFT} {BOTTOM}L{RIGHT} {TOP}"/>')
     most = max(int(found.counts.max()), 1)
-    for k in np.flatnonzero(found.counts):
+    for k in map(int, np.flatnonzero(found.counts)):
         count, share = int(found.counts[k]), float(found.accuracy[k])
         a, b = x.at(float(found.confidence[k])), y.at(share)
         low, high = map(y.at, wilson_interval(round(share * count), count))
