@@ -15,7 +15,7 @@ import pytest
 from experiments import paper
 from experiments.throughput import __main__ as throughput
 from experiments.throughput import peer
-from experiments.throughput.shapes import inner_shapes
+from experiments.throughput.shapes import Job, Variant, inner_shapes
 from experiments.throughput.workloads import gflops
 from experiments.timing import Turn, rounds_in_turns, take_turn
 from glr_jax.errors import UsageError, UserError
@@ -73,11 +73,11 @@ def test_a_small_model_and_its_input_are_measured(
     assert all(name in printed for name in names + inputs)
 
 
-def job(compiled: bool) -> peer.Job:
-    return peer.Job(paper.MODEL, 2, 16, 12, 'train step', peer.Variant(compiled, 1))
+def job(compiled: bool) -> Job:
+    return Job(paper.MODEL, 2, 16, 12, 'train step', Variant(compiled, 1))
 
 
-def compiles_for_ever(task: tuple[peer.Job, float], tell: Callable[[Any], None]) -> float:
+def compiles_for_ever(task: tuple[Job, float], tell: Callable[[Any], None]) -> float:
     """Stands for torch.compile: starts a compiler, names its process in a file and waits."""
     peer.lead_group()
     compiler = subprocess.Popen(['sleep', '600'])
@@ -85,15 +85,15 @@ def compiles_for_ever(task: tuple[peer.Job, float], tell: Callable[[Any], None])
     return compiler.wait()
 
 
-def fails(task: tuple[peer.Job, float], tell: Callable[[Any], None]) -> float:
+def fails(task: tuple[Job, float], tell: Callable[[Any], None]) -> float:
     raise RuntimeError('InvalidCxxCompiler: no C++ compiler')
 
 
-def sleeps(task: tuple[peer.Job, float], tell: Callable[[Any], None]) -> float:
+def sleeps(task: tuple[Job, float], tell: Callable[[Any], None]) -> float:
     return take_turn(lambda: time.sleep(0.01), task[1])
 
 
-def ends(task: tuple[peer.Job, float], tell: Callable[[Any], None]) -> float:
+def ends(task: tuple[Job, float], tell: Callable[[Any], None]) -> float:
     os._exit(1)
 
 
@@ -149,7 +149,7 @@ def test_rows_name_what_was_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     @contextlib.contextmanager
-    def running(job: peer.Job, limit: float) -> Iterator[Turn]:
+    def running(job: Job, limit: float) -> Iterator[Turn]:
         assert limit == 7
         if job.variant.compiled and job.name == 'train step':
             raise peer.GaveUp('given up after 7 s (--compile_limit)')
@@ -209,7 +209,7 @@ def test_the_peer_has_each_workload(conv: str, name: str) -> None:
     from experiments.throughput import peer_torch
 
     config = dataclasses.replace(paper.MODEL, conv=conv, kernels=(4, 6), hidden=5)
-    workload = peer_torch.workload(peer.Job(config, 2, 16, 12, name, peer.Variant(False, 1)))
+    workload = peer_torch.workload(Job(config, 2, 16, 12, name, Variant(False, 1)))
     assert take_turn(workload, 0.0) > 0
 
 

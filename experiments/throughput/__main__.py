@@ -104,6 +104,7 @@ import numpy as np
 
 from experiments.throughput import peer
 from experiments.throughput.rows import Rates, Row, head, line
+from experiments.throughput.shapes import Job, Variant
 from experiments.throughput.workloads import COPIED, MATMUL, gflops, limits, workloads
 from experiments.timing import NONE, Turn, Workload, medians, rounds_in_turns, warm_up
 from glr_jax import json_files
@@ -205,12 +206,12 @@ def start_peers(
     counts = sorted({cores, max(1, cores // 2)}) if study.all else [cores]
     for compiled in (False, True) if study.compile else (False,):
         for threads in counts:
-            variant = peer.Variant(compiled, threads)
+            variant = Variant(compiled, threads)
             way = 'torch.compile' if compiled else 'PyTorch, eager'
             what = f'{config.conv} {name}: {way}, {threads} threads'
             limit = f'compiling for at most {study.compile_limit:g} s'
             status(f'{what}: {limit if compiled else "starting"}')
-            job = peer.Job(config, size.batch_size, size.frames, study.n_mels, name, variant)
+            job = Job(config, size.batch_size, size.frames, study.n_mels, name, variant)
             try:
                 turn = stack.enter_context(peer.running(job, study.compile_limit))
             except peer.GaveUp as error:

@@ -8,45 +8,15 @@ import importlib.util
 import os
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
+from experiments.throughput.shapes import Job
 from experiments.timing import Turn, take_turn
 from glr_jax import workers
 from glr_jax.errors import UserError
-from glr_jax.nn.config import ModelConfig
 from glr_jax.workers import Work, Worker
 
 _PRELOAD = ('experiments.throughput.peer_torch',)  # imports PyTorch once for all processes
-
-
-class Variant(NamedTuple):
-    """A way to run PyTorch; in words: `compiled, 2 threads`."""
-
-    compiled: bool
-    threads: int
-
-    def __str__(self) -> str:
-        return f'{"compiled" if self.compiled else "eager"}, {self.threads} threads'
-
-
-class Job(NamedTuple):
-    """One workload of PyTorch.
-
-    Attributes:
-      config: a CRNN with simple cells and GLR.
-      batch_size: clips per call.
-      frames: per clip.
-      n_mels: mel bands.
-      name: of the workload, as in `experiments.throughput.workloads`.
-      variant: eager or compiled, and the number of threads.
-    """
-
-    config: ModelConfig
-    batch_size: int
-    frames: int
-    n_mels: int
-    name: str
-    variant: Variant
 
 
 class GaveUp(Exception):

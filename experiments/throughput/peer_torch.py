@@ -11,8 +11,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from experiments.throughput.peer import Job
-from experiments.throughput.shapes import LABELS, inner_shapes
+from experiments.throughput.shapes import LABELS, Job, inner_shapes
 from experiments.timing import Workload
 from glr_jax.nn.config import ModelConfig
 

@@ -1,4 +1,4 @@
-"""The inputs of a network's inner layers, for JAX and PyTorch alike; imports neither of them."""
+"""What to time in PyTorch, and the inputs of the inner layers; imports neither PyTorch nor JAX."""
 
 import math
 from typing import NamedTuple
@@ -36,3 +36,33 @@ def inner_shapes(config: ModelConfig, frames: int, n_mels: int) -> Shapes:
     positions += [n_mels // before] if images else []
     inputs = kernels * (positions[1] // pool if images else 1)
     return Shapes(positions, features, kernels, positions[0] // pool, inputs)
+
+
+class Variant(NamedTuple):
+    """A way to run PyTorch; in words: `compiled, 2 threads`."""
+
+    compiled: bool
+    threads: int
+
+    def __str__(self) -> str:
+        return f'{"compiled" if self.compiled else "eager"}, {self.threads} threads'
+
+
+class Job(NamedTuple):
+    """One workload of PyTorch.
+
+    Attributes:
+      config: a CRNN with simple cells and GLR.
+      batch_size: clips per call.
+      frames: per clip.
+      n_mels: mel bands.
+      name: of the workload, as in `experiments.throughput.workloads`.
+      variant: eager or compiled, and the number of threads.
+    """
+
+    config: ModelConfig
+    batch_size: int
+    frames: int
+    n_mels: int
+    name: str
+    variant: Variant
