@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 
 from glr_jax import inference, report, scoring, signals, storage, train_step
@@ -140,7 +141,8 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     part = parallel.process_slice(batch_size, mesh, config.train.accumulate)
     config.model.check_bands(dataset.n_mels)
     bands, labels = dataset.n_mels, len(dataset.labels)
-    classifier = make_classifier(config.model, bands, labels, seed, dataset.multi_label)
+    make = lambda: make_classifier(config.model, bands, labels, seed, dataset.multi_label)
+    classifier = nnx.jit(make)()  # as one program, which a second start loads sooner than dozens
     optimizer = make_optimizer(config.train, steps)
 
     # State: from the latest intact checkpoint, from another run, or from the beginning.

@@ -80,9 +80,14 @@ def init_state(
 ) -> TrainState:
     """The state before the first step; `averaged` states carry an average of the parameters."""
     _, params, stats = partition(classifier)
-    average = jax.tree.map(jnp.copy, params) if averaged else None
-    moments = optimizer.init(params)
-    return TrainState(jnp.int32(0), params, stats, moments, zero_totals(), average)
+
+    def fresh(params: nnx.State) -> tuple[nnx.State | None, optax.OptState, Totals]:
+        average = jax.tree.map(jnp.copy, params) if averaged else None
+        return average, optimizer.init(params), zero_totals()
+
+    # As one program: to load one program for each shape takes longer.
+    average, moments, totals = jax.jit(fresh)(params)
+    return TrainState(jnp.int32(0), params, stats, moments, totals, average)
 
 
 def make_train_step(
