@@ -10,9 +10,16 @@ from pathlib import Path
 import pytest
 
 import glr_jax
+from tests.conftest import SMALL_RUN
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ('glr_jax', 'data_prep', 'experiments')  # each may import those before it
+# What a run on a prepared dataset needs later, if at all; some take half a second to import.
+LATER = {
+    *('orbax', 'tensorstore', 'scipy.stats', 'scipy.special', 'sklearn', 'matplotlib'),
+    *('tensorflow', 'tensorflow_datasets', 'librosa', 'soundfile', 'soxr', 'numba'),
+}
+MOST_PROGRAMS = 12  # compiled before the first step; to load each takes some 10 ms
 # Within glr_jax: (folder or module, what it may not import).
 NOT_ALLOWED = [
     ('glr_jax.nn', ('glr_jax.data', 'glr_jax.devices', 'glr_jax.cli', 'glr_jax.storage')),
@@ -118,3 +125,31 @@ def test_help_does_not_wait_for_jax(command: str) -> None:
     )
     assert done.stdout.startswith('usage:')
     assert done.stdout.endswith('\n[]\n')
+
+
+def test_a_new_run_imports_and_compiles_little_before_its_first_step(
+    prepared: Path, tmp_path: Path
+) -> None:
+    code = f"""
+import os, sys
+from jax import monitoring
+from glr_jax import train
+from glr_jax.run.log import Log
+
+compiled = []
+def listen(event, *_, **__):
+    if event == '/jax/core/compile/backend_compile_duration':
+        compiled.append(event)
+monitoring.register_event_duration_secs_listener(listen)
+def step(*_):
+    print(len(compiled), *sorted({LATER} & set(sys.modules)), flush=True)
+    os._exit(0)
+Log.step = step
+train.main(sys.argv)
+"""
+    flags = [*SMALL_RUN, f'--data.dir={prepared}', f'--workdir={tmp_path / "run"}']
+    command = [sys.executable, '-c', code, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    programs, *names = done.stdout.split()
+    assert names == []
+    assert 1 <= int(programs) <= MOST_PROGRAMS
