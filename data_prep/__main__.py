@@ -9,16 +9,20 @@ usage: python -m data_prep --source=SOURCE --out=FOLDER [--input=PATH] [--flag=v
 
 Turns music into a dataset: log-mel spectrograms in TFRecords, and splits into train, validation
 and test. Run the same command again to resume it. Every file that is not used is in skipped.csv,
-with the reason. The sources are:
-  demo    music that is synthesised here; needs no --input; demo_tags: with several labels per clip
-  folder  PATH/LABEL/**: wav, flac, ogg, mp3, ..., with ffmpeg m4a, wma, ...; or PATH/metadata.csv,
-          with the column label, or labels for several per clip: rock|guitar
-  gtzan   GTZAN as published: PATH/genres/GENRE/GENRE.00000.wav
-  fma     FMA as published: PATH/fma_small/000/000002.mp3 and PATH/fma_metadata/tracks.csv
+with the reason.
+
+sources:
+  demo         music that is synthesised here; needs no --input
+  demo_tags    the same with several labels per clip
+  folder       PATH/LABEL/**: wav, flac, ogg, mp3, ...; with ffmpeg also m4a, wma, ...; or the files
+               that PATH/metadata.csv lists, with the column label, or labels for several per clip:
+               rock|guitar
+  gtzan        GTZAN as published: PATH/genres/GENRE/GENRE.00000.wav
+  fma          FMA as published: PATH/fma_small/000/000002.mp3 and PATH/fma_metadata/tracks.csv
   mtg_jamendo  MTG-Jamendo as published: PATH/data/splits/ and PATH/00 to PATH/99; tags as labels
-  mtat    MagnaTagATune: PATH/annotations_final.csv and PATH/0 to PATH/f; tags as labels
-  arrays  an .npz with mel [clips, frames, bands], label, id; optional group or artist, split; with
-          labels instead of label, several per clip
+  mtat         MagnaTagATune: PATH/annotations_final.csv and PATH/0 to PATH/f; tags as labels
+  arrays       an .npz with mel [clips, frames, bands], label and id; optionally group or artist,
+               and split; with labels instead of label, several per clip
 """
 
 
@@ -97,10 +101,12 @@ def _locked(prep: Preparation) -> Iterator[None]:
 def _prepare(prep: Preparation, runner: Runner) -> None:
     start = time.monotonic()
     if prep.download:
-        archives = [download.GTZAN]
+        place, archives = prep.input, [download.GTZAN]
         if prep.source == 'fma':
             archives = [download.FMA[prep.chosen_subset()], download.FMA_METADATA]
-        download.fetch(archives, prep.input)
+        if prep.source == 'mtg_jamendo':
+            place, archives = f'{prep.input}/audio-low', mtg_jamendo.archives(prep.input)
+        download.fetch(archives, place)
     left_out: list[LeftOut] = []
     clips = _find_clips(prep, left_out.append)
     if not clips:

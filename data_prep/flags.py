@@ -16,7 +16,6 @@ SUBSETS = {  # of each source that has some, its default first
     'mtg_jamendo': ('top50tags', 'genre', 'instrument', 'moodtheme'),
 }
 ELSEWHERE = {  # where to get what --download does not fetch
-    'mtg_jamendo': 'https://github.com/MTG/mtg-jamendo-dataset',
     'mtat': 'https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset',
 }
 
@@ -29,7 +28,9 @@ class Preparation:
         'demo', 'demo_tags', 'folder', 'gtzan', 'fma', 'mtg_jamendo', 'mtat', 'arrays'
     ] = option('folder', 'where the clips come from')
     input: str = option('', 'folder or file that the source reads', is_path=True)
-    download: bool = option(False, 'first download the archives of gtzan or fma to --input')
+    download: bool = option(
+        False, 'first download the audio of gtzan, fma or mtg_jamendo to --input'
+    )
     subset: str = option(
         '',
         'subset of fma: small (the default), medium, large or full; of mtg_jamendo: top50tags '
@@ -98,9 +99,9 @@ class Preparation:
                     f'--download does not support --source={self.source}; get the data as '
                     f'{ELSEWHERE[self.source]} describes, and unpack it in --input'
                 )
-            if self.source not in ('gtzan', 'fma'):
+            if self.source not in ('gtzan', 'fma', 'mtg_jamendo'):
                 raise UsageError(
-                    f'--download supports --source=gtzan and --source=fma, not {self.source}'
+                    f'--download supports the sources gtzan, fma and mtg_jamendo, not {self.source}'
                 )
         self.chosen_subset()
         if self.source != 'mtat':

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from data_prep.clips import Clip, audio_clip, check_folder, folder_with
+from data_prep.download import Archive
 from glr_jax import storage
 from glr_jax.cli import status
 from glr_jax.data.records import SIDES
@@ -22,15 +23,41 @@ SUBSETS = ('top50tags', 'genre', 'instrument', 'moodtheme')
 NUM_SPLITS = 5
 COLUMNS = ('TRACK_ID', 'ARTIST_ID', 'ALBUM_ID', 'PATH', 'DURATION', 'TAGS')
 REPOSITORY = 'https://github.com/MTG/mtg-jamendo-dataset'
+_ROOT = 'mtg-jamendo-dataset'  # of the repository, if it is inside
 _CATEGORIES = {'genre': 'genre', 'instrument': 'instrument', 'moodtheme': 'mood/theme'}
 _AUDIO = ('', 'audio', 'audio-low', 'raw_30s/audio', 'raw_30s/audio-low')
 _SUFFIXES = ('.mp3', '.low.mp3')
+ADDRESS = 'https://cdn.freesound.org/mtg-jamendo/raw_30s/audio-low'
+_CHECKSUM = r'([0-9a-f]{64}) (raw_30s_audio-low-(\d\d)\.tar)'
+_CHECKSUMS = 'data/download/raw_30s_audio-low_sha256_tars.txt'
 
 
 class _Track(NamedTuple):
     path: str  # without its suffix, as 48/948
     artist: str
     labels: tuple[str, ...]
+
+
+def archives(folder: str) -> list[Archive]:
+    """The 100 archives of the low-quality audio, with the checksums in the repository's copy.
+
+    Args:
+      folder: holds the repository, as for `mtg_jamendo_clips`.
+
+    Raises:
+      UserError: the list of checksums was not found or is damaged.
+    """
+    places = [os.path.join(folder, name) for name in (_CHECKSUMS, f'{_ROOT}/{_CHECKSUMS}')]
+    path = next(filter(os.path.isfile, places), places[0])
+    try:
+        with open(path, encoding='utf-8', errors='replace') as file:
+            lines = file.read(1 << 20).splitlines()
+    except FileNotFoundError:
+        raise UserError(f'{path} was not found; first: git clone {REPOSITORY} {folder}') from None
+    found = [re.fullmatch(_CHECKSUM, line) for line in lines]
+    if not found or not all(found):
+        raise UserError(f'{path} is no list of checksums; get it again from {REPOSITORY}')
+    return [Archive(f'{ADDRESS}/{m[2]}', 'sha256', m[1], m[3]) for m in found if m]
 
 
 def mtg_jamendo_clips(folder: str, subset: str = 'top50tags') -> list[Clip]:
@@ -51,9 +78,7 @@ def mtg_jamendo_clips(folder: str, subset: str = 'top50tags') -> list[Clip]:
       UserError: a file of a split or the audio was not found, or a row cannot be used.
     """
     check_folder(folder)
-    places = [
-        os.path.join(folder, name) for name in ('data/splits', 'mtg-jamendo-dataset/data/splits')
-    ]
+    places = [os.path.join(folder, name) for name in ('data/splits', f'{_ROOT}/data/splits')]
     root = next(filter(storage.is_folder, places), places[0])
     tracks: dict[str, _Track] = {}
     splits: dict[str, dict[str, str]] = {}

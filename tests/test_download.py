@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import download
+from data_prep import download, mtg_jamendo
 from data_prep.__main__ import main
 from data_prep.download import Archive, fetch
 from glr_jax.errors import UsageError, UserError
@@ -165,15 +165,38 @@ def test_the_command_downloads_before_it_reads(
         main(['x', '--source=demo', '--download', f'--input={tmp_path}', f'--out={tmp_path}/o'])
 
 
-@pytest.mark.parametrize(
-    ('source', 'address'),
-    [
-        ('mtg_jamendo', 'https://github.com/MTG/mtg-jamendo-dataset'),
-        ('mtat', 'https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset'),
-    ],
-)
-def test_where_to_get_what_is_not_downloaded_is_said(source: str, address: str) -> None:
+def test_where_to_get_what_is_not_downloaded_is_said() -> None:
     with pytest.raises(UsageError, match='does not support') as error:
-        main(['x', f'--source={source}', '--download', '--input=x', '--out=y'])
-    assert address in str(error.value)
+        main(['x', '--source=mtat', '--download', '--input=x', '--out=y'])
+    assert 'https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset' in str(error.value)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('root', ['', 'mtg-jamendo-dataset'])
+def test_mtg_jamendo_is_verified_by_the_checksums_in_its_repository(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    content = make_tar({'07/7.low.mp3': b'la'})
+    server.offer('raw_30s_audio-low-07.tar', content)
+    monkeypatch.setattr(mtg_jamendo, 'ADDRESS', f'http://127.0.0.1:{server.server_port}')
+    flags = [
+        'x',
+        '--source=mtg_jamendo',
+        '--download',
+        f'--input={tmp_path}',
+        f'--out={tmp_path}/o',
+    ]
+    with pytest.raises(UserError, match='git clone https'):
+        main(flags)
+    checksums = tmp_path / root / 'data' / 'download' / 'raw_30s_audio-low_sha256_tars.txt'
+    checksums.parent.mkdir(parents=True)
+    checksums.write_text('no checksums')
+    with pytest.raises(UserError, match='is no list of checksums'):
+        main(flags)
+    checksums.write_text(f'{"0" * 64} raw_30s_audio-low-07.tar\n')
+    with pytest.raises(UserError, match='has the sha256 checksum'):
+        main(flags)
+    checksums.write_text(f'{hashlib.sha256(content).hexdigest()} raw_30s_audio-low-07.tar\n')
+    with pytest.raises(UserError, match='split-0'):  # the audio is there, the splits are not
+        main(flags)
+    assert (tmp_path / 'audio-low' / '07' / '7.low.mp3').read_bytes() == b'la'
