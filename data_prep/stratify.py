@@ -3,13 +3,14 @@
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011, Algorithm 1): the label with the
 fewest clips left goes first, and each of its clips joins the side that needs this label most. Whole
 groups of clips are placed in the same way, the largest first. Beyond the paper, a label with at
-least three clips is wanted at least once on each side.
+least three clips is wanted at least once on each side; if it is missing on one although three groups
+have it, one of them moves there.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 SHARES = (0.8, 0.1, 0.1)  # train, validation, test
 TIE = 1e-9  # sides whose needs differ by less are equal
@@ -57,7 +58,34 @@ def stratify(
     for item in order[sides[order] < 0]:  # without labels
         sides[item] = side = choose(room)
         room[side] -= int(sizes[item])
+    _fill_gaps(counts > 0, sizes, sides)
     return sides
+
+
+def _fill_gaps(
+    has: Bool[np.ndarray, 'items labels'],
+    sizes: Int[np.ndarray, ' items'],
+    sides: Int[np.ndarray, ' items'],
+) -> None:
+    """Changes `sides` so that more labels are on every side, the rarest labels first.
+
+    The smallest item with the label moves, unless it is the last one of any label on its side.
+    """
+    on = np.stack([has[sides == side].sum(0) for side in range(len(SHARES))])
+    enough = has.sum(0) >= len(SHARES)
+    moved = True
+    while moved:  # a move may free an item that was the last one of another label
+        moved = False
+        gaps = np.argwhere((on == 0) & enough)
+        for side, label in gaps[np.argsort(has.sum(0)[gaps[:, 1]], kind='stable')]:
+            items = np.flatnonzero(has[:, label])
+            items = items[~(has[items] & (on[sides[items]] == 1)).any(1)]
+            if len(items) and not on[side, label]:
+                item = items[sizes[items].argmin()]
+                on[sides[item]] -= has[item]
+                on[side] += has[item]
+                sides[item] = side
+                moved = True
 
 
 def missing(

@@ -70,6 +70,26 @@ def test_a_rare_label_is_on_every_side_and_a_rarer_one_is_named():
     assert list(found) == ['two']
 
 
+def test_a_label_moves_to_a_side_on_which_large_groups_left_it_out():
+    # The groups with the label 1 are the largest, and there is no room for them beside train.
+    counts = np.array([[13, 1]] * 15 + [[4, 0]] * 30)
+    sides = stratify(counts, counts[:, 0], 3)
+    assert missing(counts, sides, ['all', 'one']) == {}
+
+
+def test_no_label_is_missing_where_a_group_could_move():
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        items, labels = rng.integers(3, 25), rng.integers(1, 12)
+        counts = rng.poisson(rng.choice([0.1, 0.5, 3]), (items, labels))
+        sizes = counts.sum(1) + rng.integers(1, 40, items)
+        sides = stratify(counts, sizes, seed)
+        on = np.stack([(counts[sides == side] > 0).sum(0) for side in range(3)])
+        for label in np.flatnonzero(((counts > 0).sum(0) >= 3) & ~on.all(0)):
+            for item in np.flatnonzero(counts[:, label]):
+                assert (on[sides[item], counts[item] > 0] == 1).any()
+
+
 def test_clips_without_labels_are_spread_too():
     counts = np.zeros((100, 2), int)
     counts[:50, 0] = 1
