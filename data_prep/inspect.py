@@ -164,7 +164,7 @@ def split_table(dataset: Dataset) -> str:
 
 
 def absent_table(dataset: Dataset) -> str:
-    """The labels that no clip on a side of a split has; '' if each clip has one label."""
+    """The sides of splits that have no clip or lack a label; '' if each clip has one label."""
     if not dataset.multi_label:
         return ''
     lines = []
@@ -172,10 +172,13 @@ def absent_table(dataset: Dataset) -> str:
         for side in SIDES:
             clips = dataset.members(name, side)
             absent = np.flatnonzero(~dataset.targets[clips].any(0))
-            if len(clips) and len(absent):
+            noun = f'{"training" if side == "train" else side} clip'
+            if not len(clips):
+                lines.append(f'{cell(name, 24, 60)} no {noun}s')
+            elif len(absent):
                 labels = counted(len(absent), 'label')
                 names = printable(names_of([dataset.labels[k] for k in absent]))
-                lines.append(f'{cell(name, 24, 60)} no {side} clip has {labels}: {names}')
+                lines.append(f'{cell(name, 24, 60)} no {noun} has {labels}: {names}')
     return '\n'.join(lines) or 'every side of every split has clips of every label'
 
 

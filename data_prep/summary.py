@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from data_prep.clips import readable
-from data_prep.outcome import Summary
+from data_prep.outcome import LENGTHS, Summary
 from glr_jax.data.files import EMPTY, HIDDEN, LeftOut, describe
 from glr_jax.data.records import SIDES
 from glr_jax.data.tables import names_of
@@ -46,6 +46,10 @@ def lines(
         copies = counted(summary.copies, 'duplicate')
         originals = counted(summary.clips_original, 'clip')
         yield f'{copies} left out of random and group splits, which have {originals}'
+    if summary.other_lengths:
+        its = 'clip is' if summary.other_lengths == 1 else 'clips are'
+        path = os.path.join(out, LENGTHS)
+        yield f'{summary.other_lengths} {its} longer or shorter than stated in the file; see {path}'
     clips = counted(summary.clips_written, 'clip')
     yield f'{clips} in {out}, {summary.skipped} skipped, {seconds:.0f} s'
 
@@ -60,7 +64,8 @@ def notes(summary: Summary) -> Iterator[str]:
         names = [label for label, sides in summary.missing.items() if side in sides]
         if names:
             count = 'a label has' if len(names) == 1 else f'{len(names)} labels have'
-            yield f'{count} no {side} clip in this split: {names_of(names)}'
+            noun = f'{"training" if side == "train" else side} clip'
+            yield f'{count} no {noun} in this split: {names_of(names)}'
 
 
 def _label_lines(

@@ -31,6 +31,7 @@ from glr_jax.clip_statistics import (
     groups_on_demand,
 )
 from glr_jax.data.dataset import Dataset
+from glr_jax.data.split_table import empty_sides
 from glr_jax.errors import UserError
 from glr_jax.statistics_svm import StatisticsSvm
 
@@ -230,7 +231,8 @@ def _sides(dataset: Dataset, split: str) -> tuple[Int[np.ndarray, ' _'], ...]:
     sides = ('train', 'validation', dataset.held_out(split))
     train, validation, test = (dataset.members(split, side) for side in sides)
     if not len(train) or not len(validation):
-        raise UserError(f'--data.split={split} has no train or no validation clips')
+        empty = ' or '.join(empty_sides(dataset.splits[split]))
+        raise UserError(f'--data.split={split} has no {empty} clips')
     return train, validation, test
 
 

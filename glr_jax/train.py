@@ -32,9 +32,11 @@ from jax.sharding import Mesh
 from glr_jax import inference, report, scoring, signals, storage, train_step
 from glr_jax.data import batches, input_pipeline
 from glr_jax.data.dataset import Dataset, open_dataset
+from glr_jax.data.split_table import empty_sides
 from glr_jax.devices import parallel, processes
 from glr_jax.devices.processes import announce
-from glr_jax.errors import StoppedError, UserError
+from glr_jax.errors import StoppedError, UsageError, UserError
+from glr_jax.fields import LARGEST_INT
 from glr_jax.nn import cost
 from glr_jax.nn.model import make_classifier
 from glr_jax.optimizer import make_optimizer
@@ -68,6 +70,7 @@ def _run(flags: TrainFlags, config: Config) -> None:
     processes.on_first(lambda: workdir.refuse_file(config.workdir))
     dataset = processes.together(lambda: open_dataset(config.data.dir))
     config = choose_frames(choose_split(config, dataset), dataset, flags.data.seconds)
+    was_finished = processes.on_first(lambda: workdir.is_finished(config.workdir))
     scores = train_and_evaluate(config, dataset)
     if processes.is_first():
         print(report.table(scores))
@@ -76,8 +79,10 @@ def _run(flags: TrainFlags, config: Config) -> None:
         lambda: report.add_floor(config, dataset, scores) if config.baselines else {}
     )
     if floor and processes.is_first():
-        print(report.compared(floor))
+        print(report.wrapped(report.compared(floor)))
     announce(f'report      {storage.link(os.path.join(config.workdir, "report", "index.html"))}')
+    if was_finished:  # its checkpoints may have been removed or damaged since
+        processes.on_first(lambda: checkpoint.check_usable(config.workdir))
     if dataset.from_audio:
         announce(f'tag files   python -m glr_jax.predict --workdir={config.workdir} FILE_OR_FOLDER')
 
@@ -93,7 +98,8 @@ def train_and_evaluate(
       mesh: the devices that share each step; all of them by default.
 
     Raises:
-      UserError: the workdir belongs to another run, or another command trains it.
+      UserError: the workdir belongs to another run, another command trains it, or the run is to be
+        extended and has no usable checkpoint.
       StoppedError: a signal came before the last step; a checkpoint was saved.
       DivergedError: the learning rate is too high.
     """
@@ -102,6 +108,8 @@ def train_and_evaluate(
         processes.on_first(lambda: workdir.claim(config))  # verifies that it is this config's
         announce(f'{config.workdir} is finished')
         return scores
+    if scores:  # to be extended, but not silently from the beginning
+        processes.on_first(lambda: checkpoint.check_usable(config.workdir))
     with contextlib.ExitStack() as stack:
         lock = workdir.lock(config.workdir)
         processes.together(lambda: stack.enter_context(lock) if processes.is_first() else None)
@@ -131,10 +139,16 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     clips = dataset.members(config.data.split, 'train')
     validation = dataset.members(config.data.split, 'validation')
     if not len(clips) or not len(validation):
-        raise UserError(f'--data.split={config.data.split} has no train or no validation clips')
+        empty = ' or '.join(empty_sides(dataset.splits[config.data.split]))
+        raise UserError(f'--data.split={config.data.split} has no {empty} clips')
     batch_size, seed = config.train.batch_size, config.seed
     epochs = config.train.all_epochs(len(clips))
     steps = -(-epochs * len(clips) // batch_size)
+    if steps > LARGEST_INT:
+        raise UsageError(
+            f'--train.epochs={epochs} must be at most {LARGEST_INT * batch_size // len(clips)}: '
+            f'more epochs of {len(clips):,} clips have more than {LARGEST_INT:,} steps'
+        )
     resident = input_pipeline.fits(config.data, dataset, clips)
 
     # Model and optimizer.
@@ -152,20 +166,27 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     state, meta, spent = start.begin(config, dataset, manager, classifier, optimizer, mesh)
     done = int(state.step)
     segment = dataset.n_mels, len(dataset.labels), config.data.frames
-    plural = 's' if mesh.size > 1 else ''
+    several = lambda count, noun: f'{count:,} {noun}{"" if count == 1 else "s"}'
     announce(
         f'{config.workdir}: {config.model.kind} with {config.model.norm}, '
         f'{cost.size(state.params):,} parameters, '
         f'{cost.flops(config.model, *segment) / 1e6:,.0f} MFLOP per segment'
     )
     announce(
-        f'{len(clips):,} train and {len(validation):,} validation clips of {config.data.split}, '
+        f'{len(clips):,} train and {several(len(validation), "validation clip")} of '
+        f'{config.data.split}, '
         f'{counted(len(dataset.labels), "label")}'
     )
     announce(
-        f'{epochs} epochs, {steps:,} steps, {mesh.size} {mesh.devices.flat[0].platform} '
-        f'device{plural}, clips {"resident" if resident else "streamed"}'
+        f'{counted(epochs, "epoch")}, {several(steps, "step")}, '
+        f'{counted(mesh.size, f"{mesh.devices.flat[0].platform} device")}, '
+        f'clips {"resident" if resident else "streamed"}'
     )
+    if batch_size > len(clips) and epochs > 1:
+        announce(
+            f'a step of {batch_size} clips covers more than one epoch of {len(clips)}: validation '
+            'follows each step, so the table leaves out some epochs'
+        )
     announce_missing_labels(dataset, clips, validation)
     announce_short_clips(config, dataset, clips)
     if done:

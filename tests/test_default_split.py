@@ -40,7 +40,17 @@ def test_the_default_is_official_then_group_1_then_random_1(
 
 def test_an_official_split_without_validation_clips_is_not_the_default() -> None:
     splits = {'official': ['train', 'train', 'test', ''], 'random-1': SIDES}
-    assert default_split(splits, [''] * 4)[0] == 'random-1'
+    assert default_split(splits, [''] * 4) == (
+        'random-1',
+        'the split official has no validation clips, and the clips have no groups',
+    )
+
+
+def test_an_empty_official_split_gives_both_reasons() -> None:
+    splits = {'official': ['', '', 'test', ''], 'random-1': SIDES, 'group-1': SIDES}
+    split, why = default_split(splits, list('abcd'))
+    assert split == 'group-1'
+    assert why.startswith('the split official has no training or validation clips, and no group')
 
 
 def dataset(groups: str = '', **splits: list[str]) -> Dataset:

@@ -11,6 +11,7 @@ from data_prep import inspect, pictures, sources
 from data_prep.__main__ import main
 from data_prep.arrays import arrays_clips
 from data_prep.listed import Columns
+from glr_jax import train
 from glr_jax.data.dataset import open_dataset
 from glr_jax.data.files import LeftOut
 from glr_jax.data.tables import read_table, write_table
@@ -169,13 +170,29 @@ def test_a_label_that_a_side_lacks_is_named_by_the_command_and_by_inspect(
     split = np.array([*['train'] * 4, *['train', 'validation'] * 4, *['validation', 'test'] * 2])
     out = prepare(tmp_path, labels=cells, split=split)
     said = capsys.readouterr().err
-    assert "a label has no train clip in this split: 'c'" in said
+    assert "a label has no training clip in this split: 'c'" in said
     assert "a label has no validation clip in this split: 'a'" in said
     assert "a label has no test clip in this split: 'c'" in said
     inspect.main(['inspect', str(out)])
     text = capsys.readouterr().out
-    line = next(line for line in text.splitlines() if 'no train clip has' in line)
-    assert line.split(maxsplit=1) == ['official', "no train clip has 1 label: 'c'"]
+    line = next(line for line in text.splitlines() if 'no training clip has' in line)
+    assert line.split(maxsplit=1) == ['official', "no training clip has 1 label: 'c'"]
+
+
+def test_inspect_names_the_sides_that_are_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = prepare(tmp_path, split=np.array(['validation', 'test'] * 15))
+    said = capsys.readouterr().err
+    assert 'default split: random-1, because the split official has no training clips' in said
+    inspect.main(['inspect', str(out)])
+    text = capsys.readouterr().out
+    assert 'official                 no training clips' in text.splitlines()
+    assert 'every side of every split' not in text
+    with pytest.raises(UserError, match=r'^--data\.split=official has no training clips$'):
+        train.main(
+            ['train', f'--data.dir={out}', '--data.split=official', f'--workdir={tmp_path / "run"}']
+        )
 
 
 # ---------------------------------------------------------------- tables

@@ -81,14 +81,24 @@ def default_split(splits: Mapping[str, Sequence[str]], groups: Sequence[str]) ->
       groups: the group of each clip, '' if it has none.
     """
     usable = [name for name, sides in splits.items() if {'train', 'validation'} <= set(sides)]
+    unusable = ''
     for name in ('official', 'official-0'):
         if name in usable:
             return name, 'the source defines it'
+        if any(splits.get(name, ())):
+            unusable = f'the split {name} has no {" or ".join(empty_sides(splits[name]))} clips, and '
     if any(groups):
         if 'group-1' in usable:
-            return 'group-1', 'no group is in more than one of train, validation and test'
-        return 'random-1', 'there are too few groups to keep each in one of train and test'
-    return 'random-1', 'the clips have no groups'
+            return 'group-1', f'{unusable}no group is in more than one of train, validation and test'
+        why = 'there are too few groups to keep each in one of train and test'
+        return 'random-1', unusable + why
+    return 'random-1', f'{unusable}the clips have no groups'
+
+
+def empty_sides(sides: Sequence[str]) -> list[str]:
+    """Which of 'training' and 'validation', which a run needs, have no clip."""
+    words = {'train': 'training', 'validation': 'validation'}
+    return [word for side, word in words.items() if side not in sides]
 
 
 def _sides(table: Table, column: str) -> list[str] | None:
