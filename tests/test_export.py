@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +13,11 @@ import pytest
 from jax import export as jax_export
 
 import glr_jax
-from glr_jax import json_files
+from glr_jax import json_files, storage
 from glr_jax.config import Config, DataConfig
 from glr_jax.data.mel import FrontEnd, mel_of_samples
 from glr_jax.errors import UsageError, UserError
-from glr_jax.export import front_end, hub, onnx_file, stablehlo, tflite, verify
+from glr_jax.export import card, front_end, hub, onnx_file, stablehlo, tflite, verify
 from glr_jax.export.__main__ import main
 from glr_jax.export.function import Signature, make_function, make_signature
 from glr_jax.export.portable import portable, scan_counts
@@ -233,6 +234,50 @@ def test_formats_are_added_to_a_folder_of_the_same_network_only(
     (tmp_path / 'model.json').write_text(json.dumps(about))
     with pytest.raises(UserError, match='holds the export of another network'):
         run_export(tones_run, tmp_path)
+
+
+@pytest.mark.parametrize('name', ['song.wav', 'README.md', 'model.onnx', 'model.json'])
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"name": "mine"}')
+    with pytest.raises(UserError, match=r'is not empty and was not created by glr_jax\.export'):
+        run_export(tmp_path / 'no run', tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == '{"name": "mine"}'
+    with pytest.raises(UserError, match=r'--out=.* is a file; name a folder'):
+        run_export(tmp_path / 'no run', tmp_path / name)
+
+
+def test_an_export_that_was_killed_is_repeated(
+    tones_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('safetensors')
+    (tmp_path / 'model.json.partial-1').write_text('{')
+    monkeypatch.setattr(card, 'make', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_export(tones_run, tmp_path)
+    monkeypatch.setattr(storage, 'to_write', interrupt_in('model.safetensors'))
+    with pytest.raises(KeyboardInterrupt):
+        run_export(tones_run, tmp_path / 'early')
+    monkeypatch.undo()
+    for folder in (tmp_path, tmp_path / 'early'):
+        run_export(tones_run, folder)
+        assert {'README.md', 'model.json', 'model.safetensors'} <= set(os.listdir(folder))
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def interrupt_in(name: str) -> Any:
+    """`storage.to_write`, interrupted as it writes a file with this name."""
+    usual = storage.to_write
+
+    def to_write(path: str, **options: bool) -> Any:
+        if os.path.basename(path) == name:
+            raise KeyboardInterrupt
+        return usual(path, **options)
+
+    return to_write
 
 
 def test_a_folder_of_runs_is_exported_as_their_mean(tones_run: Path, tmp_path: Path) -> None:

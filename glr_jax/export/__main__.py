@@ -31,7 +31,11 @@ class Flags:
     """The flags of this command."""
 
     workdir: str = option('', 'folder of the run, or a folder of runs', is_path=True)
-    out: str = option('', 'folder to write; formats of the same network are added', is_path=True)
+    out: str = option(
+        '',
+        'folder to write: a new or empty one, or an export of the same network to add formats to',
+        is_path=True,
+    )
     format: tuple[Format, ...] = option(
         ('safetensors',), 'formats, with commas: safetensors, stablehlo, onnx, tflite'
     )
@@ -69,6 +73,7 @@ from glr_jax.run.checkpoint import Best
 from glr_jax.trained import restore, thresholds
 
 CARD = 'README.md'
+REMEDY = 'choose another --out'
 TOLERANCE = 1e-3  # of a probability; rounding differs between programs
 ROUNDED = 1e-2  # where bytes of the spectrogram may differ by 1, or layers compute in bfloat16
 AREAS = ('roc_auc', 'average_precision')
@@ -86,6 +91,7 @@ def main(argv: list[str]) -> None:
         if not choice.licence:
             raise UsageError('--hub needs --licence: the licence of the training data')
     storage.check_local(choice.out, '--out')
+    check_folder(choice.out)
     files = _audio(arguments)
     startup.enable_compilation_cache()
     startup.check_devices()
@@ -95,6 +101,24 @@ def main(argv: list[str]) -> None:
         print(os.path.join(choice.out, name))
     if choice.hub:
         print(hub.upload(choice.out, written, choice.hub, public=choice.public))
+
+
+def check_folder(out: str) -> None:
+    """Makes sure that an export replaces no files but those of an earlier export.
+
+    Raises:
+      UserError: `out` is a file, or a folder with other files.
+    """
+    if not os.path.exists(out):
+        return
+    if not os.path.isdir(out):
+        raise UserError(f'--out={out} is a file; name a folder')
+    if all(map(storage.is_partial, os.listdir(out))):  # a killed export leaves such files
+        return
+    path = os.path.join(out, weights.DESCRIPTION)
+    values = json_files.read_object(path, REMEDY) if os.path.exists(path) else {}
+    if not {'labels', 'meta', 'networks'} <= values.keys():
+        raise UserError(f'{out} is not empty and was not created by glr_jax.export; {REMEDY}')
 
 
 def export(runs: Sequence[Best], choice: Flags, files: Sequence[str] = ()) -> list[str]:
@@ -119,11 +143,14 @@ def export(runs: Sequence[Best], choice: Flags, files: Sequence[str] = ()) -> li
     function = make_function(runs, signature)
     clips, wanted = verify.inputs_and_probabilities(runs, signature, files)
     os.makedirs(choice.out, exist_ok=True)
+    description = os.path.join(choice.out, weights.DESCRIPTION)
     for format in choice.format:
         name = f'model_from_audio.{format}'
         if format == 'safetensors' or not signature.from_audio:
             name = f'model.{format}'
         content = _make(format, runs, function, signature, choice, about)
+        if not os.path.exists(description):  # a killed export may then be repeated
+            json_files.write(description, json_files.sealed(about))
         with storage.to_write(os.path.join(choice.out, name)) as partial, open(partial, 'wb') as f:
             f.write(content)
         about['files'][name] = {}
@@ -134,7 +161,7 @@ def export(runs: Sequence[Best], choice: Flags, files: Sequence[str] = ()) -> li
                 reread = file.read()
             _check(format, name, reread, clips, wanted, runs, choice)
             about['files'][name] = _takes(format, signature, runs, choice)
-    json_files.write(os.path.join(choice.out, weights.DESCRIPTION), json_files.sealed(about))
+    json_files.write(description, json_files.sealed(about))
     if 'safetensors' in choice.format:
         (again,) = restore(choice.out)
         _, found = verify.inputs_and_probabilities([again], signature, files)
@@ -228,7 +255,7 @@ def _describe(runs: Sequence[Best], choice: Flags) -> dict[str, Any]:
     path = os.path.join(choice.out, weights.DESCRIPTION)
     if not os.path.exists(path):
         return about
-    before = json_files.read_object(path, f'remove it, or choose another --out than {choice.out}')
+    before = json_files.read_object(path, f'remove it, or {REMEDY}')
     same = ('labels', 'thresholds', 'front_end', 'step', 'networks', 'meta')
     plain = json.loads(json.dumps(about))  # without tuples
     if any(before.get(name) != plain.get(name) for name in same):
