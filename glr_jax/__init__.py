@@ -4,18 +4,24 @@ The public names below are imported when they are first used, so that `import gl
 imports neither JAX nor anything else. In one of the project's commands it first sees to signals.
 """
 
-import importlib
 import sys
-from typing import Any
 
 if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit('glr_jax needs Python 3.11 or newer; this is ' + sys.version.split()[0])
 
 _COMMANDS = ('glr_jax', 'data_prep', 'experiments')
 if sys.orig_argv[1:2] == ['-m'] and sys.orig_argv[2].split('.')[0] in _COMMANDS:
+    import signal
+
+    if hasattr(signal, 'pthread_sigmask'):  # until `leave_at_once`; its own imports take a while
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+
     from glr_jax import signals
 
     signals.leave_at_once(sys.orig_argv[2])  # Ctrl-C during the imports is one line
+
+import importlib
+from typing import Any
 
 _MODULES = {
     'load': 'glr_jax.tagger',

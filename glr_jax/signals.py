@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from glr_jax.errors import AGAIN
+from glr_jax.text import printable
 
 ENDING = tuple(
     getattr(signal, name)
@@ -187,7 +188,7 @@ def _leave(number: int) -> None:
             time.sleep(0.05)
         start = '\n' if sys.stderr is not None and sys.stderr.isatty() else ''  # after a bar
         name = signal.Signals(number).name
-        line = f'{start}{_state.name or "glr_jax"}: stopped by {name}; {_state.left()}\n'
+        text = f'{_state.name or "glr_jax"}: stopped by {name}; {_state.left()}'
         with contextlib.suppress(OSError):
-            os.write(2, line.encode(errors='backslashreplace'))
+            os.write(2, f'{start}{printable(text)}\n'.encode())
         os._exit(AGAIN)

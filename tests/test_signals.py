@@ -158,5 +158,34 @@ def test_signals_during_start_up_are_one_line_and_none_is_lost() -> None:
     assert not (ROOT / 'no').exists()
 
 
+HOOK = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'glr_jax.signals':
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.parametrize('command', ['glr_jax.predict', 'data_prep', 'experiments.prediction'])
+def test_ctrl_c_before_the_handlers_are_installed_is_one_line(command: str, tmp_path: Path) -> None:
+    (tmp_path / 'sitecustomize.py').write_text(HOOK)
+    done = subprocess.run(
+        [sys.executable, '-m', command],
+        cwd=ROOT,
+        env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 75
+    assert done.stderr.splitlines() == [
+        f'{command}: stopped by SIGINT; run the same command again to resume'
+    ]
+
+
 def name_of(pid: int) -> str:
     return Path(f'/proc/{pid}/cmdline').read_text() if sys.platform == 'linux' else sys.executable
