@@ -40,16 +40,28 @@ def flag_help(config_class: type, usage: str) -> str:
 
 
 def _wrap_usage(usage: str, width: int) -> str:
-    """Paragraphs as wide as the terminal; indented lines are rows of `name  description`."""
-    joined = re.sub(r'(?<=\S)\n(?=\S)', ' ', usage)
+    """Paragraphs as wide as the terminal; indented lines are rows of `name  description`.
+
+    A line continues the one before it if it begins in the column where the text of that one begins.
+    """
+    joined: list[str] = []
+    for line in usage.split('\n'):
+        indent = len(line) - len(line.lstrip())
+        if line and joined and joined[-1] and indent == _text_column(joined[-1]):
+            joined[-1] += f' {line.strip()}'
+        else:
+            joined.append(line)
     wrapped = []
-    for line in joined.split('\n'):
-        row = re.match(r' +\S+(?: \S+)*? {2,}|', line)
-        indent = ' ' * (len(row[0]) if row else 0)
-        if line.startswith('usage'):
-            indent = '  '
-        wrapped.append(_fill(line, width, '', indent))
+    for line in joined:
+        indent = 2 if line.startswith('usage') else max(0, _text_column(line))
+        wrapped.append(_fill(line, width, '', ' ' * indent))
     return '\n'.join(wrapped)
+
+
+def _text_column(line: str) -> int:
+    """Where the text of a paragraph, or the description of a row, begins; -1 in other lines."""
+    row = re.match(r' +\S+(?: \S+)*? {2,}', line)
+    return len(row[0]) if row else -line.startswith(' ')
 
 
 def _flag_lines(name: str, text: str, width: int) -> list[str]:

@@ -14,7 +14,7 @@ _ESCAPED = ('Cc', 'Cs', 'Zl', 'Zp')  # control characters, lone surrogates, line
 def printable(text: str) -> str:
     r"""The text with everything escaped that could move the cursor, as `\n` or `\x1b`.
 
-    Bytes of a file name that are not UTF-8, which Python keeps as lone surrogates, become `\udcXX`.
+    So are bytes of a file name that are not UTF-8, which Python keeps as lone surrogates: `\xff`.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -22,6 +22,8 @@ def printable(text: str) -> str:
 
 
 def _escape(character: str) -> str:
+    if '\udc80' <= character <= '\udcff':
+        return f'\\x{ord(character) - 0xDC00:02x}'
     if unicodedata.category(character) in _ESCAPED or character in _BIDI_CONTROLS:
         return character.encode('unicode_escape').decode('ascii')
     return character

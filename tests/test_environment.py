@@ -113,7 +113,7 @@ def test_a_name_that_cannot_be_printed_loses_no_other_file(
     assert (done.returncode, 'Traceback' in done.stderr) == (0, False)
     lines = done.stdout.splitlines()
     assert len(lines) == len(names)
-    for text in (r'caf\udce9.wav', r'new\nline\x1b[2J.wav', 'plain.wav'):
+    for text in (r'caf\xe9.wav', r'new\nline\x1b[2J.wav', 'plain.wav'):
         assert any(line.endswith(text) for line in lines)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from data_prep import inspect, pictures
+from data_prep.clips import readable
 from experiments.tables import markdown
-from glr_jax import metrics, report
+from glr_jax import audio_paths, metrics, report
 from glr_jax.config import Config
 from glr_jax.page.report_page import page
 from glr_jax.text import cell, columns, in_ranges, printable, shorten
@@ -94,7 +95,12 @@ def test_markdown_keeps_its_columns() -> None:
 def test_printable_text_stays_as_it_is() -> None:
     for text in ('', 'rock', 'ä', '鼓', '👩‍👩‍👧', 'שלום'):
         assert printable(text) == text
-    assert printable('a\nb\x00\udce9\u2028') == r'a\nb\x00\udce9\u2028'
+    assert printable('a\nb\x00\udce9\u2028') == r'a\nb\x00\xe9\u2028'
+
+
+def test_bytes_that_are_not_utf8_have_one_spelling_in_tables_and_in_files() -> None:
+    name = os.fsdecode(b'\xff\xfe-caf\xe9.wav')
+    assert printable(name) == audio_paths.written(name) == readable(name) == r'\xff\xfe-caf\xe9.wav'
 
 
 @pytest.mark.parametrize(
