@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import os
 from collections.abc import Callable
 
@@ -113,7 +114,10 @@ def write_audio(out: str, clips: list[Clip]) -> None:
         narrow = draw_traits(style, seed).within if several else None
         with storage.to_write(os.path.join(folder, f'{id}.wav')) as local:
             samples = demo.synthesise(style, seed, rate, narrow)
-            soundfile.write(local, samples, rate, format='WAV', subtype='PCM_16')
+            content = io.BytesIO()  # soundfile itself does not say why a file cannot be written
+            soundfile.write(content, samples, rate, format='WAV', subtype='PCM_16')
+            with open(local, 'wb') as file:
+                file.write(content.getbuffer())
 
 
 def _clip(style: str, seed: int, label: str | tuple[str, ...], traits: Traits | None) -> Clip:

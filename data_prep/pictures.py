@@ -77,7 +77,7 @@ def draw(dataset: Dataset, lengths: Int[np.ndarray, ' clips'], path: str) -> lis
         warnings.filterwarnings('ignore', message='Glyph .* missing from font')
         for page, file in zip(pages, paths, strict=True):
             rows = {label: chosen[label] for label in page}
-            _page(dataset, rows, columns, scale).savefig(file, dpi=120)
+            figures.save(_page(dataset, rows, columns, scale), file, dpi=120)
     return paths
 
 

@@ -1,6 +1,7 @@
 """What figures share: colours, labels beside lines, fonts, SVG."""
 
 import io
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from glr_jax import storage
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; not their yellow, too light for
 # a line on white, and black.
@@ -101,6 +104,16 @@ def fonts() -> list[str]:
     """Font families for any label: matplotlib's own, then what the system has for other scripts."""
     installed = set(font_manager.get_font_names())
     return ['DejaVu Sans', *(name for name in _FALLBACKS if name in installed)]
+
+
+def save(figure: Figure, path: str, dpi: int) -> None:
+    """Writes a figure in the format that the suffix of the path says.
+
+    Raises:
+      OSError: it cannot be written; the error names `path`.
+    """
+    with storage.to_write(path, durable=False) as partial:
+        figure.savefig(partial, dpi=dpi, format=os.path.splitext(path)[1][1:].lower())
 
 
 def svg(figure: Figure) -> str:

@@ -92,10 +92,14 @@ def write(path: str, values: Sequence[str], *, drop_empty: bool = False) -> None
 def back_up(backup: str, path: str, before: Genre, after: Sequence[str]) -> None:
     """Appends what the genre of a file was; it is on the disk before the file is changed."""
     row = {'path': os.path.abspath(path), 'genre': before.values, 'tagged': before.tagged}
-    with signals.whole, open(backup, 'a', encoding='utf-8') as file:
-        file.write(json.dumps(row | {'new': list(after)}) + '\n')
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with signals.whole, open(backup, 'a', encoding='utf-8') as file:
+            file.write(json.dumps(row | {'new': list(after)}) + '\n')
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:  # a full disk has no name
+        error.filename = error.filename or backup
+        raise
 
 
 class Backup(NamedTuple):

@@ -1,7 +1,10 @@
+import errno
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from data_prep import inspect
 from glr_jax.errors import UsageError, UserError
@@ -69,6 +72,19 @@ def test_a_page_of_spectrograms_is_drawn(prepared: Path, tmp_path: Path) -> None
     assert (tmp_path / 'page.png').read_bytes()[:4] == b'\x89PNG'
 
 
+def test_a_page_that_cannot_be_written_is_named(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(Figure, 'savefig', fail)
+    with pytest.raises(OSError, match='No space left') as failure:
+        inspect.main(['inspect', str(prepared), f'--page={tmp_path / "page.png"}'])
+    assert failure.value.filename == str(tmp_path / 'page.png')
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize('name', ['x.foo', 'x', 'png'])
 def test_a_page_of_an_unknown_format_is_refused_before_anything_is_read(name: str) -> None:
     with pytest.raises(UsageError, match=f'--page={name} must end in .png, .pdf, .svg, .jpg'):
@@ -84,7 +100,7 @@ def test_a_page_can_have_any_format_that_is_named(
 
 
 def test_a_folder_that_is_not_a_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match='is not a finished dataset'):
+    with pytest.raises(UserError, match='is not a finished dataset; if it holds audio, prepare it'):
         inspect.main(['inspect', str(tmp_path)])
     with pytest.raises(UsageError, match='FOLDER'):
         inspect.main(['inspect'])

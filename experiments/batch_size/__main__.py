@@ -93,7 +93,7 @@ from experiments import trials
 from experiments.batch_size import figure, report, scaling
 from experiments.batch_size.scaling import Step
 from experiments.trials import Trial, split_of
-from glr_jax import baselines, fields, json_files, storage
+from glr_jax import baselines, fields, figures, json_files, storage
 from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
@@ -226,7 +226,7 @@ def write(folder: str, results: dict[str, Any]) -> None:
     json_files.write(os.path.join(folder, 'results.json'), results)
     text = report.document(results, 'accuracy.png')
     storage.write_text(os.path.join(folder, 'report.md'), text)
-    figure.draw(results).savefig(os.path.join(folder, 'accuracy.png'), dpi=150)
+    figures.save(figure.draw(results), os.path.join(folder, 'accuracy.png'), dpi=150)
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments import paper
 from experiments.tables import BASELINE_LINES, BASELINES
+from glr_jax import figures
 
 COLORS = ('#33608c', '#d1603d', '#5a9a68', '#8c6bb1', '#c9a227', '#6e6e6e')
 ON_LINE = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5}  # under a number on a line
@@ -54,7 +55,7 @@ def write(folder: str, results: dict[str, Any]) -> list[tuple[str, str]]:
     files = []
     for caption, stem, figure in drawn:
         file = os.path.join('figures', f'{stem}.png')
-        figure.savefig(os.path.join(folder, file), dpi=150)
+        figures.save(figure, os.path.join(folder, file), dpi=150)
         files.append((caption, file))
     return files
 
