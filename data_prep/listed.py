@@ -46,14 +46,15 @@ def listed_clips(
 ) -> list[Clip]:
     """The clips that a table lists.
 
-    Without a column `label`, or if its cell is empty, the first folder of the path is the label.
-    If `columns` names the column of the labels, rows with an empty cell are left out instead.
+    Without a column `label`, or if its cell is empty, the first folder of the path is the label;
+    rows without a folder are left out. If `columns` names the column of the labels, all rows with
+    an empty cell are left out.
 
     With a column `labels`, clips may have several labels; those without any are left out.
 
     Args:
       folder: the paths in the table are relative to it.
-      left_out: called with each audio file that is not listed, or has no label.
+      left_out: called with each audio file that is not listed, and each row without a label.
       path: of the table; '' = the `metadata.csv` in the folder.
       columns: the names of its columns.
       separator: between the labels in a cell of `labels`.
@@ -96,10 +97,11 @@ def listed_clips(
             continue
         label = its if several else text or (parts[0] if len(parts) > 1 else '')
         if not label and not several:
-            raise UserError(
-                f'{place}: {shorten(name, 200)!r} has no label; give one in the column label, or '
-                'put the file in a folder with the name of its label'
-            )
+            where = 'is in no sub-folder that names its label'
+            if 'label' in table.columns:
+                where = f"has an empty cell in column 'label', and {where}"
+            left_out(LeftOut(file, UNLABELLED, where))
+            continue
         before = line_of.setdefault('/'.join(parts), line)
         if before != line:
             raise UserError(f'{place}: {shorten(name, 200)!r} is on line {before} too; remove one')
@@ -108,7 +110,13 @@ def listed_clips(
         side = official_split(row.get(side_column, ''), place)
         clips.append(dataclasses.replace(clip, splits=side))
     if not clips and table.rows:
-        raise UserError(f'{table.path}: no row has a label in column {several or columns.label!r}')
+        column = several or label_column
+        raise UserError(
+            f'{table.path}: no row has a label in column {column!r}'
+            if column in table.columns
+            else f'{table.path}: no row has a label: there is no column label, and no path has a '
+            'folder; --label_column names the column with the labels'
+        )
     table_name = os.path.basename(path)
     for found in audio_files(folder):
         if readable(found) not in listed:

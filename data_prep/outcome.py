@@ -38,6 +38,7 @@ class Summary(NamedTuple):
       default_split: the split that is used by default, and why.
       missing: {label: the sides of the default split on which no clip has it}.
       multi_label: whether clips may have several labels.
+      other_lengths: how many clips are longer or shorter than their files state.
     """
 
     found: Counter[str]
@@ -52,6 +53,7 @@ class Summary(NamedTuple):
     default_split: tuple[str, str] = ('', '')
     missing: Mapping[str, Sequence[str]] = {}
     multi_label: bool = False
+    other_lengths: int = 0
 
     @property
     def skipped(self) -> int:
@@ -93,7 +95,7 @@ def without_rare(
     Raises:
       UserError: fewer than two labels remain.
     """
-    reason = 'its label {} has only {}, fewer than --min_clips_per_label={}'
+    reason = 'its label {} has {}, fewer than --min_clips_per_label={}'
     kept, rare = [], []
     for clip in clips:
         labels = tuple(label for label in clip.labels if counts.get(label, 0) >= at_least)
@@ -104,7 +106,8 @@ def without_rare(
         else:
             most = max(counts.get(label, 0) for label in clip.labels)
             name = ', '.join(map(repr, clip.labels))
-            rare.append((clip, reason.format(name, counted(most, noun), at_least)))
+            has = f'only {counted(most, noun)}' if most else f'no {noun}'
+            rare.append((clip, reason.format(name, has, at_least)))
     if rare and len(count(kept)) < 2:
         largest = ', '.join(str(count) for _, count in Counter(counts).most_common(2))
         raise UserError(
@@ -130,18 +133,22 @@ def check_counts(summary: Summary, clips: Sequence[Clip], skipped: Sequence[Sequ
     least, label_of = len(records.SIDES), {clip.id: clip.label_cell for clip in clips}
     for label, found in sorted(summary.found.items()):
         count, originals = summary.written[label], summary.originals[label]
+        has = counted(count, 'clip') if count else 'no clip'
         if count < least:
             first = next(row for row in skipped if label_of[row[0]] == label)
             raise UserError(
-                f'label {label!r} has {counted(count, "clip")} (of {found}; the others are in '
+                f'label {label!r} has {has} (of {found}; the others are in '
                 f'skipped.csv); it needs at least {least}, or --min_clips_per_label={least} to '
                 f'leave it out; e.g. {first[0]}: {first[2]}'
             )
         if originals < least:
+            has = 'no clip that is not a duplicate'
+            if originals:
+                is_none = 'is not a duplicate' if originals == 1 else 'are not duplicates'
+                has = f'only {counted(originals, "clip")} that {is_none}'
             raise UserError(
-                f'label {label!r} has only {counted(originals, "clip")} that '
-                f'{"is not a duplicate" if originals == 1 else "are not duplicates"} (of {count}); '
-                f'it needs at least {least}: add clips or give --keep_copies'
+                f'label {label!r} has {has} (of {count}); it needs at least {least}: add clips '
+                'or give --keep_copies'
             )
 
 

@@ -13,7 +13,7 @@ from data_prep.shards import Shard, ShardJob, finished_shards, set_aside
 from glr_jax import storage
 from glr_jax.data import records
 from glr_jax.data.mel import FrontEnd
-from glr_jax.data.metadata import labels_file
+from glr_jax.data.metadata import NOTES, labels_file
 from glr_jax.errors import UserError
 from glr_jax.progress import Progress
 from glr_jax.text import counted
@@ -149,6 +149,7 @@ def prepare(
         computed=sum(total - reused for total, reused in work),
         default_split=outcome.default_split(columns, table),
         missing=outcome.missing_labels(jobs[0].labels, kept, columns, table),
+        other_lengths=sum(len(shard.lengths) for shard in shards),
     )
 
 
@@ -204,7 +205,7 @@ def _run(jobs: Sequence[ShardJob], runner: Runner, earlier: Sequence[reuse.Kept]
 
 
 def _notes(out: str) -> str:
-    return os.path.join(out, replace.NOTES)
+    return os.path.join(out, NOTES)
 
 
 def _claim(place: str, ours: bool) -> None:

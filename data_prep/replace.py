@@ -14,7 +14,7 @@ from data_prep.clips import Clip
 from glr_jax import json_files, storage
 from glr_jax.cli import status
 from glr_jax.data.mel import FrontEnd
-from glr_jax.data.metadata import labels_file, read_metadata
+from glr_jax.data.metadata import NOTES, SUCCESSOR, labels_file, read_metadata
 from glr_jax.data.tables import Table, read_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
 from glr_jax.errors import UserError
@@ -29,7 +29,6 @@ _OPTIONAL = (
     'sources.csv',
     *map(labels_file, (False, True)),
 )  # a dataset may lack them
-NOTES = '.unfinished'  # the folder of what an unfinished preparation has done
 _BUILT = 'complete.json'  # in `.next`: the names of the files that take the place of the old ones
 _COLUMNS = {  # that data_prep writes into splits.csv; all others are the user's
     *('id', 'label', 'labels', 'group', 'fault_filtered', 'official'),
@@ -40,7 +39,7 @@ _COLUMNS = {  # that data_prep writes into splits.csv; all others are the user's
 
 def beside(out: str) -> str:
     """The folder in which the successor of a dataset is built."""
-    return os.path.join(out, '.next')
+    return os.path.join(out, SUCCESSOR)
 
 
 def is_finished(out: str) -> bool:

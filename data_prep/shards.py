@@ -6,7 +6,6 @@ Each finished shard has a note, a small JSON file, so that it is not written aga
 import dataclasses
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -18,12 +17,11 @@ from data_prep import reuse
 from data_prep.clips import Clip, fetched
 from glr_jax import json_files, storage
 from glr_jax.data import records
+from glr_jax.data.lengths import differing
 from glr_jax.data.mel import FrontEnd
 from glr_jax.data.tfrecord import write_records
 from glr_jax.errors import ClipError, UnreadableError
 from glr_jax.fields import to_dict
-
-LENGTH_TOLERANCE = 0.2  # seconds; encoders add some hundredths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,8 +213,5 @@ def _read(
 
 def _other_length(clip: Clip, frames: int, front_end: FrontEnd) -> list[list[Any]]:
     """`[[id, stated, read]]` in seconds if they differ, else nothing."""
-    stated, read = clip.stated(), frames * front_end.hop_length / front_end.sample_rate
-    step = front_end.hop_length / front_end.sample_rate
-    if math.isnan(stated) or abs(stated - read) <= LENGTH_TOLERANCE + step:
-        return []
-    return [[clip.id, round(stated, 2), round(read, 2)]]
+    found = differing(clip.stated(), frames, front_end)
+    return [[clip.id, *(round(seconds, 2) for seconds in found)]] if found else []

@@ -61,6 +61,7 @@ import numpy as np
 
 from glr_jax.cli import status
 from glr_jax.data.audio import stated_seconds, stream_audio
+from glr_jax.data.decode_pool import Failure, Read
 from glr_jax.data.files import audio_files
 from glr_jax.data.mel import decode, mel_of_samples
 from glr_jax.data.waveform import Mono
@@ -69,7 +70,7 @@ from glr_jax.errors import ClipError, UserError
 from glr_jax.page import tagged
 from glr_jax.run import checkpoint, provenance
 from glr_jax.run.workdir import find_runs
-from glr_jax.tagger import Failure, Tagger
+from glr_jax.tagger import Tagger
 from glr_jax.text import printable
 from glr_jax.trained import restore
 
@@ -245,7 +246,7 @@ def make_tag(
             mel = mel_of_samples(samples, front_end)
         except ClipError as error:
             raise ClipError(f'{_name(audio)} {error}.') from None
-        (found,) = tagger.tag_mels([('', mel)])
+        (found,) = tagger.tag_mels([Read('', mel)])
         if isinstance(found, Failure):
             raise ClipError(f'{_name(audio)} {found.reason}.')
         seconds = len(samples) / front_end.sample_rate

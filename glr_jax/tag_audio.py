@@ -3,12 +3,14 @@
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from glr_jax import audio_paths, genre_tags, prediction_files, predictions, signals
 from glr_jax.cli import status
-from glr_jax.data.decode_pool import Decode, Failure
+from glr_jax.data.decode_pool import Decode, Decoded, Failure, Read
+from glr_jax.data.front_end import FrontEnd
+from glr_jax.data.lengths import differing
 from glr_jax.genre_tags import Written
 from glr_jax.prediction_files import Output
 from glr_jax.predictions import Shape
@@ -91,13 +93,29 @@ def _tagged(
             progress = Progress(len(files) + done, 'tagging', 'clip', done)
             stack.enter_context(progress)
             advance, say = progress.advance, progress.say
-        for each in tagger.tag_mels(decode(files, tagger.front_end)):
+        decoded = _with_cut_ones_named(decode(files, tagger.front_end), tagger.front_end, say)
+        for each in tagger.tag_mels(decoded):
             if isinstance(each, Failure):
                 say(f'{printable(each.path)}: {each.reason}')
                 failed.append(each.path)
             else:
                 yield each
             advance(1)
+
+
+def _with_cut_ones_named(
+    decoded: Iterable[Decoded], front_end: FrontEnd, say: Callable[[str], None]
+) -> Iterator[Decoded]:
+    """The same, after a line for each file that is shorter than it states."""
+    for each in decoded:
+        if isinstance(each, Read):
+            found = differing(each.stated, len(each.mel), front_end)
+            if found and found[1] < found[0]:
+                say(
+                    f'{printable(each.path)}: states {found[0]:.2f} s, but only {found[1]:.2f} s '
+                    'could be read; it may be cut off'
+                )
+        yield each
 
 
 def _into_files(

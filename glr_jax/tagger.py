@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from glr_jax import inference
-from glr_jax.data.decode_pool import Decoded, Failure, decode
+from glr_jax.data.decode_pool import Decoded, Failure, Read, decode
 from glr_jax.data.mel import FrontEnd, mel_of_waveform
 from glr_jax.data.segments import segment_starts
 from glr_jax.devices import startup
@@ -197,7 +197,8 @@ class Tagger:
           UserError: the networks were trained on ready-made spectrograms.
         """
         one = isinstance(audio, str | os.PathLike | tuple)
-        if not one and (isinstance(audio, bytes | np.ndarray) or not isinstance(audio, Iterable)):
+        single = isinstance(audio, bytes | np.ndarray) or hasattr(audio, 'read')
+        if not one and (single or not isinstance(audio, Iterable)):
             raise TypeError(_refusal(audio))
         self.check_audio()
         found = []
@@ -239,7 +240,7 @@ class Tagger:
         for each in mels:
             waiting.append(each)
             if not isinstance(each, Failure):
-                length = len(each[1])
+                length = len(each.mel)
                 segments += [
                     len(segment_starts(length, p.frames, p.test_crops)) for p in self._predictors
                 ]
@@ -255,18 +256,18 @@ class Tagger:
         if not isinstance(audio, tuple) or len(audio) != 2:
             raise TypeError(_refusal(audio))
         try:
-            return '', mel_of_waveform(np.asarray(audio[0]), audio[1], self.front_end)
+            return Read('', mel_of_waveform(np.asarray(audio[0]), audio[1], self.front_end))
         except (ClipError, MemoryError) as error:
             return Failure('', str(error) or 'does not fit into memory')
 
     def _decide(self, waiting: Sequence[Decoded]) -> Iterator[Prediction | Failure]:
-        mels = [each[1] for each in waiting if not isinstance(each, Failure)]
+        mels = [each.mel for each in waiting if not isinstance(each, Failure)]
         decided = iter(self._predictions(mels) if mels else [])
         for each in waiting:
             if isinstance(each, Failure):
                 yield each
             else:
-                yield dataclasses.replace(next(decided), path=each[0])
+                yield dataclasses.replace(next(decided), path=each.path)
 
     def _predictions(self, mels: Sequence[Mel]) -> Iterator[Prediction]:
         seconds = self.front_end.hop_length / self.front_end.sample_rate
@@ -285,6 +286,8 @@ def _refusal(audio: Any) -> str:
         return (
             f'{_ACCEPTED}; samples alone lack their rate: (samples, 44100) if they are at 44.1 kHz'
         )
+    if hasattr(audio, 'read'):
+        return f'{_ACCEPTED}; an open file is not accepted: give its path'
     shown = shorten(printable(repr(audio)), 60)
     return f'{_ACCEPTED}; not {shown}, of type {type(audio).__name__}'
 

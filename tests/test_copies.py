@@ -48,14 +48,18 @@ def test_duplicates_do_not_change_the_sides_of_the_other_clips(
     assert [row for row in with_copies if row['random-1']] == table(prepared / 'splits.csv')
 
 
-def test_a_label_that_consists_of_duplicates_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ('label', 'has'),
+    [('hum', 'only 1 clip that is not a duplicate'), ('rain', 'no clip that is not a duplicate')],
+)
+def test_a_label_that_consists_of_duplicates_is_refused(
+    tmp_path: Path, label: str, has: str
+) -> None:
     music = write_music(tmp_path / 'music')
-    for k in range(1, 8):
-        shutil.copy(music / 'hum/0.wav', music / f'hum/{k}.wav')
-    words = (
-        r"label 'hum' has only 1 clip that is not a duplicate \(of 8\); it needs at least 3: add "
-        'clips or give --keep_copies'
-    )
+    content = (music / 'hum/0.wav').read_bytes()
+    for k in range(8):
+        (music / f'{label}/{k}.wav').write_bytes(content)
+    words = rf"label '{label}' has {has} \(of 8\); it needs at least 3: add clips or give --keep_c"
     with pytest.raises(UserError, match=words):
         run(music, tmp_path / 'out')
 

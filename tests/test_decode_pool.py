@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from glr_jax.data import decode_pool
-from glr_jax.data.decode_pool import Decoded, Failure, decoders
+from glr_jax.data.decode_pool import Decoded, Failure, Read, decoders
 from glr_jax.data.mel import FrontEnd, mel_of_file
 from glr_jax.errors import UserError
 
@@ -31,7 +31,7 @@ def work(task: tuple[str, FrontEnd], tell: Callable[[Any], None]) -> Decoded:
         raise ZeroDivisionError('a bug')
     if kind == 'slow':
         time.sleep(0.3)
-    return path, np.zeros((3, 2), np.uint8)
+    return Read(path, np.zeros((3, 2), np.uint8))
 
 
 def paths_of(found: list[Decoded]) -> list[str]:

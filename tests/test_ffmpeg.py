@@ -162,7 +162,7 @@ def test_a_label_that_needs_ffmpeg_is_never_silently_gone(
     music = write_music(tmp_path / 'music')
     for k in range(8):
         (music / f'rain/{k}.wav').rename(music / f'rain/{k}.m4a').write_text('anything')
-    with pytest.raises(UserError, match=r"label 'rain' has 0 clips .*install ffmpeg"):
+    with pytest.raises(UserError, match=r"label 'rain' has no clip .*install ffmpeg"):
         run(music, tmp_path / 'out', '--max_skipped=1')
 
 

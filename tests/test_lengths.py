@@ -211,7 +211,8 @@ def test_inspect_shows_lengths_that_are_not_as_stated(
     music = write_music(tmp_path / 'music')
     write(music / 'hum' / name, make())
     out = run(music, tmp_path / 'out')
-    capsys.readouterr()
+    said = f'1 clip is longer or shorter than stated in the file; see {out / "lengths.csv"}'
+    assert said in capsys.readouterr().out.splitlines()
     inspect.main(['inspect', str(out)])
     text = capsys.readouterr().out
     (line,) = (line for line in text.splitlines() if line.endswith(f'  hum/{name}'))

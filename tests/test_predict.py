@@ -172,6 +172,13 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
         assert not output.stored
 
 
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='this system has no /dev/full')
+def test_a_full_disk_names_the_backup_of_the_tags() -> None:
+    with pytest.raises(OSError, match='No space left') as failure:
+        tag_files.back_up('/dev/full', 'x.mp3', tag_files.Genre(['rock'], True), ['metal'])
+    assert failure.value.filename == '/dev/full'
+
+
 def test_two_commands_do_not_write_one_file(tag: Run, tones: Path, tmp_path: Path) -> None:
     out = str(tmp_path / 'tags.csv')
     with (
@@ -392,6 +399,26 @@ def test_a_missing_file_among_good_ones_is_one_line(tag: Run, tones: Path, capfd
     out, err = capfd.readouterr()
     assert out.endswith(f'{tones}/low/3.wav\n')
     assert err.splitlines()[-2:] == ['no.wav was not found', 'no/folder was not found']
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_a_file_that_is_cut_off_is_tagged_and_named_with_both_lengths(
+    tag: Run, tones: Path, tmp_path: Path, workers: int
+) -> None:
+    whole = (tones / 'low' / '3.wav').read_bytes()
+    path = tmp_path / 'cut.wav'
+    path.write_bytes(whole[: len(whole) // 2])
+    out, err = tag(path, tones / 'low' / '3.wav', f'--num_workers={workers}')
+    assert len(out.splitlines()) == 2
+    (line,) = (line for line in err.splitlines() if line.startswith(f'{path}: '))
+    found = re.fullmatch(
+        r'.*: states (\S+) s, but only (\S+) s could be read; it may be cut off', line
+    )
+    assert found
+    stated = soundfile.info(tones / 'low' / '3.wav').duration
+    assert float(found[1]) == pytest.approx(stated, abs=0.01)
+    assert float(found[2]) == pytest.approx(stated / 2, abs=0.05)
+    assert '3.wav: states' not in err
 
 
 def test_processes_give_the_same_rows_in_the_same_order(tag: Run, tones: Path) -> None:

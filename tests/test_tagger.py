@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ def test_what_cannot_be_tagged_is_said(tagger: Tagger, audio: Any, words: str) -
         (None, 'not None, of type NoneType'),
         (b'song.wav', "not b'song.wav', of type bytes"),
         (['song.wav', 5], 'not 5, of type int'),
+        (io.BytesIO(b'RIFF'), 'an open file is not accepted: give its path'),
+        (['song.wav', io.BytesIO()], 'an open file is not accepted: give its path'),
         (np.zeros(3), r'samples alone lack their rate: \(samples, 44100\)'),
         ([np.zeros(3)], 'samples alone lack their rate'),
         ((np.zeros(3),), r'not \(array\(\[0., 0., 0.\]\),\), of type tuple'),

@@ -13,12 +13,12 @@ from glr_jax import storage
 from glr_jax.data import example
 from glr_jax.data.example import ExampleError
 from glr_jax.data.front_end import FrontEnd
-from glr_jax.data.metadata import SEPARATOR, read_metadata
+from glr_jax.data.metadata import NOTES, SEPARATOR, SUCCESSOR, read_metadata
 from glr_jax.data.records import SIDES
 from glr_jax.data.split_table import read_split_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
 from glr_jax.errors import UserError
-from glr_jax.text import in_ranges
+from glr_jax.text import counted, in_ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,8 @@ class Dataset:
 
     def stored_bytes(self, clips: Int[np.ndarray, ' some']) -> Int[np.ndarray, ' some']:
         """The size of each clip's record, little more than its spectrogram; reads nothing."""
-        return np.concatenate([np.diff(file.offsets) for file in self._files])[clips]
+        sizes = [np.diff(file.offsets) for file in self._files]
+        return (np.concatenate(sizes) if sizes else np.zeros(len(self), np.int64))[clips]
 
     def checksums(self) -> Int[np.ndarray, ' clips']:
         """A number per clip that changes when its record does; reads a few bytes of each."""
@@ -153,6 +154,11 @@ def open_dataset(folder: str) -> Dataset:
     if not storage.exists(written_last) or not storage.exists(table_path):
         if not storage.is_folder(folder):
             raise UserError(f'{folder} was not found; python -m data_prep makes datasets')
+        begun = (os.path.join(folder, name) for name in (NOTES, SUCCESSOR))
+        if any(map(storage.is_folder, begun)):
+            raise UserError(
+                f'{folder} is not a finished dataset; run its data_prep command again to finish it'
+            )
         raise UserError(
             f'{folder} is not a finished dataset; if it holds audio, prepare it: '
             f'python -m data_prep --source=folder --input={folder} --out=data/NAME'
@@ -163,13 +169,14 @@ def open_dataset(folder: str) -> Dataset:
     for path, count, stated in zip(metadata.shards, counts, metadata.shard_lengths, strict=True):
         if count != stated:
             raise UserError(
-                f'{path} has {count} records, but dataset_info.json says {stated}; '
+                f'{path} has {counted(count, "record")}, but dataset_info.json says {stated}; '
                 'prepare the dataset again'
             )
     table = read_split_table(table_path, metadata.labels, metadata.multi_label)
     if sum(counts) != len(table.ids):
         raise UserError(
-            f'{folder} has {sum(counts)} records, but {len(table.ids)} rows in splits.csv; '
+            f'{folder} has {counted(sum(counts), "record")}, but '
+            f'{counted(len(table.ids), "row")} in splits.csv; '
             'prepare the dataset again'
         )
     return Dataset(

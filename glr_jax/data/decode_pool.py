@@ -6,6 +6,7 @@ file beside it; if that kills its worker too, it is a failure. So is a file that
 
 import contextlib
 import functools
+import math
 import threading
 import time
 from collections import deque
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import Num
 
 from glr_jax import workers
-from glr_jax.data.mel import FrontEnd, mel_of_file
+from glr_jax.data.mel import FrontEnd, mel_and_stated_seconds
 from glr_jax.errors import ClipError, UserError
 from glr_jax.workers import Work, Worker
 
@@ -35,14 +36,28 @@ class Failure(NamedTuple):
     reason: str
 
 
-Decoded = tuple[str, Num[np.ndarray, '_ mels']] | Failure
+class Read(NamedTuple):
+    """Audio that was read.
+
+    Attributes:
+      path: of the file; '' for samples.
+      mel: the spectrogram.
+      stated: the length in seconds that the file states; NaN if it states none.
+    """
+
+    path: str
+    mel: Num[np.ndarray, '_ mels']
+    stated: float = math.nan
+
+
+Decoded = Read | Failure
 Decode = Callable[[Iterable[str], FrontEnd], Iterator[Decoded]]
 
 
 def decode(path: str, front_end: FrontEnd) -> Decoded:
     """The spectrogram of a file with its path, or why it has none."""
     try:
-        return path, mel_of_file(path, front_end)
+        return Read(path, *mel_and_stated_seconds(path, front_end))
     except (ClipError, MemoryError) as error:
         return Failure(path, str(error) or 'does not fit into memory')
 
@@ -152,7 +167,7 @@ class _Shelf:
 
 
 def _size(result: Decoded) -> int:
-    return 0 if isinstance(result, Failure) else result[1].nbytes
+    return 0 if isinstance(result, Failure) else result.mel.nbytes
 
 
 def _unordered(

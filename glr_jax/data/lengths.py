@@ -7,18 +7,37 @@ another state the length of the first.
 
 import contextlib
 import io
+import math
 import os
 import struct
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from glr_jax.data.front_end import FrontEnd
+
 Stream = io.BufferedIOBase
 Span = tuple[int, int]  # bytes of a file, from the first to before the last
 MAX_CHUNKS = 10_000  # of a WAV file; real ones have a few
 MAX_STREAMS = 256  # of an Ogg or FLAC file; each takes memory
 PLACEHOLDER = 0x7FFFF000  # a WAV file that states more bytes was written to a pipe
+TOLERANCE = 0.2  # seconds; encoders add some hundredths
 _UNKNOWN = b'\xff\xff\xff\xff'
+
+
+def differing(stated: float, frames: int, front_end: FrontEnd) -> tuple[float, float] | None:
+    """The stated length of a file and the one that was read, in seconds; None if they agree.
+
+    Args:
+      stated: in seconds; NaN if the file states none.
+      frames: of its spectrogram.
+      front_end: that computed the spectrogram.
+    """
+    step = front_end.hop_length / front_end.sample_rate
+    read = frames * step
+    if math.isnan(stated) or abs(stated - read) <= TOLERANCE + step:
+        return None
+    return stated, read
 
 
 class Overlay(io.RawIOBase):

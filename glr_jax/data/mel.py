@@ -9,7 +9,7 @@ import librosa
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
-from glr_jax.data.audio import stream_audio
+from glr_jax.data.audio import open_audio
 from glr_jax.data.front_end import FrontEnd
 from glr_jax.data.limits import MAX_VALUES
 from glr_jax.data.waveform import resample, waveform
@@ -182,8 +182,20 @@ def mel_of_file(path: str, front_end: FrontEnd) -> Num[np.ndarray, 'frames mels'
     Raises:
       ClipError: as in `stream_audio` and `log_mel`, or the spectrogram would be too large.
     """
-    with stream_audio(path, front_end.sample_rate) as blocks:
-        return _mel_of_blocks(blocks, front_end)
+    return mel_and_stated_seconds(path, front_end)[0]
+
+
+def mel_and_stated_seconds(
+    path: str, front_end: FrontEnd
+) -> tuple[Num[np.ndarray, 'frames mels'], float]:
+    """The same, and the length that the header of the file states; NaN if it states none.
+
+    Raises:
+      ClipError: as in `mel_of_file`.
+    """
+    with open_audio(path) as audio:
+        blocks = resample(audio, front_end.sample_rate)
+        return _mel_of_blocks(blocks, front_end), audio.stated_seconds
 
 
 def mel_of_waveform(

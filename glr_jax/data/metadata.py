@@ -17,6 +17,9 @@ from glr_jax.fields import from_dict
 from glr_jax.text import printable
 
 NAME, VERSION = 'music', '1.0.0'
+# Folders in a dataset folder: of what an unfinished preparation has done, and of the dataset that
+# will replace a finished one.
+NOTES, SUCCESSOR = '.unfinished', '.next'
 SEPARATOR = '|'  # between the labels of a clip that has several
 TFDS_SPLIT = 'clips'  # not 'all', which TFDS takes to mean every split at once
 # No folder that data_prep writes has more; they bound what opening a folder can allocate.

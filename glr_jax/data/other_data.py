@@ -43,6 +43,15 @@ class OtherData(Dataset):
         """As `Dataset.mel`."""
         return self._mel(int(clip))
 
+    def members(self, split: str, side: str) -> Int[np.ndarray, ' members']:
+        """As `Dataset.members`; a folder of audio has no splits to choose from."""
+        if split != ALL and list(self.splits) == [ALL]:
+            raise UserError(
+                f'--data.split={split}: {self.folder} has no splits, so all its clips are scored; '
+                'leave out --data.split'
+            )
+        return super().members(split, side)
+
     def present(self) -> Int[np.ndarray, ' some']:
         """The labels of the run that the data has, by number."""
         return np.asarray([k for k, label in enumerate(self.labels) if label not in self.absent])
@@ -101,7 +110,7 @@ def read_folder(folder: str, labels: tuple[str, ...], front_end: FrontEnd) -> Ot
             label = id.split('/')[0]
             ids.append(id)
             clip_labels.append(names.get(label.casefold(), label))
-            mels.append(result[1])
+            mels.append(result.mel)
     if not ids:
         raise UserError(f'{folder}: none of its {len(files)} audio files can be read')
     values = {
