@@ -17,6 +17,7 @@ ClassWeights = Literal['none', 'balanced']
 Sampler = Literal['shuffled', 'balanced']
 Mapper = Literal['shard_map', 'pmap']
 
+MAX_FRAMES = 10**6  # in a segment
 MAX_MASKS = 20  # time masks, and band masks, in a segment
 # Flags that do not change results, so that a run may resume with others; all of `parallel` too.
 WITHOUT_EFFECT = frozenset({'resident', 'recurrence', 'accumulate', 'steps_per_dispatch'})
@@ -32,7 +33,9 @@ class DataConfig:
         'which split: a column of splits.csv; train chooses one if none is given: official, else '
         'group-1 if there are groups, else random-1',
     )
-    frames: int = option(1280, 'frames per segment, in training and evaluation', 8, maximum=10**6)
+    frames: int = option(
+        1280, 'frames per segment, in training and evaluation', 8, maximum=MAX_FRAMES
+    )
     resident: Literal['auto', 'on', 'off'] = option(
         'auto',
         'keep the training clips in device memory, or read them during training; '
@@ -295,6 +298,12 @@ class TrainFlags(Config):
     """The flags of the train command: a config that leaves some choices to the dataset."""
 
     data: DataFlags = section(DataFlags, default=DataFlags(split=''))
+
+    def __post_init__(self) -> None:
+        if self.data.seconds:  # any number may stand for the frames until the dataset is known
+            data = dataclasses.replace(self.data, frames=MAX_FRAMES)
+            object.__setattr__(self, 'data', data)
+        super().__post_init__()
 
     def config(self) -> Config:
         """The config; its split is '' if none was given, and `data.seconds` is left out."""

@@ -10,6 +10,7 @@ from glr_jax import cli
 from glr_jax.devices import startup
 from glr_jax.errors import UsageError, UserError
 from glr_jax.fields import option, section
+from glr_jax.text import counted
 
 USAGE = """
 usage: python -m glr_jax.evaluate --workdir=DIR [--data.split=SPLIT] [--data.dir=FOLDER]
@@ -100,13 +101,14 @@ def main(argv: list[str]) -> None:
     print(report.table(scores))
     floor = report.read_floor(choice.workdir, scores)
     if floor:
-        print(report.compared(floor))
+        print(report.wrapped(report.compared(floor)))
     below = scoring.subfolder(dataset, split, choice.data.test_crops, configs)
     page = os.path.join(choice.workdir, 'report', below, 'index.html')
     announce(f'report      {storage.link(page)}')
     if unreadable := len(scores.get('unreadable', {})):
         total = len(dataset) + unreadable
-        raise UserError(f'{unreadable} of {total} files could not be read; the others were scored')
+        files = counted(total, 'file')
+        raise UserError(f'{unreadable} of {files} could not be read; the others were scored')
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ classifiers on the same clips.
 import csv
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,17 +24,18 @@ from glr_jax.errors import UserError
 from glr_jax.page.evidence import Evidence
 from glr_jax.run.workdir import read_log
 from glr_jax.storage import same_folder
-from glr_jax.text import cell, columns
+from glr_jax.text import cell, columns, counted
 
 _REMEDY = 'remove it, and it is written again'
 COLUMNS = ('id', 'label', 'labels', 'decision')  # of predictions.csv, before the labels
 LONGEST = 60  # columns of a label in the table
+WIDEST = 100  # columns of a line of a sentence
 
 
 def table(scores: dict[str, Any]) -> str:
     """The scores as text, one line per label."""
     if scores.get('multi_label'):
-        return '\n'.join([tag_text.table(scores), '', headline(scores)])
+        return '\n'.join([tag_text.table(scores), '', wrapped(headline(scores))])
     width = max(12, *(columns(cell(label, 0, LONGEST)) for label in scores['labels']))
     lines = [f'{"":{width}}  precision  recall      f1  clips']
     for label, row in scores['per_class'].items():
@@ -45,18 +47,32 @@ def table(scores: dict[str, Any]) -> str:
         f'{"mean":{width}}  {scores["precision"]:9.3f}  {scores["recall"]:6.3f}  '
         f'{scores["macro_f1"]:6.3f}  {scores["num_clips"]:5}'
     )
-    return '\n'.join([*lines, '', headline(scores)])
+    return '\n'.join([*lines, '', wrapped(headline(scores))])
+
+
+def wrapped(sentence: str) -> str:
+    """A sentence in lines as wide as the terminal, but at most 100 columns, as in a log."""
+    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    first, *words = sentence.split(' ')
+    lines = [first]
+    for word in words:
+        longer = f'{lines[-1]} {word}'
+        if columns(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return '\n'.join(lines)
 
 
 def headline(scores: dict[str, Any]) -> str:
     """The main scores in one sentence."""
     changed = scores.get('changed_data', [])
-    clips = f'{scores["num_clips"]} {scores["side"]} clips of {scores["split"]}'
+    clips = f'{counted(scores["num_clips"], scores["side"] + " clip")} of {scores["split"]}'
     if scores['split'] == 'all':
-        clips = f'all {scores["num_clips"]} clips of {scores["dataset"]}'
+        clips = f'all {counted(scores["num_clips"], "clip")} of {scores["dataset"]}'
     if unreadable := len(scores.get('unreadable', {})):
         total = scores['num_clips'] + unreadable
-        clips = f'{scores["num_clips"]} of {total} clips of {scores["dataset"]}'
+        clips = f'{scores["num_clips"]} of {counted(total, "clip")} of {scores["dataset"]}'
         clips += f' ({unreadable} unreadable, named in metrics.json)'
     if scores.get('multi_label'):
         main = f'{tag_text.main_scores(scores)} on {clips}'

@@ -21,6 +21,7 @@ from glr_jax.progress import Progress
 from glr_jax.run import provenance, training_data
 from glr_jax.run.checkpoint import Best
 from glr_jax.storage import same_folder
+from glr_jax.text import counted
 from glr_jax.trained import mean_thresholds, predictor, restore
 
 
@@ -181,8 +182,9 @@ def _announce_optimism(
             config for config in configs if training_data.trained_on(dataset, clips, [config])
         ]
         names = ', '.join(dict.fromkeys(config.data.split for config in leaking))
+        was = 'was' if leaked == 1 else 'were'
         announce(
-            f'{leaked} of these {len(clips)} clips were trained on under {names}: '
+            f'{leaked} of these {counted(len(clips), "clip")} {was} trained on under {names}: '
             'the scores are optimistic'
         )
 

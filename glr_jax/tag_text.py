@@ -3,7 +3,7 @@
 from typing import Any
 
 from glr_jax.metrics import shown
-from glr_jax.text import cell, columns
+from glr_jax.text import cell, columns, counted
 
 MOST = 20  # labels in the table
 MAJORITY = 'label frequencies'  # the name of the classifier that knows nothing else
@@ -31,7 +31,7 @@ def table(scores: dict[str, Any]) -> str:
             values[2:5] = [None] * 3
         lines.append(_line(cell(label, width), values, row['support']))
     if left := len(rows) - len(chosen):
-        lines.append(f'{left:,} less frequent labels: see the page or metrics.json')
+        lines.append(f'{counted(left, "less frequent label")}: see the page or metrics.json')
     means = (
         *(scores['macro_roc_auc'], scores['macro_average_precision']),
         *(scores['precision'], scores['recall'], scores['macro_f1'], None),

@@ -13,7 +13,7 @@ import pytest
 
 from glr_jax import train
 from glr_jax.config import TrainConfig
-from glr_jax.errors import UserError
+from glr_jax.errors import UsageError, UserError
 from glr_jax.train import ending
 from tests.conftest import PAPER
 
@@ -120,6 +120,29 @@ def test_small_datasets_get_more_epochs(runs: Runs, capfd: pytest.CaptureFixture
         *(320, 64, 50, 50, 50),
     ]
     assert config.all_epochs(100) * 100 >= 1000 * config.batch_size
+
+
+def test_a_step_that_covers_several_epochs_is_announced(
+    runs: Runs, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clips = 18  # of 24
+    runs.train('long', '--train.batch_size=40', '--train.epochs=7')
+    err = capfd.readouterr().err
+    assert f'\na step of 40 clips covers more than one epoch of {clips}: ' in err
+    assert [row['epoch'] for row in runs.rows('long')] == [2, 4, 6, 7]
+    runs.train('one', '--train.batch_size=40', '--train.epochs=1')
+    err = capfd.readouterr().err
+    assert '\n1 epoch, 1 step, ' in err
+    assert 'covers more than' not in err
+
+
+def test_more_steps_than_can_be_counted_are_refused(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, 'LARGEST_INT', 100)
+    with pytest.raises(UsageError, match=r'--train.epochs=45 must be at most 44: .* 100 steps'):
+        runs.train('long', '--train.epochs=45')
+    assert not (runs.folder / 'long').exists()
 
 
 @pytest.mark.parametrize(

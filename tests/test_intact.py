@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from glr_jax import train, train_step, trained
+from glr_jax import evaluate, train, train_step, trained
 from glr_jax.devices import parallel
 from glr_jax.errors import UserError
 from glr_jax.nn.model import make_classifier
@@ -165,6 +165,41 @@ def test_without_an_intact_checkpoint_one_line_says_what_to_do_and_nothing_is_mo
     assert steps(workdir) == before
 
 
+def remove_step(step: Path) -> None:
+    shutil.rmtree(step)
+
+
+def remove_all(step: Path) -> None:
+    shutil.rmtree(step.parent, ignore_errors=True)
+
+
+@pytest.mark.parametrize('damage', [empty_meta, flip_arrays, remove_step, remove_all])
+def test_a_finished_run_without_usable_checkpoints_says_so_and_keeps_its_report(
+    damage: Callable[[Path], None],
+    workdir: Path,
+    small_run: Path,
+    prepared: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(small_run / 'report', workdir / 'report')
+    for step in steps(workdir):
+        damage(workdir / 'checkpoints' / str(step))
+    before = {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
+    words = r'(holds no checkpoints|has no intact checkpoint).* or train into a new --workdir$'
+    for main, flags in ((train.main, command(workdir, prepared)), (evaluate.main, ['evaluate'])):
+        with pytest.raises(UserError, match=words) as error:
+            main([*flags, f'--workdir={workdir}'])
+        assert error.value.exit_code == 1
+    out, err = capfd.readouterr()
+    assert 'test clips of random-1; macro-F1' in out  # the scores that the report has
+    assert 'glr_jax.predict' not in err
+    longer = [*command(workdir, prepared), '--train.epochs=5']
+    with pytest.raises(UserError, match=words):
+        train.main(longer)
+    assert {p: p.read_bytes() for p in workdir.rglob('*') if p.is_file() and p in before} == before
+    assert not (workdir / 'report-4-epochs').exists()
+
+
 def test_a_damaged_run_in_a_folder_of_runs_falls_back_alike(
     workdir: Path, small_run: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,3 +322,10 @@ def test_a_checkpoint_that_cannot_be_written_is_one_line_and_the_earlier_ones_st
             checkpoint.save(manager, later, meta, None)
         assert '\n' not in str(failure.value)
     assert steps(workdir) == before
+
+
+def test_without_an_earlier_checkpoint_a_full_disk_does_not_speak_of_one(tmp_path: Path) -> None:
+    (tmp_path / '1.orbax-checkpoint-tmp').mkdir()
+    words = 'the first checkpoint could not be .*: the disk is full; no checkpoint has been saved'
+    with pytest.raises(UserError, match=words), intact.failures_named(str(tmp_path)):
+        raise OSError(28, 'No space left on device')

@@ -59,7 +59,9 @@ def test_all_clips_of_a_folder_of_audio_are_scored(
     assert scores['unreadable'][bad].startswith('cannot be decoded as audio')
     assert scores['accuracy'] == 1
     assert scores['per_class']['middle']['support'] == 0
-    assert f'on 6 of 7 clips of {other} (1 unreadable, named in metrics.json);' in out
+    assert f'on 6 of 7 clips of {other} (1 unreadable, named in metrics.json);' in ' '.join(
+        out.split()
+    )
     assert 'bad.wav: cannot be decoded as audio' in err
     assert re.search('of the 6 files have the name of a clip that the run was trained on', err)
     assert (run_folder / 'report' / 'metrics.json').read_text() == before
@@ -97,7 +99,7 @@ def test_a_folder_without_faults_is_scored_in_full(
 ) -> None:
     other = write_other(tmp_path / 'other', {'low': 'low'}, 2)
     assert 'unreadable' not in scored(run_folder, other)
-    assert f'on all 2 clips of {other};' in capfd.readouterr().out
+    assert f'on all 2 clips of {other};' in ' '.join(capfd.readouterr().out.split())
 
 
 def test_a_folder_is_read_by_several_processes_bit_by_bit_as_by_one(
@@ -128,6 +130,13 @@ def test_a_run_that_names_no_dataset_needs_data_dir(
     monkeypatch.setattr(trained, 'restore', lambda workdir: [exported])
     with pytest.raises(UsageError, match='was exported and does not name its dataset; give --data'):
         evaluate.main(['evaluate', f'--workdir={run_folder}'])
+
+
+def test_a_folder_of_audio_has_no_splits(run_folder: Path, tmp_path: Path) -> None:
+    other = write_other(tmp_path / 'other', {'low': 'low'}, clips=1)
+    with pytest.raises(UserError, match=r'split=random-1: .*other has no splits, .*leave out --'):
+        scored(run_folder, other, '--data.split=random-1')
+    assert scored(run_folder, other, '--data.split=all')['num_clips'] == 1
 
 
 @pytest.mark.parametrize(
@@ -196,10 +205,10 @@ def scored_in_full(run: Path, data: Path) -> dict:
 def test_a_dataset_with_one_label_per_clip_is_refused_by_a_run_with_several_and_the_reverse(
     tagging_run: Path, tones_run: Path, tones_dataset: Path, tagged_dataset: Path
 ) -> None:
-    words = 'was trained with any number of labels, but .* has clips with exactly one label'
+    words = 'decides any number of labels per clip, but .* has exactly one label per clip'
     with pytest.raises(UserError, match=words):
         scored(tagging_run, tones_dataset)
-    words = 'was trained with exactly one label, but .* has clips with any number of labels'
+    words = 'decides exactly one label per clip, but .* has any number of labels per clip'
     with pytest.raises(UserError, match=words):
         scored(tones_run, tagged_dataset)
 

@@ -1,6 +1,7 @@
 """The report: text, files and page say what the scores say, whatever the labels look like."""
 
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -57,7 +58,23 @@ def test_the_table_has_a_line_per_label_and_the_means() -> None:
         assert line.startswith(label)
     assert [len(line) for line in lines[:5]] == [len(lines[0])] * 5
     assert lines[4].split() == ['mean', '0.722', '0.667', '0.656', '6']
-    assert lines[-1].startswith('accuracy 0.667 (95 % interval 0.300 to 0.903) on 6 test clips')
+    first, second = lines[6:]
+    assert first.startswith('accuracy 0.667 (95 % interval 0.300 to 0.903) on 6 test clips')
+    assert second == 'segments 0.500'
+
+
+@pytest.mark.parametrize(('terminal', 'widest'), [('70', 70), ('200', 100)])
+def test_the_sentences_are_wrapped_to_the_width_of_the_terminal(
+    terminal: str, widest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('COLUMNS', terminal)
+    sentence = f'{report.headline(scores())}; {report.compared(tag_floor())}; no_{"x" * 120}'
+    lines = report.wrapped(sentence).split('\n')
+    assert ' '.join(lines) == sentence
+    assert widest - 20 < max(len(line) for line in lines[:-1]) <= widest
+    assert lines[-1] == f'no_{"x" * 120}'
+    for line, after in itertools.pairwise(lines):  # no line is shorter than it need be
+        assert len(f'{line} {after.split()[0]}') > widest
 
 
 def test_the_page_has_every_label_figure_and_score_as_text() -> None:
@@ -228,7 +245,7 @@ def test_the_table_of_several_labels_per_clip_is_sorted_by_support() -> None:
     assert support == sorted(support, reverse=True)
     assert lines[3].split() == ['label', '2', *'-----', '0.500', '0']
     assert lines[4].split()[:2] == ['mean', f'{found["macro_roc_auc"]:.3f}']
-    assert lines[-1] == (
+    assert ' '.join(lines[6:]) == (
         f'macro ROC-AUC {found["macro_roc_auc"]:.3f} (95 % interval 0.800 to 0.950), average '
         f'precision {found["macro_average_precision"]:.3f}, F1 {found["macro_f1"]:.3f} '
         f'({found["macro_f1_at_half"]:.3f} at 0.5) on 24 test clips of random-1'
@@ -238,9 +255,10 @@ def test_the_table_of_several_labels_per_clip_is_sorted_by_support() -> None:
 
 def test_the_table_shows_the_most_frequent_of_many_labels() -> None:
     lines = report.table(tag_scores(200)).splitlines()
-    assert len(lines) == 1 + 20 + 2 + 2
+    assert len(lines) == 1 + 20 + 2 + 3
     assert lines[21] == '180 less frequent labels: see the page or metrics.json'
     assert lines[22].startswith('mean')
+    assert report.table(tag_scores(21)).splitlines()[21].startswith('1 less frequent label: ')
 
 
 def tag_floor() -> dict[str, Any]:
@@ -329,5 +347,5 @@ def test_a_run_with_several_labels_per_clip_has_a_whole_report(
         assert sum(label in each['labels'].split('|') for each in rows) == row['support']
         assert sum(label in each['decision'].split('|') for each in rows) == row['decided']
     evaluate.main(['evaluate', f'--workdir={copy}'])
-    lines = capfd.readouterr().out.splitlines()
-    assert lines[-2:] == [report.headline(written), report.compared(floor)]
+    sentences = [report.headline(written), report.compared(floor)]
+    assert capfd.readouterr().out.endswith('\n'.join(map(report.wrapped, sentences)) + '\n')

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from glr_jax import train
-from glr_jax.config import Config, DataConfig
+from glr_jax.config import Config, DataConfig, DataFlags, TrainFlags
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UsageError, UserError
 from glr_jax.run.segment import announce_short_clips, choose_frames
@@ -52,6 +52,37 @@ def test_less_than_a_window_is_refused_in_seconds(tones_dataset: Path) -> None:
     dataset = open_dataset(str(tones_dataset))
     with pytest.raises(UsageError, match=r'data.seconds=1 is less than one window of 1.49 s'):
         choose_frames(Config(), dataset, 1.0)
+
+
+@pytest.mark.parametrize('seconds', [23220, 1e9, 1e308])
+def test_more_seconds_than_a_segment_may_have_are_refused_in_seconds(
+    seconds: float, tones_dataset: Path
+) -> None:
+    with pytest.raises(UsageError, match=r'seconds=.* must be at most 23219: '):
+        chosen(tones_dataset, seconds)
+    assert chosen(tones_dataset, 23219).data.frames == 999959
+
+
+def test_seconds_that_pooling_leaves_nothing_of_are_refused_in_seconds(
+    tones_dataset: Path,
+) -> None:
+    config = Config(model=model_config(front='conv', kernels=(8,), pool=(64,)))
+    dataset = open_dataset(str(tones_dataset))
+    with pytest.raises(UsageError, match=r'data.seconds=1 has only 43 .* give at least 1.49$'):
+        choose_frames(config, dataset, 1.0)
+    assert choose_frames(config, dataset, 1.49).data.frames == 64
+
+
+def test_the_default_number_of_frames_does_not_matter_beside_seconds(tones_dataset: Path) -> None:
+    model = model_config(front='statistics', window=2000)
+    with pytest.raises(UsageError, match=r'data.frames=1280 is less than --model.window=2000'):
+        TrainFlags(model=model)
+    flags = TrainFlags(model=model, data=DataFlags(seconds=50))
+    dataset = open_dataset(str(tones_dataset))
+    assert choose_frames(flags.config(), dataset, flags.data.seconds).data.frames == 2153
+    flags = TrainFlags(model=model, data=DataFlags(seconds=1))
+    with pytest.raises(UsageError, match=r'data.seconds=1 is less than one window of 46.44 s'):
+        choose_frames(flags.config(), dataset, flags.data.seconds)
 
 
 def test_ready_made_spectrograms_have_no_seconds(tones_dataset: Path) -> None:

@@ -203,7 +203,7 @@ def test_scoring_an_unfinished_run_does_not_finish_it(
     shutil.copytree(source, tmp_path / 'run')
     shutil.rmtree(tmp_path / 'run' / 'report')
     evaluate.main(['evaluate', f'--workdir={tmp_path / "run"}'])
-    assert 'the run is not finished' in capfd.readouterr().out
+    assert 'the run is not finished' in ' '.join(capfd.readouterr().out.split())
     assert (tmp_path / 'run' / 'report' / 'index.html').exists()
     assert report.read(str(tmp_path / 'run')) == {}
     train.main(command(tmp_path / 'run', prepared, 2))

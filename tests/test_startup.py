@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
-from glr_jax.devices import compile_cache
+from glr_jax.devices import compile_cache, startup
+from glr_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 SAY = 'import os, sys; print(os.environ.get("GLIBC_TUNABLES"), os.getpid(), *sys.argv[1:])'
@@ -28,6 +30,20 @@ def execv(path, arguments):
     os._exit(0)
 
 os.execv = execv
+"""
+REFUSED = """
+import os, signal
+
+def execv(path, arguments):
+    raise PermissionError(13, 'Permission denied')
+
+os.execv = execv
+from glr_jax.devices import startup
+
+if __name__ == '__main__':
+    startup.restart_with_huge_pages()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    print(os.environ.get('GLIBC_TUNABLES'), blocked)
 """
 STEPS = """
 import resource
@@ -102,6 +118,45 @@ def test_a_command_restarts_as_the_same_process_with_the_same_arguments(tmp_path
     write_command(tmp_path, '', COMMAND)
     wanted = 'glibc.malloc.hugetlb=1 PID --a=b c d'
     assert start(tmp_path, '-X', 'utf8', '-m', 'command', '--a=b', 'c d') == wanted
+
+
+@linux
+def test_a_command_that_may_not_restart_continues(tmp_path: Path) -> None:
+    write_command(tmp_path, '', REFUSED)
+    assert start(tmp_path, '-m', 'command') == 'None set()'
+
+
+@pytest.mark.parametrize(
+    ('message', 'reason'),
+    [
+        (
+            "Unable to initialize backend 'gpuu': Backend 'gpuu' is not in the list of known "
+            "backends: ['cpu', 'tpu']. (set JAX_PLATFORMS='' to automatically choose an available "
+            'backend)',
+            'it has no platform gpuu here, only cpu, tpu',
+        ),
+        (
+            "Unable to initialize backend 'tpu': no libtpu.so (set JAX_PLATFORMS='' to "
+            'automatically choose an available backend)\nmore',
+            "Unable to initialize backend 'tpu': no libtpu.so",
+        ),
+        ('', 'no gpuu device, or no jaxlib for it'),
+    ],
+)
+def test_a_platform_that_jax_lacks_is_named_with_one_remedy(
+    message: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(jax, 'local_devices', refuse)
+    monkeypatch.setenv('JAX_PLATFORMS', 'gpuu')
+    with pytest.raises(UserError) as error:
+        startup.check_devices()
+    assert str(error.value) == (
+        f'JAX_PLATFORMS=gpuu: JAX cannot start: {reason}; set JAX_PLATFORMS=cpu, or unset it to '
+        'use the devices of this machine'
+    )
 
 
 def test_a_setting_of_the_user_is_kept(tmp_path: Path) -> None:

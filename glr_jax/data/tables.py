@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from glr_jax import storage
 from glr_jax.errors import UserError
 from glr_jax.json_files import read_bytes
-from glr_jax.text import shorten
+from glr_jax.text import counted, shorten
 
 MAX_BYTES = 1 << 30  # a row per clip: 1 GiB are some ten million clips
 # What other tools call the sides, in lower case. `eval` is the test side beside `dev`, as in DCASE
@@ -117,8 +117,8 @@ def read_table(
             elif any(cells):
                 if len(cells) != len(columns):
                     raise UserError(
-                        f'{path}, line {begins}: the row has {len(cells)} cells, but the header '
-                        f'has {len(columns)}; give every row as many cells as the header'
+                        f'{path}, line {begins}: the row has {counted(len(cells), "cell")}, but '
+                        f'the header has {len(columns)}; give every row as many cells as the header'
                     )
                 rows.append(dict(zip(columns, cells, strict=True)))
                 lines.append(begins)

@@ -1,6 +1,8 @@
 """What a command does before JAX computes anything: huge pages, caches, devices."""
 
+import contextlib
 import os
+import re
 import sys
 
 from glr_jax import caches, signals
@@ -15,7 +17,8 @@ def restart_with_huge_pages() -> None:
 
     XLA allocates the arrays of each step anew, and Linux zeroes each page on its first touch: with
     pages of 4 KB that takes up to a third of a train step on a CPU. glibc (2.35 or newer) reads the
-    setting only when a process starts. If GLIBC_TUNABLES is set already, nothing restarts.
+    setting only when a process starts. If GLIBC_TUNABLES is set already, nothing restarts. Where a
+    process may not restart, it continues without.
 
     Also finds libraries a folder for their caches, see `caches`. For a command to call before it
     imports JAX, which would otherwise be imported twice.
@@ -23,7 +26,10 @@ def restart_with_huge_pages() -> None:
     if sys.platform == 'linux' and sys.executable and _TUNABLES not in os.environ:
         os.environ[_TUNABLES] = 'glibc.malloc.hugetlb=1'
         signals.block()  # until the restarted command can answer; see cli.check_command_line
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        with contextlib.suppress(OSError):
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        del os.environ[_TUNABLES]
+        signals.unblock()
     caches.use_writable()
 
 
@@ -73,8 +79,18 @@ def check_devices() -> None:
     except (RuntimeError, AssertionError) as error:  # JAX asserts that a named platform started
         platforms = os.environ.get('JAX_PLATFORMS', '')
         cause = f'JAX_PLATFORMS={platforms}: ' if platforms else ''
-        reason = (str(error) or f'no {platforms} device, or no jaxlib for it').splitlines()[0]
+        reason = _reason(str(error)) or f'no {platforms} device, or no jaxlib for it'
         raise UserError(
-            f'{cause}JAX cannot start: {reason}; set JAX_PLATFORMS=cpu, or unset it to use what '
-            'there is'
+            f'{cause}JAX cannot start: {reason}; set JAX_PLATFORMS=cpu, or unset it to use the '
+            'devices of this machine'
         ) from None
+
+
+def _reason(message: str) -> str:
+    """Why JAX could not start, without its own advice, which is another one than ours."""
+    first = re.sub(r' *\(set JAX_PLATFORMS=.*?\)', '', message.partition('\n')[0])
+    if unknown := re.search(
+        r"Backend '(.*)' is not in the list of known backends: \[(.*)\]", first
+    ):
+        return f'it has no platform {unknown[1]} here, only {unknown[2].replace(chr(39), "")}'
+    return first

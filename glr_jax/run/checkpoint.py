@@ -21,6 +21,7 @@ from glr_jax.nn.model import Classifier, make_classifier, partition
 from glr_jax.run import intact
 from glr_jax.run.manager import Manager
 from glr_jax.run.provenance import Meta
+from glr_jax.run.workdir import is_finished
 from glr_jax.train_step import TrainState
 
 
@@ -174,13 +175,14 @@ def restore_best(workdir: str, mesh: Mesh) -> Best:
                 '--format=safetensors'
             )
         raise NoCheckpointError(
-            f'{workdir} holds no checkpoints; train first: python -m glr_jax.train'
+            _lost(workdir)
+            or f'{workdir} holds no checkpoints; train first: python -m glr_jax.train'
         )
     readable, faults = _readable(folder)
     if not readable and faults:
         raise UserError(intact.none_left(folder, faults))
     if not readable:
-        raise NoCheckpointError(f'{workdir} holds no finished checkpoint yet')
+        raise NoCheckpointError(_lost(workdir) or f'{workdir} holds no finished checkpoint yet')
 
     def read(step: int) -> Best:
         meta, values = readable[step]
@@ -200,6 +202,25 @@ def restore_best(workdir: str, mesh: Mesh) -> Best:
     best, step, more = intact.first_intact(folder, _ranked(folder, list(readable)), read)
     _report_faults(folder, faults | more, step, aside=False)
     return best
+
+
+def check_usable(workdir: str) -> None:
+    """Makes sure that a finished run still has a checkpoint to predict with.
+
+    Raises:
+      UserError: all are lost or damaged, or another version saved them.
+    """
+    restore_best(workdir, parallel.make_mesh(jax.local_devices()))
+
+
+def _lost(workdir: str) -> str:
+    """The message if a workdir has a finished run but no checkpoints; '' if it is not finished."""
+    if not is_finished(workdir):
+        return ''
+    return (
+        f'{workdir} holds no checkpoints, although its run is finished; copy them from a backup, '
+        'or train into a new --workdir'
+    )
 
 
 def _folder(workdir: str) -> str:

@@ -182,8 +182,8 @@ def none_left(folder: str, faults: dict[int, str]) -> str:
     """The message for a run without any intact checkpoint."""
     named = '; '.join(f'{step}: {fault}' for step, fault in faults.items())
     return (
-        f'{folder} has no intact checkpoint ({named}); copy the folder from a backup, or remove it '
-        'and train again'
+        f'{folder} has no intact checkpoint ({named}); copy the folder from a backup, or train '
+        'into a new --workdir'
     )
 
 
@@ -197,9 +197,12 @@ def failures_named(folder: str) -> Iterator[None]:
         full = 'No space left' in str(error) or 'quota' in str(error).lower()
         remedy = 'free some space' if full else 'make sure that it can be written'
         reason = 'the disk is full' if full else reason[:200]
+        newest, rest, again = 'the newest', 'the earlier ones are intact', ' to resume'
+        if not steps(folder):
+            newest, rest, again = 'the first', 'no checkpoint has been saved yet', ''
         raise UserError(
-            f'{folder}: the newest checkpoint could not be written: {reason}; the '
-            f'earlier ones are intact: {remedy} and run the same command again to resume'
+            f'{folder}: {newest} checkpoint could not be written: {reason}; {rest}: {remedy} and '
+            f'run the same command again{again}'
         ) from None
 
 

@@ -107,6 +107,15 @@ def is_extended(config: Config) -> bool:
     return before is not None and _is_longer(before, config)
 
 
+def is_finished(workdir: str) -> bool:
+    """Whether a workdir has the report of a finished run, so that training does not repeat it."""
+    try:
+        found = _read(os.path.join(workdir, 'report', 'metrics.json'))
+    except (OSError, UserError):
+        return False
+    return bool(found.get('finished', True))
+
+
 def stored_config(workdir: str) -> Config | None:
     """The config of the run in a workdir, from its newest checkpoint if config.json is lost.
 
