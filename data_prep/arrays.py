@@ -59,8 +59,15 @@ def arrays_clips(
             raise UserError(f'{path} is not an .npz file; --source=arrays needs --input=FILE.npz')
         try:
             with np.load(local, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+                arrays = {}
+                for name in archive.files:
+                    arrays[name] = archive[name]
         except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+            if 'allow_pickle' in str(error):
+                raise UserError(
+                    f'{path}: array {name} has Python objects; save it as text or numbers, e.g. '
+                    f'np.array({name}, str)'
+                ) from None
             raise UserError(f'{path} cannot be read as .npz: {error}') from None
     several = 'labels' in arrays
     if several and 'label' in arrays:

@@ -132,9 +132,7 @@ def _read(path: str, subset: str) -> Iterator[tuple[str, _Track]]:
         with storage.to_read(path) as local, open(local, encoding='utf-8') as file:
             lines = [line.rstrip('\n').split('\t') for line in file]
     except FileNotFoundError:
-        raise UserError(
-            f'{path} was not found; put the folder data of {REPOSITORY} into --input'
-        ) from None
+        raise UserError(f'{path} was not found; get it from {REPOSITORY}') from None
     except UnicodeDecodeError:
         raise UserError(f'{path} is not UTF-8; get it again from {REPOSITORY}') from None
     if not lines or tuple(lines[0]) != COLUMNS:

@@ -14,6 +14,7 @@ Where clips may have several labels, random and group splits are made by `strati
 import functools
 import importlib.resources
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ from data_prep.stratify import stratify
 from glr_jax.data import metadata
 from glr_jax.data.records import SIDES
 from glr_jax.errors import UserError
-from glr_jax.text import counted
+from glr_jax.text import counted, printable, shorten
 
 RANDOM_ITERATIONS = range(1, 14)
 GROUP_ITERATIONS = (1, 2, 3)
@@ -206,17 +207,16 @@ def check_several(counts: Mapping[str, int], clips: int) -> None:
       clips: the number of all clips.
 
     Raises:
-      UserError: no clip has a label, all have the same ones, a label has invisible spaces or a
-        separator in it, or there are too many.
+      UserError: no clip has a label, all have the same ones, a label is too long or has invisible
+        characters or a separator in it, or there are too many.
     """
     if not counts or all(count == clips for count in counts.values()):
         raise UserError(
-            f'every clip has the same labels ({", ".join(sorted(counts)) or "none"}), so there is '
-            'nothing to learn; add clips with others, or clips without any (--keep_unlabelled)'
+            f'every clip has the same labels ({_some(counts) or "none"}); add clips with others, '
+            'or without any (--keep_unlabelled)'
         )
     for label in sorted(counts):
-        if label != ' '.join(label.split()):
-            raise UserError(f'label {label!r} has invisible spaces; rename it')
+        _check_name(label)
     metadata.check_labels(sorted(counts), multi_label=True)
 
 
@@ -229,7 +229,7 @@ def check_labels(clip_labels: Sequence[str], labels: Sequence[str] = ()) -> None
 
     Raises:
       UserError: there are fewer than two labels, a label has too few clips for three sides, or
-        it is empty or has invisible spaces.
+        it is empty or too long or has invisible characters.
     """
     counts = Counter(dict.fromkeys(labels, 0))
     counts.update(clip_labels)
@@ -237,8 +237,7 @@ def check_labels(clip_labels: Sequence[str], labels: Sequence[str] = ()) -> None
         names = f' ({", ".join(counts)})' if counts else ''
         raise UserError(f'found only {counted(len(counts), "label")}{names}; need at least two')
     for label, count in sorted(counts.items()):
-        if not label or label != ' '.join(label.split()):
-            raise UserError(f'label {label!r} is empty or has invisible spaces; rename it')
+        _check_name(label)
         if count < len(SIDES):
             raise UserError(
                 f'label {label!r} has {counted(count, "clip")}; it needs at least 3, one each for '
@@ -246,3 +245,29 @@ def check_labels(clip_labels: Sequence[str], labels: Sequence[str] = ()) -> None
                 '--min_clips_per_label=3'
             )
     metadata.check_labels(sorted(counts))
+
+
+def _some(labels: Collection[str]) -> str:
+    """The first labels, for a message."""
+    names = [shorten(printable(label), 20) for label in sorted(labels)[:3]]
+    return ', '.join([*names, '...'] if len(labels) > len(names) else names)
+
+
+def _check_name(label: str) -> None:
+    """Raises `UserError` if a label could not be read in a table or a report."""
+    if not label:
+        raise UserError('a label is empty; name it')
+    if len(label) > metadata.MAX_LABEL:
+        raise UserError(
+            f'label {shorten(label, 40)!r} has {len(label):,} characters; at most '
+            f'{metadata.MAX_LABEL} are possible; rename it'
+        )
+    if label != ' '.join(label.split()):
+        has = 'invisible spaces'
+        if any(unicodedata.category(character) == 'Cc' for character in label):
+            has = 'a control character'
+        if '\t' in label:
+            has = 'a tab'
+        if '\n' in label or '\r' in label:
+            has = 'a line break'
+        raise UserError(f'label {shorten(label, 60)!r} has {has}; rename it')

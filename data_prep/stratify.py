@@ -3,8 +3,8 @@
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011, Algorithm 1): the label with the
 fewest clips left goes first, and each of its clips joins the side that needs this label most. Whole
 groups of clips are placed in the same way, the largest first. Beyond the paper, a label with at
-least three clips is wanted at least once on each side; if it is missing on one although three groups
-have it, one of them moves there.
+least three clips is wanted at least once on each side; if it is missing on one although three
+groups have it, one of them moves there.
 """
 
 from collections.abc import Sequence

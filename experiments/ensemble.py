@@ -85,8 +85,8 @@ def main(argv: list[str]) -> None:
     for folder, dataset in datasets.items():
         if dataset.multi_label:
             raise UserError(
-                f'{folder}: its clips may have several labels, but this study needs one label per '
-                'clip; python -m glr_jax.evaluate --workdir=FOLDER scores the mean of such runs'
+                f'{folder} may have several labels per clip, this study needs one; '
+                'glr_jax.evaluate averages runs'
             )
     for folder, splits in runs_of.items():
         dataset = datasets[folder]

@@ -317,7 +317,7 @@ def test_runs_with_several_labels_per_clip_are_refused(
     runs_of = {str(tagged_dataset): {'random-1': ['run']}}
     monkeypatch.setattr(ensemble, 'finished_runs', lambda runs: ['run'])
     monkeypatch.setattr(ensemble, 'by_dataset', lambda runs: runs_of)
-    with pytest.raises(UserError, match=f'{tagged_dataset}: its clips may have several labels'):
+    with pytest.raises(UserError, match=f'{tagged_dataset} may have several labels per clip'):
         ensemble.main(['ensemble', '--runs=any'])
 
 

@@ -160,7 +160,7 @@ def test_other_tags_in_a_later_split_are_announced(
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
-        ('missing', r'autotagging_genre-train\.tsv was not found; put the folder data of https'),
+        ('missing', r'autotagging_genre-train\.tsv was not found; get it from https'),
         ('empty', 'is not a table of MTG-Jamendo'),
         ('csv', 'is not a table of MTG-Jamendo, whose columns are TRACK_ID, ARTIST_ID'),
         ('latin', 'is not UTF-8'),

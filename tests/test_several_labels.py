@@ -113,6 +113,10 @@ def test_labels_replace_the_array_label(tmp_path: Path, capsys: pytest.CaptureFi
         ({'labels': np.array('rock')}, r'labels has shape \(\)'),
         ({'labels': np.array([''] * 30)}, 'no clip has a label'),
         ({'labels': None}, 'lacks arrays: label$'),
+        (
+            {'labels': np.array([['rock'], ['jazz', 'pop']] * 15, object)},
+            'array labels has Python objects; save it as text or numbers',
+        ),
     ],
 )
 def test_unusable_arrays_of_labels_are_named(
@@ -131,7 +135,16 @@ def test_unusable_arrays_of_labels_are_named(
         (['a', ''] * 9, (), r'every clip has the same labels \(a\)'),
         (['a|b', 'b|a'] * 9, (), r'every clip has the same labels \(a, b\)'),
         ([''] * 9, ('--keep_unlabelled',), r'every clip has the same labels \(none\)'),
-        (['a;b|c', 'a'] * 9, ('--label_separator=;',), r"label 'b\|c' has a \|, which separates"),
+        (
+            ['a;b|c', 'a'] * 9,
+            ('--label_separator=;',),
+            r"label 'b\|c' has a \|, which separates .* rename it, or give --label_separator='\|'",
+        ),
+        (['a\nb', 'c'] * 9, (), r"label 'a\\nb' has a line break; rename it"),
+        (['a\tb', 'c'] * 9, (), r"label 'a\\tb' has a tab"),
+        (['a\x1fb', 'c'] * 9, (), r"label 'a\\x1fb' has a control character"),
+        (['a' * 201, 'c'] * 9, (), r"label 'a{39}…' has 201 characters; at most 200 are possible"),
+        (['|'.join('abcde')] * 9, (), r'every clip has the same labels \(a, b, c, \.\.\.\); add'),
         (['a  b', 'c'] * 9, (), "label 'a  b' has invisible spaces"),
         ([f'{k}' for k in range(10_001)], (), 'there are 10001 labels; at most 10000'),
     ],
@@ -321,7 +334,7 @@ def test_tfds_reads_the_labels_of_every_record(tmp_path: Path) -> None:
 def test_a_label_that_is_not_of_the_dataset_is_named_with_its_line(tmp_path: Path) -> None:
     out = prepare(tmp_path)
     edit(out, {'clip 00001': 'guitar|gitar'})
-    words = r"splits\.csv, line 3: labels is 'guitar\|gitar'; use labels with \| .* 'guitar', 'jazz"
+    words = r"splits\.csv, line 3: there is no label 'gitar'; see labels\.labels\.txt"
     with pytest.raises(UserError, match=words):
         open_dataset(str(out))
 

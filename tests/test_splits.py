@@ -166,8 +166,15 @@ def test_a_clip_without_a_group_is_a_group_of_its_own() -> None:
 
 @pytest.mark.parametrize('label', ['', 'rock ', ' rock', 'hip\nhop'])
 def test_a_label_with_invisible_spaces_is_refused(label: str) -> None:
-    with pytest.raises(UserError, match='rename'):
+    with pytest.raises(UserError, match='name it'):
         splits.check_labels(['jazz'] * 5 + [label] * 5)
+
+
+def test_a_label_of_200_characters_is_allowed_and_a_longer_one_is_refused() -> None:
+    splits.check_labels(['jazz'] * 5 + ['x' * 200] * 5)
+    with pytest.raises(UserError, match='has 5,000 characters; at most 200') as error:
+        splits.check_labels(['jazz'] * 5 + ['x' * 5000] * 5)
+    assert len(str(error.value)) < 110
 
 
 def test_a_large_group_goes_to_train_and_every_side_has_clips() -> None:

@@ -14,7 +14,7 @@ from glr_jax import json_files
 from glr_jax.data.front_end import FrontEnd
 from glr_jax.errors import UserError
 from glr_jax.fields import from_dict
-from glr_jax.text import printable
+from glr_jax.text import printable, shorten
 
 NAME, VERSION = 'music', '1.0.0'
 # Folders in a dataset folder: of what an unfinished preparation has done, and of the dataset that
@@ -24,6 +24,7 @@ SEPARATOR = '|'  # between the labels of a clip that has several
 TFDS_SPLIT = 'clips'  # not 'all', which TFDS takes to mean every split at once
 # No folder that data_prep writes has more; they bound what opening a folder can allocate.
 MAX_LABELS, MAX_BANDS, MAX_SHARDS = 10_000, 2**16, 99_999
+MAX_LABEL = 200  # characters; a longer one is a whole cell or text, not a name
 _REMEDY = 'prepare the dataset again'
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
 
@@ -94,13 +95,13 @@ def check_labels(labels: Sequence[str], multi_label: bool = False) -> None:
         raise UserError(f'there are {len(labels)} labels; at most {MAX_LABELS} are possible')
     seen: dict[str, str] = {}
     for label in labels:
-        shown = printable(label)
+        shown = shorten(printable(label), 60)
         if '\n' in label or '\r' in label or not label.strip():
             raise UserError(f"label '{shown}' is empty or has a line break; rename it")
         if multi_label and SEPARATOR in label:
             raise UserError(
                 f"label '{shown}' has a {SEPARATOR}, which separates the labels of a clip; "
-                'rename it'
+                f"rename it, or give --label_separator='{SEPARATOR}'"
             )
         try:
             label.encode()

@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt8
 
 from glr_jax.cli import status
 from glr_jax.data import tables
-from glr_jax.data.metadata import SEPARATOR
+from glr_jax.data.metadata import SEPARATOR, labels_file
 from glr_jax.data.tables import Table
 from glr_jax.errors import UserError
 from glr_jax.text import printable, shorten
@@ -86,10 +86,12 @@ def default_split(splits: Mapping[str, Sequence[str]], groups: Sequence[str]) ->
         if name in usable:
             return name, 'the source defines it'
         if any(splits.get(name, ())):
-            unusable = f'the split {name} has no {" or ".join(empty_sides(splits[name]))} clips, and '
+            empty = ' or '.join(empty_sides(splits[name]))
+            unusable = f'the split {name} has no {empty} clips, and '
     if any(groups):
         if 'group-1' in usable:
-            return 'group-1', f'{unusable}no group is in more than one of train, validation and test'
+            why = 'no group is in more than one of train, validation and test'
+            return 'group-1', unusable + why
         why = 'there are too few groups to keep each in one of train and test'
         return 'random-1', unusable + why
     return 'random-1', f'{unusable}the clips have no groups'
@@ -142,7 +144,9 @@ def _several(table: Table, labels: Sequence[str]) -> UInt8[np.ndarray, 'clips la
     for k, row in enumerate(table.rows):
         for label in filter(None, map(str.strip, row['labels'].split(SEPARATOR))):
             if label not in number:
-                allowed = f'labels with {SEPARATOR} between them, of {tables.names_of(labels)}'
-                raise table.fault(k, 'labels', allowed)
+                raise UserError(
+                    f'{table.path}, line {table.lines[k]}: there is no label '
+                    f'{shorten(label, 40)!r}; see {labels_file(True)}; {SEPARATOR} separates labels'
+                )
             targets[k, number[label]] = 1
     return targets
