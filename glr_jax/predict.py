@@ -21,6 +21,7 @@ Prints the probability of each label for audio files of any length, sample rate 
 channels. A folder stands for every audio file below it; a line on stderr counts the files that are
 left out. If DIR is a folder of runs, their probabilities are averaged. If a file is missing or
 cannot be read, a line on stderr says why, the other files are still tagged, and the exit code is 1.
+A file that is shorter than its header states is tagged, and a line on stderr names both lengths.
 
 With --out=tags.csv the rows go into a file, and the same command resumes if it was interrupted.
 In its paths, bytes that are not UTF-8 are written as in caf\\xe9.mp3; to open such a file, pass the
