@@ -12,7 +12,7 @@ from glr_jax.fields import check_fields, option, section
 USAGE = """
 usage: python -m experiments.baselines --data.dir=FOLDER [--data.split=SPLIT,...] [--out=FILE]
 
-Prints the test accuracy of classical classifiers, on the same splits as the networks:
+Prints the test accuracy (0 to 1) of classical classifiers, on the same splits as the networks:
   majority         the most frequent label of the training clips
   linear           logistic regression on the mean of each mel band
   svm, levels      RBF SVM on the mean, standard deviation, mean |difference| between frames, and
@@ -79,7 +79,7 @@ class Layout(NamedTuple):
     """What the table shows, and how wide its columns are.
 
     Attributes:
-      main: the score of each split and of the first mean.
+      main: the score of each split and of the first mean, which the title names.
       means: {another score: its header}.
       names: {baseline: its name, unless it is the same}.
       widths: of the names and of each split.
@@ -91,10 +91,12 @@ class Layout(NamedTuple):
     widths: tuple[int, int]
 
     def header(self, splits: Sequence[str]) -> str:
-        """The header."""
+        """The title and the header."""
         first, width = self.widths
+        title = f'test {metrics.NAMES[self.main]} from 0 to 1'
         means = ''.join(f'{name:>{self._width(name)}}' for name in self.means.values())
-        return f'{"":{first}}{"".join(f"{name:>{width}}" for name in splits)}{"mean":>10}{means}'
+        columns = ''.join(f'{name:>{width}}' for name in splits)
+        return f'{title}\n{"":{first}}{columns}{"mean":>10}{means}'
 
     def row(self, name: str, scores: Sequence[dict[str, Any]]) -> str:
         """The row of a baseline, with its scores on each split."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glr_jax import metrics, report, storage, uncertainty
+from glr_jax import json_files, metrics, report, storage, tag_metrics, uncertainty
 from glr_jax.config import WITHOUT_EFFECT, Config
 from glr_jax.data.metadata import SEPARATOR
 from glr_jax.data.tables import probability_columns, read_table
@@ -139,11 +139,29 @@ def _read(workdir: str) -> Run | None:
         config.seed,
         _flags(config, normalised_together(workdir)),
         scores,
-        report.read_floor(workdir, scores),
+        report.read_floor(workdir, scores) or _floor_of_study(workdir, scores),
         {} if several else read_right(workdir),
-        read_tagged(workdir, scores['labels']) if several else None,
+        read_tagged(workdir, scores['labels'], scores.get('untrained_labels', ()))
+        if several
+        else None,
         read_log(workdir)[0],
     )
+
+
+def _floor_of_study(workdir: str, scores: dict[str, Any]) -> dict[str, Any]:
+    """The scores of the classifiers in the cross-validation of a run, STUDY/SPLIT/seed-N.
+
+    They are empty if the run belongs to none, or as in `report.read_floor`.
+    """
+    study = os.path.dirname(os.path.dirname(os.path.abspath(workdir)))
+    try:
+        found = json_files.read_object(os.path.join(study, 'baselines.json'), '')
+        of_split: dict[str, Any] = found['scores'][scores['split']]
+        same = storage.same_folder(found['dataset'], scores['dataset'])
+        of_run = of_split['majority']['num_clips'] == scores['num_clips']
+    except (OSError, UserError, KeyError, TypeError, AttributeError):
+        return {}
+    return of_split if same and of_run and report.is_floor(of_split, scores) else {}
 
 
 def _flags(config: Config, together: int | None) -> dict[str, str]:
@@ -187,12 +205,15 @@ def read_right(workdir: str) -> dict[tuple[str, str], int]:
     return {(row['id'], row['label']): int(row['label'] == row['decision']) for row in rows}
 
 
-def read_tagged(workdir: str, labels: Sequence[str]) -> Tagged | None:
+def read_tagged(
+    workdir: str, labels: Sequence[str], untrained: Sequence[str] = ()
+) -> Tagged | None:
     """The test clips of a run, sorted by id, that may have several labels.
 
     Args:
       workdir: of the run.
       labels: of its scores.
+      untrained: those that are not in its macro scores; left out.
 
     Returns:
       The clips; None if the run has no `predictions.csv`.
@@ -220,7 +241,8 @@ def read_tagged(workdir: str, labels: Sequence[str]) -> Tagged | None:
     ids = tuple(row['id'] for row in rows)
     if not ids or len(set(ids)) < len(ids) or not np.isfinite(probabilities).all():
         raise fault
-    return Tagged(ids, has, probabilities)
+    learned = tag_metrics.learned_labels(labels, untrained)
+    return Tagged(ids, has[:, learned], probabilities[:, learned])
 
 
 def check_one_task(runs: Sequence[Run]) -> None:
@@ -230,8 +252,7 @@ def check_one_task(runs: Sequence[Run]) -> None:
     )
     if one and several:
         raise UserError(
-            f'{one[0]} has one label per clip and {several[0]} may have several, so no score '
-            'compares them; compare them separately'
+            f'{one[0]} has one label per clip, {several[0]} several; compare them separately'
         )
 
 

@@ -17,6 +17,7 @@ from glr_jax.uncertainty import spread
 
 WIDTH = 80  # columns of a terminal
 NONE = '-'  # an empty cell
+DIFFERS = 'what differs'
 METHODS = {
     'mcnemar': "Two runs: p of McNemar's exact test, Newcombe's interval.",
     'areas': 'Two runs: bootstrap over clips.',
@@ -66,7 +67,7 @@ def tables(groups: Sequence[Group], differences: Differences) -> list[Table]:
     flags = compare_runs.differing(groups)
     if flags:
         rows = [[name, *(value or NONE for value in values)] for name, values in flags.items()]
-        found.append(Table('what differs', ['', *(group.name for group in groups)], rows, []))
+        found.append(Table(DIFFERS, ['', *(group.name for group in groups)], rows, []))
     found.append(_scores(groups))
     if differences:
         found.append(_differences(groups[0], differences))
@@ -239,7 +240,7 @@ def as_text(found: Sequence[Table]) -> str:
     """Tables as text that fits 80 columns where possible.
 
     Folders are cut in their middle. A table that is still too wide becomes one block per row,
-    with the columns that have the same value on one line.
+    with the columns that have the same value on one line, and without its empty cells.
     """
     return '\n\n'.join('\n'.join(_lines(table)) for table in found)
 
@@ -250,7 +251,7 @@ def _lines(table: Table) -> list[str]:
     if table.header[-1] == 'folder':
         others = _width([row[:-1] for row in rows]) + 2
         rows = [[*row[:-1], _ends(row[-1], max(WIDTH - others, 24))] for row in rows]
-    lines += _aligned(rows) if _width(rows) <= WIDTH else _blocks(rows)
+    lines += _aligned(rows) if _width(rows) <= WIDTH else _blocks(rows, table.title == DIFFERS)
     return lines + [line for note in table.notes for line in textwrap.wrap(note, WIDTH)]
 
 
@@ -282,15 +283,16 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def _blocks(rows: Sequence[Sequence[str]]) -> list[str]:
+def _blocks(rows: Sequence[Sequence[str]], with_empty: bool) -> list[str]:
     lines = []
     header, *others = rows
     for name, *cells in others:
         lines.append(f'  {shorten(name, WIDTH - 2)}')
         names: dict[str, list[str]] = {}
         for column, value in zip(header[1:], cells, strict=True):
-            names.setdefault(value, []).append(column)
-        width = max(columns(' '.join(some)) for some in names.values())
+            if value != NONE or with_empty:
+                names.setdefault(value, []).append(column)
+        width = max((columns(' '.join(some)) for some in names.values()), default=0)
         if width > WIDTH // 2:
             width = 0
         for value, some in names.items():

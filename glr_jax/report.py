@@ -76,6 +76,8 @@ def headline(scores: dict[str, Any]) -> str:
         clips += f' ({unreadable} unreadable, named in metrics.json)'
     if scores.get('multi_label'):
         main = f'{tag_text.main_scores(scores)} on {clips}'
+        if left_out := tag_text.left_out(scores):
+            main += f'; {left_out}'
     else:
         low, high = scores['accuracy_interval']
         main = (
@@ -98,11 +100,15 @@ def compared(floor: dict[str, Any]) -> str:
     sample = ''
     if svm['fitted_on'] < svm['train_clips']:
         sample = f' (trained on {svm["fitted_on"]:,} of {svm["train_clips"]:,} clips)'
-    macro_f1 = f' (macro-F1 {svm["macro_f1"]:.3f})' if 'macro_f1' in svm else ''
     return (
-        f'on the same clips: SVM on statistics{sample} {svm["accuracy"]:.3f}{macro_f1}, '
-        f'majority class {floor["majority"]["accuracy"]:.3f}'
+        f'on the same clips: SVM on statistics{sample} {_short(svm)}, '
+        f'majority class {_short(floor["majority"])}'
     )
+
+
+def _short(scores: dict[str, Any]) -> str:
+    macro_f1 = f' (macro-F1 {scores["macro_f1"]:.3f})' if 'macro_f1' in scores else ''
+    return f'{scores["accuracy"]:.3f}{macro_f1}'
 
 
 def read(workdir: str) -> dict[str, Any]:
@@ -134,11 +140,11 @@ def read_floor(workdir: str, scores: dict[str, Any]) -> dict[str, Any]:
         return {}
     same = all(found.get(name) == scores[name] for name in ('split', 'side'))
     same = same and same_folder(str(found.get('dataset')), scores['dataset'])
-    usable = same and json_files.is_intact(found) and _is_floor(found.get('scores'), scores)
+    usable = same and json_files.is_intact(found) and is_floor(found.get('scores'), scores)
     return found['scores'] if usable else {}
 
 
-def _is_floor(values: Any, scores: dict[str, Any]) -> bool:
+def is_floor(values: Any, scores: dict[str, Any]) -> bool:
     """Whether values have what `compared` and the page show beside some scores."""
     several = scores.get('multi_label')
     names = ('linear_statistics' if several else 'svm_statistics', 'majority')
@@ -169,7 +175,10 @@ def add_floor(config: Config, dataset: Dataset, scores: dict[str, Any]) -> dict[
     found = read_floor(config.workdir, scores)
     if found:
         return found
-    status('scoring an SVM and the majority class on the same clips (--baselines=false: none)')
+    which_ones = 'an SVM and the majority class'
+    if dataset.multi_label:
+        which_ones = 'a linear classifier and label frequencies'
+    status(f'scoring {which_ones} on the same clips (--baselines=false: none)')
     found = baselines.floor(dataset, config.data.split)
     folder = os.path.join(config.workdir, 'report')
     which = {name: scores[name] for name in ('dataset', 'split', 'side')}

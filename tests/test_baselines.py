@@ -62,7 +62,8 @@ def test_every_baseline_is_scored_on_the_same_test_clips(
     scores = json.loads(out.read_text())
     assert list(scores) == ['majority', 'linear', 'svm', 'svm_statistics']
     assert {scores[name]['random-1']['num_clips'] for name in scores} == {3}
-    header, *rows = capsys.readouterr().out.splitlines()
+    title, header, *rows = capsys.readouterr().out.splitlines()
+    assert title == 'test accuracy from 0 to 1'
     assert header.split() == ['random-1', 'mean', 'macro-F1']
     assert [row[:16].strip() for row in rows] == [
         *('majority', 'linear', 'svm, levels', 'svm, statistics'),
@@ -334,7 +335,8 @@ def test_the_floor_of_several_labels_is_the_row_of_the_command(
         mine, theirs = found[name], scores[name]['random-1']
         assert mine['macro_roc_auc'] == pytest.approx(theirs['macro_roc_auc'], abs=0.01)
         assert tag_metrics.fault(theirs) == ''
-    header, *rows = capsys.readouterr().out.splitlines()
+    title, header, *rows = capsys.readouterr().out.splitlines()
+    assert title == 'test macro ROC-AUC from 0 to 1'
     assert header.split('  ')[-3:] == ['mean', 'avg. precision', 'macro-F1']
     names = ['label frequencies', 'linear, levels', 'linear, statistics']
     assert [row[:20].strip() for row in rows] == names

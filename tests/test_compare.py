@@ -400,6 +400,37 @@ def made_tagged_run(
     return folder, has, probabilities
 
 
+def test_a_block_leaves_out_empty_cells_but_those_of_flags() -> None:
+    rows = [['A', '-', 'x' * 90], ['B', '1', '-']]
+    header = ['', 'one', 'two']
+    text = compare_tables.as_text([compare_tables.Table('scores', header, rows, [])])
+    assert text.splitlines()[-2:] == ['  B', '    one  1']
+    assert not any(line.endswith(' -') for line in text.splitlines())
+    text = compare_tables.as_text([compare_tables.Table('what differs', header, rows, [])])
+    assert text.splitlines()[-1] == '    two  -'
+
+
+def test_the_runs_of_a_cross_validation_have_its_baselines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in (1, 2, 3):
+        folder = tmp_path / f'random-{split}' / 'seed-0'
+        made_tagged_run(folder, 1.0, split=f'random-{split}', first=60 * split)
+    of = {'macro_average_precision': 0.35, 'macro_f1': 0.25, 'num_clips': 60}
+    linear = of | {'macro_roc_auc': 0.7, 'fitted_on': 9, 'train_clips': 9}
+    floor = {'linear_statistics': linear, 'majority': of | {'macro_roc_auc': 0.5}}
+    study = {'dataset': 'data/tagged', 'scores': {'random-1': floor, 'random-3': floor}}
+    (tmp_path / 'baselines.json').write_text(json.dumps(study))
+    (group,) = groups_of(tmp_path)
+    assert [run.strong for run in group.runs] == [0.7, None, 0.7]
+    text = printed(capsys, tmp_path)
+    row = next(line for line in text.splitlines() if line.startswith('linear '))
+    assert row.split()[:4] == ['linear', '70.0', '±', '0.0']
+    for wrong in ('[]', '{', json.dumps(study | {'dataset': 'data/other'}), '{"scores": 1}'):
+        (tmp_path / 'baselines.json').write_text(wrong)
+        assert groups_of(tmp_path)[0].runs[0].strong is None
+
+
 def test_runs_with_several_labels_are_compared_by_their_areas(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -467,7 +498,7 @@ def test_groups_with_several_labels_are_compared_over_all_their_clips(tmp_path: 
 def test_runs_of_both_tasks_are_not_compared(tmp_path: Path) -> None:
     one = made_run(tmp_path / 'one', [1, 0])
     several, *_ = made_tagged_run(tmp_path / 'several', 1.0)
-    with pytest.raises(UserError, match=f'{one} has one label per clip and {several} may have'):
+    with pytest.raises(UserError, match=f'{one} has one label per clip, {several} several'):
         compare.main(['compare', str(tmp_path)])
 
 
