@@ -101,7 +101,8 @@ def sandbox(
     for name in ('music', 'other_music'):
         (folder / name).symlink_to(music)
     (folder / 'dataset').symlink_to(prepared)
-    (folder / 'data' / 'tagged').symlink_to(tagged_dataset)
+    for name in ('tagged', 'demo_tags'):
+        (folder / 'data' / name).symlink_to(tagged_dataset)
     (folder / 'runs' / 'tagged').symlink_to(tagged_run)
     (folder / 'data' / 'demo').mkdir()
     for path in prepared.iterdir():
@@ -151,6 +152,7 @@ def check(
     """Runs a command as far as this machine can; fails if it does not work or has no rule."""
     monkeypatch.chdir(sandbox)
     monkeypatch.setattr(demo_clips, 'CLIPS_PER_STYLE', 3)
+    monkeypatch.setattr(demo_clips, 'TAGGED_CLIPS_PER_STYLE', 3)
     monkeypatch.setattr(paper, 'OPTIMUM', OPTIMUM)
     monkeypatch.setattr(recurrence, 'SIZES', [])
     monkeypatch.setattr(recurrence, 'TOLERANCES', {'float32': 1e-4})
