@@ -33,6 +33,7 @@ from glr_jax.clip_statistics import (
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.split_table import empty_sides
 from glr_jax.errors import UserError
+from glr_jax.run.labels import untrained_labels
 from glr_jax.statistics_svm import StatisticsSvm
 
 ClassifierName = Literal['linear', 'svm']
@@ -271,7 +272,8 @@ def _tag_scores(
     *_, test = _sides(dataset, split)
     has = dataset.has_label()
     thresholds = tag_metrics.best_thresholds(has[validation], probabilities(validation))
-    return tag_metrics.scores(has[test], probabilities(test), dataset.labels, thresholds)
+    untrained = untrained_labels(dataset, split)
+    return tag_metrics.scores(has[test], probabilities(test), dataset.labels, thresholds, untrained)
 
 
 def _fit(

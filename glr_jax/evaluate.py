@@ -86,8 +86,11 @@ def main(argv: list[str]) -> None:
         )
     configs = [dataclasses.replace(r.meta.config, workdir=r.workdir) for r in runs]
     dataset, others = scored_data.open_data(folder, runs)
-    unseen = others and not training_data.trained_on(dataset, dataset.members(ALL, 'test'), configs)
-    splits = [ALL] if unseen else [data.split for data in own]
+    whole = others and (
+        list(dataset.splits) == [ALL]  # a folder of audio
+        or not training_data.trained_on(dataset, dataset.members(ALL, 'test'), configs)
+    )
+    splits = [ALL] if whole else [data.split for data in own]
     split = choice.data.split or scored_data.common_flag('split', splits, choice.workdir)
     scores = scoring.report_best(
         choice.workdir,

@@ -36,18 +36,12 @@ def open_data(folder: str, runs: Sequence[Best]) -> tuple[Dataset, bool]:
         other = with_labels(dataset, meta.labels)
     elif meta.multi_label:
         raise UserError(
-            f'{folder} is not a dataset; {runs[0].workdir} was trained with any number of labels, '
-            f'so prepare the folder first, with a metadata.csv that has a column labels: '
+            f'{folder} is not a dataset; {runs[0].workdir} decides any number of labels per '
+            f'clip, so prepare the folder first, with a metadata.csv that has a column labels: '
             f'python -m data_prep --input={folder} --out=data/NAME'
         )
     elif meta.from_audio:
         other = read_folder(folder, meta.labels, meta.front_end)
-        names = {id for run in runs for id in training_data.trained_ids(run.workdir)}
-        if same := len(names.intersection(other.ids)):
-            announce(
-                f'{same} of the {len(other)} files have the name of a clip that the run was '
-                'trained on; if they are the same, the scores are optimistic'
-            )
     else:
         raise UserError(
             f'{folder} is no dataset; {runs[0].workdir} was trained on ready-made spectrograms, so '

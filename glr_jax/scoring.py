@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from glr_jax import inference, metrics, report, scored_data, tag_interval, tag_metrics
+from glr_jax import inference, metrics, report, scored_data, tag_interval, tag_metrics, trained
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.other_data import OtherData
@@ -20,9 +20,10 @@ from glr_jax.page.evidence import Evidence
 from glr_jax.progress import Progress
 from glr_jax.run import provenance, training_data
 from glr_jax.run.checkpoint import Best
+from glr_jax.run.labels import untrained_labels
 from glr_jax.storage import same_folder
 from glr_jax.text import counted
-from glr_jax.trained import mean_thresholds, predictor, restore
+from glr_jax.trained import predictor, restore
 
 
 def report_best(
@@ -66,31 +67,37 @@ def report_best(
     clips = dataset.members(split, side)
     if not len(clips):
         raise UserError(f'--data.split={split} has no test and no validation clips')
-    leaked = training_data.trained_on(dataset, clips, configs)
-    _announce_optimism(split, side, leaked, dataset, clips, configs)
+    seen = training_data.seen_by_any(dataset, clips, configs)
+    _announce_optimism(split, side, seen, dataset, clips, configs)
     predictors = [predictor(run, test_crops=test_crops) for run in runs]
-    thresholds = mean_thresholds([run.meta for run in runs])
+    thresholds = _thresholds(dataset, runs, configs, predictors)
+    untrained = _untrained(dataset, runs, configs)
     absent: Sequence[str] = ()
     if isinstance(dataset, OtherData) and dataset.absent:
         absent, present = dataset.absent, dataset.present()
         predictors = [_of_labels(each, present) for each in predictors]
         thresholds = tuple(thresholds[k] for k in present) if thresholds else ()
         dataset = dataset.without_absent()
-    with Progress(len(clips) * len(runs), 'scoring', 'clip', shown=processes.is_first()) as bar:
+    what = 'scoring' if len(runs) == 1 else f'scoring {len(clips):,} clips x {len(runs)} runs'
+    unit = 'clip' if len(runs) == 1 else 'decision'
+    with Progress(len(clips) * len(runs), what, unit, shown=processes.is_first()) as bar:
         decided = [inference.decide_clips(each, dataset, clips, bar.advance) for each in predictors]
     probabilities = np.mean([each for each, _ in decided], 0)
-    scores = _scores(dataset, clips, probabilities, thresholds) | {
+    scores = _scores(dataset, clips, probabilities, thresholds, untrained) | {
         'segment_accuracy': float(np.mean([accuracy for _, accuracy in decided])),
         'split': split,
         'side': side,
-        'trained_on': leaked,
+        'trained_on': int(seen.trained.sum()),
         'step': runs[0].step,
         'dataset': dataset.folder,
     }
     if dataset.multi_label:  # it takes a second or two, too long for every epoch
-        has = dataset.has_label()[clips]
-        interval = tag_interval.macro_roc_auc_interval(has, probabilities)
+        learned = tag_metrics.learned_labels(dataset.labels, untrained)
+        has = dataset.has_label()[clips][:, learned]
+        interval = tag_interval.macro_roc_auc_interval(has, probabilities[:, learned])
         scores['macro_roc_auc_interval'] = interval
+    if seen.by_name.any():
+        scores['known_by_name'] = int(seen.by_name.sum())
     if test_crops:
         scores['test_crops'] = test_crops
     if changed:
@@ -107,7 +114,9 @@ def report_best(
     if runs[0].workdir != workdir:  # a folder of runs
         names = [os.path.relpath(run.workdir, workdir) for run in runs]
         main = metrics.main_score(scores)
-        each_score = [_scores(dataset, clips, each)[main] for each, _ in decided]
+        each_score = [
+            _scores(dataset, clips, each, untrained=untrained)[main] for each, _ in decided
+        ]
         scores['step'] = [run.step for run in runs]
         scores['runs'] = [
             {'workdir': name, main: score} for name, score in zip(names, each_score, strict=True)
@@ -127,6 +136,43 @@ def report_best(
         )
         report.write(folder, scores, shown, evidence)  # marks the run as finished, so it is last
     return scores
+
+
+def _thresholds(
+    dataset: Dataset,
+    runs: Sequence[Best],
+    configs: Sequence[Config],
+    predictors: Sequence[inference.Predictor],
+) -> tuple[float, ...]:
+    """The probability from which each label is decided; () where each clip has exactly one.
+
+    The mean of several runs' probabilities is less spread out than those of each run, so it gets
+    thresholds of its own, chosen on the validation clips that the runs share.
+    """
+    mine = configs[0].data
+    shared = all(
+        config.data.split == mine.split and same_folder(config.data.dir, dataset.folder)
+        for config in configs
+    )
+    if len(runs) == 1 or not dataset.multi_label or not shared:
+        return trained.thresholds(runs)
+    clips = dataset.members(mine.split, 'validation')
+    announce(f'choosing thresholds for the mean of {len(runs)} runs on their validation clips')
+    each = [inference.decide_clips(one, dataset, clips)[0] for one in predictors]
+    return tag_metrics.best_thresholds(dataset.has_label()[clips], np.mean(each, 0))
+
+
+def _untrained(
+    dataset: Dataset, runs: Sequence[Best], configs: Sequence[Config]
+) -> tuple[str, ...]:
+    """The labels that no run has learned, as none of its training clips has them."""
+    found = []
+    for run, config in zip(runs, configs, strict=True):
+        names = run.meta.untrained
+        if same_folder(dataset.folder, config.data.dir):  # older checkpoints do not say it
+            names = untrained_labels(dataset, config.data.split)
+        found.append(names)
+    return tuple(label for label in dataset.labels if all(label in names for names in found))
 
 
 def _of_labels(
@@ -167,7 +213,7 @@ def subfolder(dataset: Dataset, split: str, test_crops: int, configs: Sequence[C
 def _announce_optimism(
     split: str,
     side: str,
-    leaked: int,
+    seen: training_data.Seen,
     dataset: Dataset,
     clips: Int[np.ndarray, ' clips'],
     configs: Sequence[Config],
@@ -177,7 +223,7 @@ def _announce_optimism(
             f'{split} has no test clips; the report is on the validation clips, '
             'so the scores are optimistic'
         )
-    if leaked:
+    if leaked := int(seen.trained.sum()):
         leaking = [
             config for config in configs if training_data.trained_on(dataset, clips, [config])
         ]
@@ -187,6 +233,16 @@ def _announce_optimism(
             f'{leaked} of these {counted(len(clips), "clip")} {was} trained on under {names}: '
             'the scores are optimistic'
         )
+    for some, what in (
+        (seen.by_name, 'which counts, as their spectrograms are not known'),
+        (seen.namesakes, 'but another spectrogram, so they do not count as trained on'),
+    ):
+        if count := int(some.sum()):
+            have = 'has' if count == 1 else 'have'
+            announce(
+                f'{count} of the {counted(len(clips), "clip")} {have} the name of a clip that the '
+                f'run was trained on, {what}'
+            )
 
 
 def score(
@@ -201,7 +257,8 @@ def score(
     thresholds: tuple[float, ...] = ()
     if dataset.multi_label:
         thresholds = tag_metrics.best_thresholds(dataset.has_label()[clips], probabilities)
-    return _scores(dataset, clips, probabilities, thresholds)
+    untrained = untrained_labels(dataset, run.data.split)
+    return _scores(dataset, clips, probabilities, thresholds, untrained)
 
 
 def thresholds_in(scores: dict[str, Any]) -> tuple[float, ...]:
@@ -214,10 +271,11 @@ def _scores(
     clips: Int[np.ndarray, ' clips'],
     probabilities: Float[np.ndarray, 'clips labels'],
     thresholds: Sequence[float] = (),
+    untrained: Sequence[str] = (),
 ) -> dict[str, Any]:
     if dataset.multi_label:
         has = dataset.has_label()[clips]
-        found = tag_metrics.scores(has, probabilities, dataset.labels, thresholds)
+        found = tag_metrics.scores(has, probabilities, dataset.labels, thresholds, untrained)
         return found | {'loss': tag_metrics.binary_cross_entropy(has, probabilities)}
     targets = dataset.targets[clips]
     scores = metrics.scores(targets, probabilities.argmax(1), dataset.labels)

@@ -3,7 +3,8 @@
 Two curves that need no threshold: the area under the ROC curve is the chance that a clip with the
 label has a higher probability than one without; the average precision is the area under the curve
 of precision over recall. Macro scores are means over the labels, micro scores take every pair of
-clip and label as a decision of its own. A label that all clips have, or none, has no curve.
+clip and label as a decision of its own. A label that all clips have, or none, has no curve. A label
+that no training clip has is not in the macro scores.
 """
 
 import math
@@ -23,6 +24,7 @@ def scores(
     probabilities: Probabilities,
     labels: Sequence[str],
     thresholds: Sequence[float] = (),
+    untrained: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The scores that a report shows for a set of clips; fractions in 0..1.
 
@@ -34,18 +36,21 @@ def scores(
       probabilities: of each label.
       labels: class names.
       thresholds: the probability from which each label is decided; () = 0.5 for all.
+      untrained: labels that no training clip has; left out of the macro scores, and named.
     """
+    left_out = [label for label in labels if label in untrained]
+    learned = learned_labels(labels, left_out)
     limits = list(thresholds) or [DEFAULT_THRESHOLD] * len(labels)
     roc = [roc_auc(has[:, k], probabilities[:, k]) for k in range(len(labels))]
     precision_area = [average_precision(has[:, k], probabilities[:, k]) for k in range(len(labels))]
     counts = _counts(has, decided(probabilities, limits))
     halves = _counts(has, probabilities >= DEFAULT_THRESHOLD)
     return {
-        'macro_roc_auc': _mean(roc),
-        'macro_average_precision': _mean(precision_area),
+        'macro_roc_auc': _mean([roc[k] for k in learned]),
+        'macro_average_precision': _mean([precision_area[k] for k in learned]),
         'micro_roc_auc': roc_auc(has.ravel(), probabilities.ravel()),
         'micro_average_precision': average_precision(has.ravel(), probabilities.ravel()),
-        **_of_counts(counts, halves, len(has)),
+        **_of_counts(counts, halves, len(has), learned),
         'per_class': {
             label: {
                 'roc_auc': roc[k],
@@ -65,7 +70,13 @@ def scores(
         'labels': list(labels),
         'num_clips': len(has),
         'multi_label': True,
+        **({'untrained_labels': left_out} if left_out else {}),
     }
+
+
+def learned_labels(labels: Sequence[str], untrained: Sequence[str]) -> list[int]:
+    """The labels that some training clip has, by number: those in the macro scores."""
+    return [k for k, label in enumerate(labels) if label not in untrained]
 
 
 def decided(probabilities: Probabilities, thresholds: Sequence[float] = ()) -> Has:
@@ -133,6 +144,9 @@ def fault(values: dict[str, Any]) -> str:
     clips = values.get('num_clips')
     if not _is_count(clips) or not clips:
         return 'num_clips is no number of clips'
+    untrained = values.get('untrained_labels', [])
+    if not isinstance(untrained, list) or not all(label in labels for label in untrained):
+        return 'untrained_labels are not among its labels'
     names = ('correct', 'decided', 'support', 'correct_at_half', 'decided_at_half')
     for label, row in rows.items():
         if not isinstance(row, dict) or not all(_is_count(row.get(name)) for name in names):
@@ -144,10 +158,12 @@ def fault(values: dict[str, Any]) -> str:
             return f'the areas of {label!r} are no numbers from 0 to 1'
     table = np.asarray([[row[name] for name in names] for row in rows.values()])
     counts, halves = table[:, :3], table[:, [3, 4, 2]]
-    expected = _of_counts(counts, halves, clips)
+    learned = learned_labels(list(rows), untrained)
+    expected = _of_counts(counts, halves, clips, learned)
+    in_means = [row for label, row in rows.items() if label not in untrained]
     expected |= {
-        'macro_roc_auc': _mean([row['roc_auc'] for row in rows.values()]),
-        'macro_average_precision': _mean([row['average_precision'] for row in rows.values()]),
+        'macro_roc_auc': _mean([row['roc_auc'] for row in in_means]),
+        'macro_average_precision': _mean([row['average_precision'] for row in in_means]),
     }
     for name, value in expected.items():
         if name not in values or not _close(values[name], value):
@@ -174,9 +190,11 @@ def _counts(has: Has, decided: Has) -> np.ndarray:
     return np.stack([(has & decided).sum(0), decided.sum(0), has.sum(0)], 1)
 
 
-def _of_counts(counts: np.ndarray, halves: np.ndarray, clips: int) -> dict[str, Any]:
-    """The scores that follow from the counts."""
-    present = counts[:, 2] > 0
+def _of_counts(
+    counts: np.ndarray, halves: np.ndarray, clips: int, learned: Sequence[int]
+) -> dict[str, Any]:
+    """The scores that follow from the counts; the means are over the learned labels."""
+    present = (counts[:, 2] > 0) & np.isin(np.arange(len(counts)), learned)
     f1 = lambda rows: _mean([_f1(row) for row in rows[present]])
     return {
         'macro_f1': f1(counts),

@@ -20,8 +20,8 @@ def by_support(scores: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def table(scores: dict[str, Any]) -> str:
-    """The scores of the most frequent labels, one line each, and the means over all labels."""
-    rows = by_support(scores)
+    """The scores of the most frequent labels, one line each, and the means."""
+    rows, untrained = by_support(scores), scores.get('untrained_labels', ())
     chosen = rows[:MOST]
     width = max(12, *(columns(cell(label, 0, LONGEST)) for label, _ in chosen))
     lines = [f'{"":{width}}  {_HEADER}']
@@ -29,7 +29,8 @@ def table(scores: dict[str, Any]) -> str:
         values = [row[field] for field in _FIELDS]
         if not row['support']:  # not in the means either
             values[2:5] = [None] * 3
-        lines.append(_line(cell(label, width), values, row['support']))
+        mark = '  no training clips' if label in untrained else ''
+        lines.append(_line(cell(label, width), values, row['support']) + mark)
     if left := len(rows) - len(chosen):
         lines.append(f'{counted(left, "less frequent label")}: see the page or metrics.json')
     means = (
@@ -57,6 +58,12 @@ def main_scores(scores: dict[str, Any]) -> str:
         f'average precision {shown(scores["macro_average_precision"])}, '
         f'F1 {shown(scores["macro_f1"])} ({shown(scores["macro_f1_at_half"])} at 0.5)'
     )
+
+
+def left_out(scores: dict[str, Any]) -> str:
+    """How many labels are not in the macro scores, as they could not be learned; '' if none."""
+    count = len(scores.get('untrained_labels', ()))
+    return f'{counted(count, "label")} without training clips left out' if count else ''
 
 
 def compared(floor: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ USAGE = """
 usage: python -m glr_jax.train --flagfile=experiments/NAME.flags [--workdir=DIR] [--flag=value ...]
 
 Trains, keeps the latest checkpoints and the best one, and evaluates the best on the test clips.
-Also prints what an SVM and the majority class reach on the same clips.
+Also prints what an SVM and the majority class reach on the same clips; where clips may have several
+labels, a linear classifier and the label frequencies.
 If a run was interrupted, the same command resumes it. Ctrl-C and SIGTERM save first, and the exit
 code is then 75.
 """

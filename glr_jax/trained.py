@@ -1,5 +1,6 @@
 """Trained networks, restored from their workdirs and ready to use."""
 
+import os
 from collections.abc import Sequence
 
 import jax
@@ -53,7 +54,7 @@ def _restore_one(workdir: str, mesh: Mesh) -> Best:
 
 
 def mean_thresholds(metas: Sequence[provenance.Meta]) -> tuple[float, ...]:
-    """The mean of several runs' thresholds, for the mean of their probabilities."""
+    """The mean of several runs' thresholds: the best guess without their validation clips."""
     known = [meta.thresholds for meta in metas if meta.thresholds]
     return tuple(map(float, np.mean(known, 0))) if known else ()
 
@@ -61,13 +62,32 @@ def mean_thresholds(metas: Sequence[provenance.Meta]) -> tuple[float, ...]:
 def thresholds(runs: Sequence[Best]) -> tuple[float, ...]:
     """The probability from which each label is decided; () where each clip has exactly one label.
 
-    0.5 where the runs have none, since they were not validated yet.
+    Those of several runs are read from the report of their folder, for which `glr_jax.evaluate`
+    chooses them on the validation clips; without such a report, they are the runs' mean. 0.5 where
+    the runs have none, since they were not validated yet.
     """
     meta = runs[0].meta
     if not meta.multi_label:
         return ()
-    known = mean_thresholds([run.meta for run in runs])
+    known = _evaluated(runs) or mean_thresholds([run.meta for run in runs])
     return known or (tag_metrics.DEFAULT_THRESHOLD,) * len(meta.labels)
+
+
+def _evaluated(runs: Sequence[Best]) -> tuple[float, ...]:
+    """The thresholds in the report of the folder of several runs; () if it is not of these runs."""
+    if len(runs) == 1:
+        return ()
+    folder = os.path.commonpath([os.path.abspath(run.workdir) for run in runs])
+    try:
+        scores = report.read(folder)
+    except UserError:  # it is damaged, and evaluation writes it again
+        return ()
+    names = [os.path.relpath(run.workdir, folder) for run in runs]
+    same = [row['workdir'] for row in scores.get('runs', [])] == names
+    same = same and scores['step'] == [run.step for run in runs]
+    if not same or tuple(scores['labels']) != runs[0].meta.labels:
+        return ()
+    return tuple(row['threshold'] for row in scores['per_class'].values())
 
 
 def predictor(run: Best, batch_size: int = 0, test_crops: int = 0) -> inference.Predictor:

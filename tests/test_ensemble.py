@@ -14,12 +14,13 @@ import pytest
 from data_prep import __main__ as data_prep
 from experiments import ensemble
 from experiments.ensemble import Predicted
-from glr_jax import baselines, evaluate, metrics, predict, train, trained
+from glr_jax import baselines, evaluate, metrics, predict, scoring, train, trained
 from glr_jax.clip_statistics import all_groups, groups_of
 from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UsageError, UserError
 from glr_jax.run import provenance, training_data
+from glr_jax.run.labels import untrained_labels
 from tests.conftest import PAPER, make_dataset
 
 # Another architecture, other segments, and too few steps for a sure decision.
@@ -173,6 +174,39 @@ def test_a_run_does_not_resume_with_other_test_crops(other_run: Path, tones_data
     flags = [f'--workdir={other_run}', f'--data.dir={tones_dataset}', *OTHER_RUN]
     with pytest.raises(UserError, match=r'--data.test_crops=2 \(not 1\)'):
         train.main(['train', *flags, '--data.test_crops=1'])
+
+
+def test_the_thresholds_of_a_folder_fit_the_mean_of_its_runs(
+    tagged_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ('one', 'two'):
+        shutil.copytree(tagged_run, tmp_path / 'runs' / name)
+    runs = trained.restore(str(tmp_path / 'runs'))
+    chosen = runs[0].meta.thresholds  # the mean of two equal runs is either of them
+    monkeypatch.setattr(trained, 'mean_thresholds', lambda metas: (0.1, 0.2, 0.3))
+    assert trained.thresholds(runs) == (0.1, 0.2, 0.3)
+    evaluate.main(['evaluate', f'--workdir={tmp_path / "runs"}'])
+    found = [row['threshold'] for row in scores_of(tmp_path / 'runs')['per_class'].values()]
+    assert found == pytest.approx(chosen, abs=1e-6)
+    assert list(trained.thresholds(runs)) == found  # prediction uses those of the report
+    assert trained.thresholds(runs[:1]) == (0.1, 0.2, 0.3)  # another set of runs
+    later = [run._replace(step=run.step + 1) for run in runs]
+    assert trained.thresholds(later) == (0.1, 0.2, 0.3)
+
+
+def test_a_label_is_left_out_if_no_run_has_training_clips_of_it(tagged_run: Path) -> None:
+    made = make_dataset(('a', 'b', 'c'), [0, 1, 2])
+    object.__setattr__(made, 'targets', np.array([[1, 0, 0], [0, 1, 0], [1, 1, 1]], np.uint8))
+    made.splits.update(x=['train', 'test', 'test'], y=['test', 'train', 'test'])
+    assert untrained_labels(made, 'x') == ('b', 'c')
+    (run,) = trained.restore(str(tagged_run))
+    configs = [Config(data=DataConfig(dir='made', split=split)) for split in 'xy']
+    assert provenance.make_meta(configs[0], made).untrained == ('b', 'c')
+    assert scoring._untrained(made, [run], configs[:1]) == ('b', 'c')  # the dataset says it
+    assert scoring._untrained(made, [run, run], configs) == ('c',)
+    elsewhere = [Config(data=DataConfig(dir='elsewhere', split='x'))]
+    other = run._replace(meta=dataclasses.replace(run.meta, untrained=('a', 'z')))
+    assert scoring._untrained(made, [other], elsewhere) == ('a',)  # the checkpoint says it
 
 
 # ---------------------------------------------------------------- experiments.ensemble

@@ -196,6 +196,19 @@ def test_the_scores_of_each_epoch_are_drawn_whatever_the_log_says() -> None:
     assert charts.curves(EPOCHS[:1], 4).count('<circle') == 5
 
 
+def test_labels_without_training_clips_are_named_and_marked() -> None:
+    evidence = evidence_of(tagged(('<a>', 'b', 'c'), 60))
+    scores = scores_of(evidence) | {'untrained_labels': ['<a>', 'c']}
+    text = Page(protocol.section(scores, Config(workdir='w'), evidence)).text
+    assert '2 labels have no training clips, so are not in the macro scores: <a>, c.' in text
+    table = tag_labels.label_table(scores)
+    assert table.count('(no training clips)') == 2
+    assert '2 labels without training clips left out of the means.' in table
+    assert 'training clips)' not in tag_labels.label_table(scores_of(evidence))
+    by_name = protocol.warnings(scores | {'trained_on': 9, 'known_by_name': 4})
+    assert any('4 of them have the name of a training clip' in each for each in by_name)
+
+
 def test_the_protocol_says_how_many_labels_clips_have() -> None:
     dataset = tagged(('a', 'b', 'c'), 8)
     dataset.targets[:] = [[1, 1, 0]] * 6 + [[0, 0, 0]] * 2

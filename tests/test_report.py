@@ -253,6 +253,15 @@ def test_the_table_of_several_labels_per_clip_is_sorted_by_support() -> None:
     assert 'interval' not in report.headline(tag_scores(interval=None))
 
 
+def test_the_table_marks_labels_without_training_clips_and_the_headline_counts_them() -> None:
+    found = tag_scores() | {'untrained_labels': ['label 0']}
+    marked = [line for line in report.table(found).splitlines() if 'no training clips' in line]
+    assert [line.split()[:2] for line in marked] == [['label', '0']]
+    words = '24 test clips of random-1; 1 label without training clips left out'
+    assert report.headline(found).endswith(words)
+    assert 'training clips' not in report.table(tag_scores())
+
+
 def test_the_table_shows_the_most_frequent_of_many_labels() -> None:
     lines = report.table(tag_scores(200)).splitlines()
     assert len(lines) == 1 + 20 + 2 + 3
@@ -279,6 +288,8 @@ def test_the_floor_has_macro_f1_where_it_is_known() -> None:
     found = floor()
     found['svm_statistics']['macro_f1'] = 0.45
     assert 'SVM on statistics 0.500 (macro-F1 0.450), majority' in report.compared(found)
+    found['majority']['macro_f1'] = 0.1
+    assert report.compared(found).endswith('majority class 0.250 (macro-F1 0.100)')
 
 
 @pytest.mark.parametrize(

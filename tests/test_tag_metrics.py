@@ -125,6 +125,31 @@ def test_scores_from_a_file_are_checked():
     assert 'match' in tag_metrics.fault(values | {'labels': ['a']})
 
 
+def test_labels_without_training_clips_are_in_no_macro_score():
+    has, probabilities = example(2)
+    limits = tag_metrics.best_thresholds(has, probabilities)
+    untrained, kept = ['sad', 'rare'], [0, 2, 4, 5]
+    found = tag_metrics.scores(has, probabilities, LABELS, limits, untrained)
+    rest = tag_metrics.scores(
+        *(has[:, kept], probabilities[:, kept]),
+        *([LABELS[k] for k in kept], [limits[k] for k in kept]),
+    )
+    whole = tag_metrics.scores(has, probabilities, LABELS, limits)
+    assert 'untrained_labels' not in whole
+    assert found['untrained_labels'] == untrained
+    macro = ('macro_roc_auc', 'macro_average_precision', 'macro_f1', 'macro_f1_at_half')
+    for name in (*macro, 'precision', 'recall'):
+        assert found[name] == pytest.approx(rest[name], abs=1e-12)
+        assert found[name] != whole[name]
+    assert found['per_class'] == whole['per_class']
+    assert found['micro_f1'] == whole['micro_f1']
+    values = json.loads(json.dumps(found))
+    assert tag_metrics.fault(values) == ''
+    assert 'macro_f1' in tag_metrics.fault(values | {'untrained_labels': []})
+    for wrong in ('sad', ['x'], [['sad']], [1], None):
+        assert 'untrained' in tag_metrics.fault(values | {'untrained_labels': wrong})
+
+
 def test_the_interval_of_the_mean_area_is_that_of_a_plain_bootstrap(monkeypatch):
     has, probabilities = example(3, clips=60)
     monkeypatch.setattr(tag_interval, '_RESAMPLES', (120, 120))

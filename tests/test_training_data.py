@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from glr_jax import evaluate, train
+from glr_jax import evaluate, json_files, train
 from glr_jax.config import Config, DataConfig
 from glr_jax.data.dataset import open_dataset
 from glr_jax.errors import UserError
@@ -164,6 +164,46 @@ def test_clips_are_recognised_in_another_folder(folder: Path) -> None:
     test_clips = dataset.members('random-1', 'test')
     assert training_data.trained_on(dataset, train_clips, [config]) == len(train_clips)
     assert training_data.trained_on(dataset, test_clips, [config]) == 0
+
+
+def test_clips_are_recognised_in_a_dataset_with_other_labels_and_names(folder: Path) -> None:
+    before = open_dataset(str(folder / 'data'))
+    trained = {before.ids[clip] for clip in before.members('random-1', 'train')}
+    config = Config(workdir=str(folder / 'run'), data=DataConfig(dir=str(folder / 'data')))
+    (folder / 'music/hum').rename(folder / 'music/drone')  # all labels have other numbers
+    replaced = next(id for id in sorted(trained) if id.startswith('rain'))
+    noise = np.random.default_rng(9).standard_normal(4000)
+    soundfile.write(folder / 'music' / replaced, 0.1 * noise, 22050)
+    dataset = open_dataset(str(run(folder / 'music', folder / 'other')))
+    clips = np.arange(len(dataset))
+
+    def ids(which: np.ndarray) -> set[str]:
+        return {dataset.ids[clip].replace('drone', 'hum') for clip in clips[which]}
+
+    assert trained < ids(clips >= 0)
+    # The table of the dataset and the spectrograms themselves say the same.
+    for _ in range(2):
+        seen = training_data.seen_by_any(dataset, clips, [config])
+        assert ids(seen.trained) == trained - {replaced}
+        assert ids(seen.namesakes) == {replaced}
+        assert not seen.by_name.any()
+        (folder / 'other/sources.csv').unlink(missing_ok=True)
+
+    # An older version did not note spectrograms, so the same name counts.
+    path = folder / 'run/data.json'
+    values = json.loads(path.read_text())
+    del values['spectrograms'], values[json_files.CHECKSUM]
+    path.write_text(json.dumps(json_files.sealed(values)))
+    seen = training_data.seen_by_any(dataset, clips, [config])
+    assert ids(seen.trained) == {id for id in trained if not id.startswith('hum')}
+    assert replaced in ids(seen.by_name)
+    assert not seen.namesakes.any()
+    data = training_data.clips_of(before, 'random-1')
+    training_data.check(str(folder / 'run'), before, data, data.digest)  # as a resume does
+    noted = training_data.read(str(folder / 'run'))
+    assert noted is not None
+    assert len(noted.spectrograms) == len(before)
+    assert all(noted.spectrograms)
 
 
 def test_changes_are_counted_by_kind() -> None:

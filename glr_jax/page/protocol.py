@@ -40,6 +40,8 @@ def section(scores: dict[str, Any], config: Config, evidence: Evidence | None) -
         parts += [_groups(dataset, split), _sides(dataset, split)]
     if several:
         parts.append(f'<p>{_labels_per_clip(scores, evidence)}</p>')
+    if untrained := list(scores.get('untrained_labels', [])):
+        parts.append(f'<p>{_untrained(untrained)}</p>')
     own = split == config.data.split and same_folder(scores['dataset'], config.data.dir)
     if not own and config.data.dir:
         parts.append(
@@ -75,7 +77,7 @@ def warnings(scores: dict[str, Any]) -> list[str]:
     if scores.get('trained_on'):
         found.append(
             f'{scores["trained_on"]:,} of these {scores["num_clips"]:,} clips were trained on: the '
-            'scores are optimistic.'
+            f'scores are optimistic.{_by_name(scores)}'
         )
     if scores.get('changed_data'):
         changes = plain('; '.join(scores['changed_data']))
@@ -87,15 +89,40 @@ def warnings(scores: dict[str, Any]) -> list[str]:
             f'know{what}.'
         )
     if absent := list(scores.get('absent_labels', [])):
-        names = ', '.join(map(name, absent[:MOST_NAMED]))
-        more = f' and {len(absent) - MOST_NAMED} more' if len(absent) > MOST_NAMED else ''
         found.append(
             f'{counted(len(absent), "label")} of the network not in this data, so not scored: '
-            f'{names}{more}.'
+            f'{_names(absent)}.'
         )
     if unreadable := dict(scores.get('unreadable', {})):
         found.append(_unreadable(unreadable))
     return found
+
+
+def _by_name(scores: dict[str, Any]) -> str:
+    """Of how many clips only the name says that they were trained on."""
+    count = scores.get('known_by_name', 0)
+    if not count:
+        return ''
+    have = 'has' if count == 1 else 'have'
+    return (
+        f' {count:,} of them {have} the name of a training clip; the spectrograms could not be '
+        'compared.'
+    )
+
+
+def _untrained(labels: Sequence[str]) -> str:
+    """The labels that could not be learned."""
+    has, is_ = ('has', 'is') if len(labels) == 1 else ('have', 'are')
+    return (
+        f'{counted(len(labels), "label")} {has} no training clips, so {is_} not in the macro '
+        f'scores: {_names(labels)}.'
+    )
+
+
+def _names(labels: Sequence[str]) -> str:
+    """The first labels, and how many more there are."""
+    more = f' and {len(labels) - MOST_NAMED} more' if len(labels) > MOST_NAMED else ''
+    return ', '.join(map(name, labels[:MOST_NAMED])) + more
 
 
 def _unreadable(reasons: dict[str, str]) -> str:

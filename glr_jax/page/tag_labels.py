@@ -9,25 +9,26 @@ from glr_jax import tag_metrics
 from glr_jax.metrics import shown
 from glr_jax.page.evidence import Evidence
 from glr_jax.page.markup import Cell, name, percent, table
-from glr_jax.tag_text import by_support
+from glr_jax.tag_text import by_support, left_out
 from glr_jax.text import counted, printable, shorten
 
 PAIRS = 15
 IN_PAIRS = 36  # columns of their labels
 _FIELDS = ('roc_auc', 'average_precision', 'precision', 'recall')
 _HEADER = ('label', 'clips', 'ROC-AUC', 'avg precision', 'precision', 'recall', 'F1', 'threshold')
+_UNTRAINED = ' <span class="muted">(no training clips)</span>'
 _DASH = Cell('–', -1.0)  # sorted below all numbers
 
 
 def label_table(scores: dict[str, Any]) -> str:
     """The scores of each label, the most frequent first, and their means."""
-    rows = []
+    rows, untrained = [], scores.get('untrained_labels', ())
     for label, row in by_support(scores):
         present = row['support'] > 0
         values = [row[field] if present else None for field in _FIELDS]
         rows.append(
             [
-                Cell(name(label)),
+                Cell(name(label) + _UNTRAINED * (label in untrained)),
                 Cell(f'{row["support"]:,}', row['support']),
                 *map(_cell, values),
                 _f1(row['f1'] if present else None),
@@ -42,9 +43,9 @@ def label_table(scores: dict[str, Any]) -> str:
     ]
     return f"""<p class="muted">Precision, recall and F1 are at each label's threshold: the
 probability with the highest F1 on the validation clips. Means are over the labels that have
-clips.{_undefined(scores)} Over all pairs of a clip and a label together (micro): ROC-AUC
-{shown(scores['micro_roc_auc'])}, average precision {shown(scores['micro_average_precision'])},
-F1 {shown(scores['micro_f1'])}.</p>
+clips.{_undefined(scores)}{_left_out(scores)} Over all pairs of a clip and a label together
+(micro): ROC-AUC {shown(scores['micro_roc_auc'])}, average precision
+{shown(scores['micro_average_precision'])}, F1 {shown(scores['micro_f1'])}.</p>
 {table(_HEADER, rows, last)}"""
 
 
@@ -54,6 +55,11 @@ def _undefined(scores: dict[str, Any]) -> str:
     return f' {counted(count, "label")} that all clips {verb}, or none, {verb} no curve.' * (
         count > 0
     )
+
+
+def _left_out(scores: dict[str, Any]) -> str:
+    text = left_out(scores)
+    return f' {text[0].upper()}{text[1:]} of the means.' if text else ''
 
 
 def _cell(value: float | None) -> Cell:

@@ -9,6 +9,16 @@ from glr_jax.devices.processes import announce
 from glr_jax.text import counted
 
 
+def untrained_labels(dataset: Dataset, split: str) -> tuple[str, ...]:
+    """The labels that no training clip of a split has, if clips may have several labels.
+
+    They are left out of the macro scores. Where each clip has one label, none are.
+    """
+    if not dataset.multi_label:
+        return ()
+    return _missing(dataset, dataset.members(split, 'train'))
+
+
 def announce_missing_labels(
     dataset: Dataset, clips: Int[np.ndarray, ' clips'], validation: Int[np.ndarray, ' validation']
 ) -> None:
@@ -26,8 +36,11 @@ def announce_missing_labels(
 
 
 def _announce(dataset: Dataset, clips: Int[np.ndarray, ' some'], what: str) -> None:
-    found = dataset.has_label()[clips].any(0)
-    missing = [label for label, has in zip(dataset.labels, found, strict=True) if not has]
-    if missing:
+    if missing := _missing(dataset, clips):
         verb = 'has' if len(missing) == 1 else 'have'
         announce(f'{counted(len(missing), "label")} {verb} no {what}: {names_of(missing)}')
+
+
+def _missing(dataset: Dataset, clips: Int[np.ndarray, ' some']) -> tuple[str, ...]:
+    found = dataset.has_label()[clips].any(0)
+    return tuple(label for label, has in zip(dataset.labels, found, strict=True) if not has)

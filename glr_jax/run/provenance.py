@@ -8,6 +8,7 @@ from glr_jax.data.dataset import Dataset
 from glr_jax.data.front_end import FrontEnd
 from glr_jax.errors import UserError
 from glr_jax.fields import to_dict
+from glr_jax.run.labels import untrained_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Meta:
       multi_label: whether a clip may have several labels.
       thresholds: the probability from which each of several labels is decided, chosen on the
         validation clips; () in checkpoints that were saved before validation.
+      untrained: labels that no training clip has, where clips may have several: they are left out
+        of the macro scores, on other data too.
     """
 
     config: Config
@@ -36,6 +39,7 @@ class Meta:
     data: str = ''
     multi_label: bool = False
     thresholds: tuple[float, ...] = ()
+    untrained: tuple[str, ...] = ()
 
 
 def make_meta(config: Config, dataset: Dataset, data: str = '') -> Meta:
@@ -48,6 +52,7 @@ def make_meta(config: Config, dataset: Dataset, data: str = '') -> Meta:
         dataset.n_mels,
         data=data,
         multi_label=dataset.multi_label,
+        untrained=untrained_labels(dataset, config.data.split),
     )
 
 
@@ -65,8 +70,8 @@ def check_task(dataset: Dataset, meta: Meta, workdir: str) -> None:
     """Raises `UserError` if clips have one label and those trained on may have several."""
     if dataset.multi_label != meta.multi_label:
         raise UserError(
-            f'{workdir} was trained {_task(meta.multi_label)}, but {dataset.folder} has clips '
-            f'{_task(dataset.multi_label)}'
+            f'{workdir} decides {_task(meta.multi_label)} per clip, but {dataset.folder} has '
+            f'{_task(dataset.multi_label)} per clip'
         )
 
 
@@ -108,7 +113,7 @@ def check_alike(runs: Sequence[tuple[str, Meta]]) -> None:
 
 
 def _task(multi_label: bool) -> str:
-    return 'with any number of labels' if multi_label else 'with exactly one label'
+    return 'any number of labels' if multi_label else 'exactly one label'
 
 
 def _different_flags(one: FrontEnd, other: FrontEnd) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """The clips that a run was trained on, in `data.json`, so that a change is noticed and named.
 
 A clip is its id, its label, its side of the run's split, and a checksum of its record. Each
-checkpoint has a digest of all clips.
+checkpoint has a digest of all clips. A checksum of each spectrogram is noted too: by it, a clip is
+recognised in another dataset that has other labels, groups or names.
 """
 
 import hashlib
@@ -19,10 +20,14 @@ from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.metadata import SEPARATOR
+from glr_jax.data.tables import read_table
 from glr_jax.errors import UserError
 from glr_jax.storage import same_folder
 
 FILE = 'data.json'
+_SOURCES = 'sources.csv'  # data_prep writes it, with a checksum of each spectrogram
+_DIGITS = 16  # of that checksum, in hexadecimal
+_MOST_READ = 1 << 30  # bytes of spectrograms that are read where there is no such file
 _LOST = ', so clips that the weights saw under other data or in another run are not known'
 
 
@@ -38,19 +43,41 @@ class Record(NamedTuple):
 
     Attributes:
       clips: the data of the run now.
-      before: [id, checksum] of clips that it was trained on although they are no training clips
+      before: as `trained`, of clips that it was trained on although they are no training clips
         now: before the data changed, or in the run that it started from.
       changes: what changed in the data since the run began, one text per change that was allowed.
+      spectrograms: a checksum of the spectrogram of each of `clips`, '' where it is not known;
+        empty in runs of older versions.
     """
 
     clips: Clips
     before: list[list[Any]]
     changes: list[str]
+    spectrograms: list[str]
 
     def trained(self) -> list[list[Any]]:
-        """[id, checksum] of every clip that the weights have seen."""
-        now = [[id, checksum] for id, _, side, checksum in self.clips.rows if side == 'train']
-        return now + self.before
+        """[id, checksum, checksum of the spectrogram or ''] of every clip that was trained on."""
+        digests = self.spectrograms or [''] * len(self.clips.rows)
+        now = [
+            [id, checksum, digest]
+            for (id, _, side, checksum), digest in zip(self.clips.rows, digests, strict=True)
+            if side == 'train'
+        ]
+        return now + [[id, checksum, *(digest or [''])] for id, checksum, *digest in self.before]
+
+
+class Seen(NamedTuple):
+    """Which of some clips a run was trained on.
+
+    Attributes:
+      trained: those that it was trained on, as far as can be known.
+      by_name: those of them of which only the name is known: the spectrograms were not compared.
+      namesakes: clips with the name of a training clip, but another spectrogram; not `trained`.
+    """
+
+    trained: Bool[np.ndarray, ' clips']
+    by_name: Bool[np.ndarray, ' clips']
+    namesakes: Bool[np.ndarray, ' clips']
 
 
 def clips_of(dataset: Dataset, split: str) -> Clips:
@@ -61,6 +88,31 @@ def clips_of(dataset: Dataset, split: str) -> Clips:
         for clip, (id, side, checksum) in enumerate(zip(dataset.ids, sides, checksums, strict=True))
     ]
     return Clips(rows, hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32])
+
+
+def spectrograms_of(dataset: Dataset, clips: Int[np.ndarray, ' clips']) -> list[str]:
+    """A checksum of the spectrogram of each of some clips, '' where it is not known.
+
+    The dataset has a table of them. Without it, the spectrograms are read, unless they are many.
+    """
+    try:
+        table = read_table(os.path.join(dataset.folder, _SOURCES), required=('id', 'spectrogram'))
+        if [row['id'].strip() for row in table.rows] == [id.strip() for id in dataset.ids]:
+            return [table.rows[clip]['spectrogram'][:_DIGITS] for clip in clips]
+    except (UserError, OSError):  # an older version wrote the dataset, or it was not made of files
+        pass
+    if dataset.stored_bytes(clips).sum() > _MOST_READ:
+        return [''] * len(clips)
+    return [_spectrogram(dataset, clip) for clip in clips]
+
+
+def _spectrogram(dataset: Dataset, clip: int | np.integer) -> str:
+    """The checksum that data_prep writes; '' if the record is damaged, as its reader says."""
+    try:
+        mel = dataset.mel(clip)
+    except UserError:
+        return ''
+    return hashlib.sha256(f'{mel.shape}'.encode() + mel.tobytes()).hexdigest()[:_DIGITS]
 
 
 def check(
@@ -90,16 +142,20 @@ def check(
       UserError: the data changed, and it may not.
     """
     known = read(workdir)
+    spectrograms = lambda: spectrograms_of(dataset, np.arange(len(dataset)))
     if known is None and saved is not None and is_damaged(workdir):
         status(f'{os.path.join(workdir, FILE)} is damaged{_LOST}; it is written anew')
     if saved is None:
         theirs = read(source) if source else None
-        _write(workdir, Record(clips, theirs.trained() if theirs else [], []))
+        _write(workdir, Record(clips, theirs.trained() if theirs else [], [], spectrograms()))
         return []
     if known is not None and known.clips.digest == clips.digest:
+        if not known.spectrograms:
+            _write(workdir, known._replace(spectrograms=spectrograms()))
         return known.changes
     if saved == clips.digest or (not saved and known is None):  # `data.json` is lost or stale
-        record = Record(clips, known.trained() if known else [], known.changes if known else [])
+        then = (known.trained(), known.changes) if known else ([], [])
+        record = Record(clips, *then, spectrograms())
         _write(workdir, record)
         return record.changes
     what = changes(known.clips if known else None, clips)
@@ -109,7 +165,7 @@ def check(
             'before, choose another --workdir, or resume with --allow_changed_data'
         )
     before = known.trained() if known else []
-    record = Record(clips, before, [*(known.changes if known else []), what])
+    record = Record(clips, before, [*(known.changes if known else []), what], spectrograms())
     _write(workdir, record)
     return record.changes
 
@@ -153,7 +209,8 @@ def read(workdir: str) -> Record | None:
         return None
     if json_files.CHECKSUM not in values or not json_files.is_intact(values):
         return None
-    return Record(Clips(values['clips'], values['digest']), values['before'], values['changes'])
+    clips, spectrograms = Clips(values['clips'], values['digest']), values.get('spectrograms', [])
+    return Record(clips, values['before'], values['changes'], spectrograms)
 
 
 def is_damaged(workdir: str) -> bool:
@@ -168,48 +225,66 @@ def warn_if_damaged(workdir: str) -> None:
         status(f'{path} is damaged{_LOST}; the same train command writes it anew')
 
 
-def trained_ids(workdir: str) -> set[str]:
-    """The ids of the clips that a run was trained on, as far as it is known."""
-    known = read(workdir)
-    return {id for id, _ in known.trained()} if known else set()
-
-
 def seen(
     dataset: Dataset, clips: Int[np.ndarray, ' clips'], trained: Sequence[Sequence[Any]], own: bool
-) -> Bool[np.ndarray, ' clips']:
+) -> Seen:
     """Which clips are among some that a run was trained on.
 
     Args:
       dataset: where the clips are.
       clips: their numbers.
-      trained: [id, checksum] each; a clip in another folder has the checksum if it was prepared
-        alike, and nothing else would have it.
-      own: whether it is the folder that the run was trained on, so that ids tell as well.
+      trained: [id, checksum, checksum of the spectrogram or ''] each, as `Record.trained`.
+      own: whether it is the folder that the run was trained on, so that ids tell. In any other, a
+        clip is one with the same record, or else with the same spectrogram. If spectrograms
+        cannot be compared, the same id counts, so that no clip is taken for new by mistake.
     """
-    found = np.isin(dataset.checksums()[clips], [checksum for _, checksum in trained if checksum])
+    found = np.isin(dataset.checksums()[clips], [row[1] for row in trained if row[1]])
+    by_name, namesakes = np.zeros((2, len(clips)), bool)
+    spectrograms: dict[str, set[str]] = {}
+    for id, _, digest in trained:
+        spectrograms.setdefault(id, set()).add(digest)
     if own:
-        ids = {id for id, _ in trained}
-        found |= np.asarray([dataset.ids[clip] in ids for clip in clips], bool)
-    return found
+        found |= np.asarray([dataset.ids[clip] in spectrograms for clip in clips], bool)
+        return Seen(found, by_name, namesakes)
+    known = set().union(*spectrograms.values()) - {''}
+    rest = np.flatnonzero(~found)
+    digests = spectrograms_of(dataset, clips[rest]) if known else [''] * len(rest)
+    for k, mine in zip(rest, digests, strict=True):
+        theirs = spectrograms.get(dataset.ids[clips[k]], set())
+        by_name[k] = bool(theirs) and mine not in known and (not mine or '' in theirs)
+        namesakes[k] = bool(theirs) and mine not in known and not by_name[k]
+        found[k] = mine in known or by_name[k]
+    return Seen(found, by_name, namesakes)
+
+
+def seen_by_any(
+    dataset: Dataset, clips: Int[np.ndarray, ' clips'], configs: Iterable[Config]
+) -> Seen:
+    """Which of these clips any run was trained on.
+
+    Clips are compared by content and id, whatever folder they are in. Runs of older versions did
+    not note their clips: theirs are known only in the dataset folder that they name.
+    """
+    found = Seen(*np.zeros((3, len(clips)), bool))
+    sure = np.zeros(len(clips), bool)  # not by name alone
+    for config in configs:
+        own = same_folder(dataset.folder, config.data.dir)
+        known = read(config.workdir) if config.workdir else None
+        if known is not None:
+            its = seen(dataset, clips, known.trained(), own)
+            found = Seen(*(a | b for a, b in zip(found, its, strict=True)))
+            sure |= its.trained & ~its.by_name
+        elif own and config.data.split in dataset.splits:
+            sure |= np.isin(clips, dataset.members(config.data.split, 'train'))
+    trained = found.trained | sure
+    return Seen(trained, found.by_name & ~sure, found.namesakes & ~trained)
 
 
 def trained_on(
     dataset: Dataset, clips: Int[np.ndarray, ' clips'], configs: Iterable[Config]
 ) -> int:
-    """How many of these clips any run was trained on.
-
-    Clips are compared by id and content, whatever folder they are in. Runs of older versions did
-    not note their clips: theirs are known only in the dataset folder that they name.
-    """
-    found = np.zeros(len(clips), bool)
-    for config in configs:
-        own = same_folder(dataset.folder, config.data.dir)
-        known = read(config.workdir) if config.workdir else None
-        if known is not None:
-            found |= seen(dataset, clips, known.trained(), own)
-        elif own and config.data.split in dataset.splits:
-            found |= np.isin(clips, dataset.members(config.data.split, 'train'))
-    return int(found.sum())
+    """How many of these clips any run was trained on, as `seen_by_any`."""
+    return int(seen_by_any(dataset, clips, configs).trained.sum())
 
 
 def _write(workdir: str, record: Record) -> None:
@@ -218,6 +293,7 @@ def _write(workdir: str, record: Record) -> None:
         'changes': record.changes,
         'before': record.before,
         'clips': record.clips.rows,
+        'spectrograms': record.spectrograms,
     }
     path = os.path.join(workdir, FILE)
     with storage.to_write(path) as partial, open(partial, 'w', encoding='utf-8') as file:
