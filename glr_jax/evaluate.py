@@ -18,7 +18,8 @@ usage: python -m glr_jax.evaluate --workdir=DIR [--data.split=SPLIT] [--data.dir
 Scores the best checkpoint on the test clips, each of them exactly once. Prints a table and writes
 report/metrics.json, predictions.csv and index.html into the workdir; for another split, dataset or
 number of crops, into a folder below report/ that is named after them. If DIR is a folder of runs,
-their probabilities are averaged.
+their probabilities are averaged; where clips may have several labels, the validation clips that all
+runs share choose the thresholds for the mean.
 
 --data.dir may be another dataset, or a folder of audio with one sub-folder per label. If the run
 was trained on none of its clips, all of them are scored. Labels are matched by name; clips with

@@ -27,7 +27,7 @@ def macro_roc_auc_interval(has: Has, probabilities: Probabilities) -> tuple[floa
       The ends of the interval; None if no label has a curve.
     """
     clips = len(has)
-    pairs, count = curves(has, probabilities), resamples(has.size)
+    pairs, count = curves(has, probabilities), resamples(max(has.size, 1))
     rng, means = np.random.default_rng(0), []
     for start in range(0, count if pairs else 0, TOGETHER):
         size = min(TOGETHER, count - start)

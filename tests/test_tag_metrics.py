@@ -170,6 +170,7 @@ def test_the_interval_is_the_same_each_time_and_its_cost_is_bounded(monkeypatch)
     found = tag_interval.macro_roc_auc_interval(has, probabilities)
     assert found == tag_interval.macro_roc_auc_interval(has, probabilities)
     assert tag_interval.macro_roc_auc_interval(has[:, 4:], probabilities[:, 4:]) is None
+    assert tag_interval.macro_roc_auc_interval(has[:, :0], probabilities[:, :0]) is None
     one = np.zeros((1, 2), bool)
     assert tag_interval.macro_roc_auc_interval(one, np.zeros((1, 2))) is None
     assert tag_interval._WORK / (200 * 4000) == 500  # resamples of 200 labels and 4,000 clips
