@@ -87,7 +87,8 @@ class Progress:
 
     def line(self, now: float) -> str:
         """What is done at a time: `mel: 120 of 900 clips, 12.3 clips/s, 1:05 left`."""
-        text = f'{self.what}: {self.done:,} of {self.total:,} {self.unit}s'
+        units = self.unit if self.total == 1 else f'{self.unit}s'
+        text = f'{self.what}: {self.done:,} of {self.total:,} {units}'
         self._marks.append((now, self.done))
         while len(self._marks) > 2 and self._marks[1][0] <= now - WINDOW:
             self._marks.popleft()

@@ -263,7 +263,8 @@ def write_predictions(
             chosen = [row.argmax()] if decided is None else np.flatnonzero(decided[k])
             names = dataset.labels_of(clip), [dataset.labels[label] for label in chosen]
             cells = map(SEPARATOR.join, names)
-            writer.writerow([dataset.ids[clip], *cells, *(f'{p:.4f}' for p in row)])
+            id = os.fsencode(dataset.ids[clip]).decode('utf-8', 'backslashreplace')
+            writer.writerow([id, *cells, *(f'{p:.4f}' for p in row)])
 
 
 def _read_json(path: str) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def open_data(folder: str, runs: Sequence[Best]) -> tuple[Dataset, bool]:
         if meta.multi_label:
             announce(f'the run does not know the label {label!r} of {counted(count, "clip")}')
         else:
-            announce(f'{count} clips left out: the run does not know their label {label!r}')
+            left = counted(count, 'clip')
+            announce(f'{left} left out: the run does not know their label {label!r}')
     if other.absent:
         announce(
             f'{folder} does not have {counted(len(other.absent), "label")} of the run, left out of '
