@@ -25,6 +25,7 @@ if __name__ == '__main__':  # before the imports that take seconds
 
 import glob
 import os
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -72,14 +73,17 @@ def gaps(folder: str) -> Gaps:
         raise UserError(f'{folder} holds no trace; train with --profile=20 to record one')
     begins: dict[int, float] = {}
     ends: dict[int, float] = {}
-    for plane in ProfileData.from_file(paths[-1]).planes:
-        for event in (event for line in plane.lines for event in line.events):
-            stats = dict(event.stats)
-            ours = 'train_steps' in str(stats.get('hlo_module')) and 'run_id' in stats
-            if ours and stats.get('device_ordinal', 0) == 0:
-                dispatch = stats['run_id']
-                begins[dispatch] = min(begins.get(dispatch, np.inf), event.start_ns)
-                ends[dispatch] = max(ends.get(dispatch, 0), event.start_ns + event.duration_ns)
+    with warnings.catch_warnings():
+        # jaxlib's types lack what Python 3.13 wants of them; as an error it would end the process.
+        warnings.simplefilter('ignore', DeprecationWarning)
+        for plane in ProfileData.from_file(paths[-1]).planes:
+            for event in (event for line in plane.lines for event in line.events):
+                stats = dict(event.stats)
+                ours = 'train_steps' in str(stats.get('hlo_module')) and 'run_id' in stats
+                if ours and stats.get('device_ordinal', 0) == 0:
+                    dispatch = stats['run_id']
+                    begins[dispatch] = min(begins.get(dispatch, np.inf), event.start_ns)
+                    ends[dispatch] = max(ends.get(dispatch, 0), event.start_ns + event.duration_ns)
     if len(begins) < 2:
         raise UserError(
             f'{paths[-1]} has fewer than two dispatches of train_steps; '
