@@ -82,7 +82,12 @@ def paired(
     if main_score(results) == 'accuracy':
         return found | _over_clips(folders, common)
     mean = sum(differences) / len(differences)
-    return found | {'mean': mean} | _over_areas(folders, common, results['labels'])
+    untrained = {
+        (run['split'], run['seed']): run['scores'].get('untrained_labels', ())
+        for run in results['runs']
+    }
+    areas = _over_areas(folders, common, results['labels'], untrained)
+    return found | {'mean': mean} | areas
 
 
 def _over_clips(folders: tuple[str, str], common: Sequence[Pair]) -> dict[str, Any]:
@@ -103,11 +108,15 @@ def _over_clips(folders: tuple[str, str], common: Sequence[Pair]) -> dict[str, A
 
 
 def _over_areas(
-    folders: tuple[str, str], common: Sequence[Pair], labels: Sequence[str]
+    folders: tuple[str, str],
+    common: Sequence[Pair],
+    labels: Sequence[str],
+    untrained: Mapping[Pair, Sequence[str]],
 ) -> dict[str, Any]:
     pairs = []
     for split, seed in common:
-        here, there = (tagged_of(folder, split, seed, labels) for folder in folders)
+        left_out = untrained[split, seed]  # both learned from the clips of this split
+        here, there = (tagged_of(folder, split, seed, labels, left_out) for folder in folders)
         if here.ids != there.ids or not np.array_equal(here.has, there.has):
             raise _other_clips(folders, split)
         pairs.append(([here], [there]))
@@ -142,9 +151,11 @@ def right_of(folder: str, split: str, seed: int) -> dict[tuple[str, str], int]:
     return found
 
 
-def tagged_of(folder: str, split: str, seed: int, labels: Sequence[str]) -> Tagged:
-    """The labels and probabilities of a run's test clips."""
-    found = read_tagged(_workdir(folder, split, seed), labels)
+def tagged_of(
+    folder: str, split: str, seed: int, labels: Sequence[str], untrained: Sequence[str] = ()
+) -> Tagged:
+    """The labels and probabilities of a run's test clips, without labels that it never saw."""
+    found = read_tagged(_workdir(folder, split, seed), labels, untrained)
     if not found:
         raise _not_found(folder, split, seed)
     return found
