@@ -127,6 +127,7 @@ def test_help_does_not_wait_for_jax(command: str) -> None:
     assert done.stdout.endswith('\n[]\n')
 
 
+@pytest.mark.slow
 def test_a_new_run_imports_and_compiles_little_before_its_first_step(
     prepared: Path, tmp_path: Path
 ) -> None:

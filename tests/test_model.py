@@ -216,7 +216,7 @@ def test_kinds_and_readouts_equal_the_reference(kind: str, readout: str) -> None
         {},
         {'cell': 'gru', 'kernels': (8,)},
         {'cell': 'lstm', 'kernels': (8,)},
-        {'conv': '2d', 'readout': 'local'},
+        pytest.param({'conv': '2d', 'readout': 'local'}, marks=pytest.mark.slow),
     ],
 )
 def test_loss_and_gradients_equal_the_reference(norm: str, changes: dict[str, Any]) -> None:
@@ -266,12 +266,17 @@ def check_loss_and_gradients(norm: str, changes: dict[str, Any], seed: int = 2) 
     ('norm', 'changes'),
     [
         ('glr', {}),
-        ('glr_layer', {'conv': '2d', 'readout': 'last'}),
-        ('batch', {'cell': 'lstm'}),
-        ('group', {'cell': 'gru'}),
-        ('none', {'kind': 'cnn', 'readout': 'local'}),
-        ('glr_step', {'conv': '2d', 'readout': 'attention', 'pass_level': True}),
-        ('group', {'readout': 'covariance'}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ('glr_layer', {'conv': '2d', 'readout': 'last'}),
+                ('batch', {'cell': 'lstm'}),
+                ('group', {'cell': 'gru'}),
+                ('none', {'kind': 'cnn', 'readout': 'local'}),
+                ('glr_step', {'conv': '2d', 'readout': 'attention', 'pass_level': True}),
+                ('group', {'readout': 'covariance'}),
+            )
+        ),
     ],
 )
 def test_bfloat16_rounds_layers_but_logits_and_gradients_stay_float32(

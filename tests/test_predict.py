@@ -57,7 +57,9 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [row | row.pop('probabilities') for row in rows]
 
 
-@pytest.mark.parametrize('suffix', ['csv', 'jsonl', 'parquet'])
+@pytest.mark.parametrize(
+    'suffix', ['jsonl', *(pytest.param(x, marks=pytest.mark.slow) for x in ('csv', 'parquet'))]
+)
 def test_a_file_is_continued_after_what_is_in_it(
     tag: Run, tones: Path, tmp_path: Path, suffix: str, tagger: Tagger
 ) -> None:
@@ -304,6 +306,7 @@ def test_all_decided_labels_are_written_as_genres(
     assert Path('song.wav').read_bytes() == before[2]
 
 
+@pytest.mark.slow
 def test_embeddings_go_into_a_file_beside_the_rows(
     tag: Run, tones: Path, tmp_path: Path, tagger: Tagger
 ) -> None:

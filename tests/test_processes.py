@@ -142,7 +142,7 @@ TWO_STEPS, STREAMED = '--train.steps_per_dispatch=2', '--data.resident=off'
 @pytest.mark.parametrize(
     ('count', 'devices', 'flags'),
     [
-        (2, 2, [STREAMED]),
+        pytest.param(2, 2, [STREAMED], marks=pytest.mark.slow),
         pytest.param(2, 1, ['--parallel.mapper=pmap', TWO_STEPS], marks=pytest.mark.slow),
     ],
 )

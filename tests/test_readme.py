@@ -80,7 +80,8 @@ OPTIMUM = paper.OPTIMUM | {'layers': 1, 'kernels': 8, 'hidden': 8, 'epochs': 1}
 ONLY_PARSED = {'experiments.tpu_compile', 'experiments.gpu_compile'}  # other compilers, minutes
 ONLY_PARSED |= {'glr_jax.export', 'glr_jax.serve'}  # packages that may be missing; runs for ever
 SLOW = {'experiments.prediction', 'experiments.recurrence', 'experiments.throughput'}
-SLOW |= {'experiments.tagging_scale'}
+SLOW |= {'experiments.tagging_scale', 'experiments.batch_size', 'experiments.reproduce'}
+SLOW |= {'experiments.crossvalidate', 'experiments.search'}
 ELSEWHERE = re.compile(r'/shared/|/mnt/|://|--parallel\.coordinator|--runner=beam')
 
 

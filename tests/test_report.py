@@ -52,6 +52,11 @@ class Page(HTMLParser):
             self.sections[list(self.sections)[-1]].append(tag)
 
 
+@pytest.fixture(autouse=True)
+def as_wide_as_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('COLUMNS', '100')  # not as the terminal that the tests run in
+
+
 def test_the_table_has_a_line_per_label_and_the_means() -> None:
     lines = report.table(scores()).splitlines()
     for line, label in zip(lines[1:], LABELS, strict=False):

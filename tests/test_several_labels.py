@@ -414,7 +414,7 @@ def test_two_hundred_labels_take_ten_pages(tmp_path: Path, monkeypatch: pytest.M
     cells = [f'{k:03}|{k + 1:03}' for k in range(199)] * 2
     data = open_dataset(str(prepare(tmp_path, labels=cells)))
     pages: list[str] = []
-    figure = type('Figure', (), {'savefig': lambda self, path, dpi: pages.append(path)})
-    monkeypatch.setattr(pictures, '_page', lambda *arguments: figure())
+    monkeypatch.setattr(pictures, '_page', lambda *arguments: None)
+    monkeypatch.setattr(pictures.figures, 'save', lambda figure, path, dpi: pages.append(path))
     pictures.draw(data, np.full(len(data), 5), 'page.png')
     assert pages == [f'page-{k}.png' for k in range(1, 11)]

@@ -103,6 +103,7 @@ def is_running(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='reads /proc')
 def test_a_compilation_is_given_up_and_its_compiler_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -145,6 +146,7 @@ def test_a_process_of_pytorch_that_ends_is_one_line() -> None:
         raise AssertionError('it did not end')
 
 
+@pytest.mark.slow
 def test_rows_name_what_was_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,7 +176,7 @@ def test_rows_name_what_was_given_up(
     assert lines[1].endswith('  eager, 1 threads; given up: compiled, 1 threads')
     assert lines[2].endswith('  compiled, 1 threads')
     assert '1d train step: torch.compile, 1 threads: given up after 7 s' in printed.err
-    assert '1d inference: timing: 1 of 1 rounds' in printed.err
+    assert '1d inference: timing: 1 of 1 round' in printed.err
 
 
 def test_a_missing_pytorch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
