@@ -7,7 +7,7 @@ Prints a table of what was tried and what survived. The exit code is 1 if anythi
 wrong in silence or ended in a traceback. For the figures in experiments/RESULTS.md:
 
 python -m tests.torture --kills=520 --write_failures=210 --flips=2500 --fuzz=11000 \\
-  --soak_predictions=30000 --soak_minutes=5
+  --soak_predictions=100000 --soak_minutes=60
 """
 
 import os
