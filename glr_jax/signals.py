@@ -171,9 +171,12 @@ def _watch(receive: int) -> None:
     since = 0.0
     while True:
         number = os.read(receive, 1)[0]
-        if signal.getsignal(number) is not _heard:
+        stop, handler = _state.stop, signal.getsignal(number)
+        while stop is not _state.stop:  # a block began or ended meanwhile
+            stop, handler = _state.stop, signal.getsignal(number)
+        if handler is not _heard:
             continue
-        stop, now = _state.stop, time.monotonic()
+        now = time.monotonic()
         if stop is None or (_state.name and not _state.begun):
             _leave(number)
         elif asked is not stop:
