@@ -288,10 +288,10 @@ def test_if_a_process_fails_the_others_say_why(
     shared = [*ENDLESS, f'--parallel.coordinator=127.0.0.1:{port}', '--parallel.num_processes=2']
     shared += ['--parallel.timeout=10']
     code = f"""
-from glr_jax import cli, evaluate, train
+from glr_jax import cli, scoring, train
 def fail(*args, **kwargs):
     raise {raised}
-evaluate.score = fail
+scoring.score = fail
 cli.execute(train.main)
 """
     healthy = Run(tmp_path / 'run', prepared, 1, 1, *shared, f'--parallel.process_id={1 - victim}')
