@@ -12,6 +12,7 @@ from data_prep.shards import Shard
 from glr_jax import storage
 from glr_jax.cli import status
 from glr_jax.data import records, split_table
+from glr_jax.data.metadata import SOURCES
 from glr_jax.data.tables import names_of
 from glr_jax.errors import UserError
 from glr_jax.text import counted
@@ -200,7 +201,7 @@ def write_tables(out: str, shards: Sequence[Shard]) -> list[str]:
     names = []
     for name, columns, rows in (
         (LENGTHS, ('id', 'stated', 'read'), lengths),
-        (reuse.SOURCES, reuse.COLUMNS, sources),
+        (SOURCES, reuse.COLUMNS, sources),
     ):
         path = os.path.join(out, name)
         if rows:

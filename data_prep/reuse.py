@@ -20,15 +20,14 @@ from jaxtyping import Num
 
 from glr_jax import storage
 from glr_jax.data import example
-from glr_jax.data.example import ExampleError
+from glr_jax.data.example import ExampleError, spectrogram_digest
 from glr_jax.data.mel import FrontEnd
-from glr_jax.data.metadata import read_metadata
+from glr_jax.data.metadata import SOURCES, read_metadata
 from glr_jax.data.tables import read_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
 from glr_jax.errors import UserError
 from glr_jax.fields import to_dict
 
-SOURCES = 'sources.csv'
 COLUMNS = ('id', 'content', 'spectrogram')
 INDEX = 'kept.npy'
 _ALGORITHM = 1  # raise it if `mel_of_file` gives another spectrogram of some file
@@ -72,11 +71,6 @@ def content_of(path: str, front_end: FrontEnd) -> str:
 def _settings(front_end: FrontEnd) -> bytes:
     versions = [importlib.metadata.version(name) for name in _LIBRARIES]
     return json.dumps([_ALGORITHM, versions, to_dict(front_end)]).encode()
-
-
-def digest(mel: Num[np.ndarray, 'frames mels']) -> str:
-    """A checksum of a spectrogram."""
-    return hashlib.sha256(f'{mel.shape}'.encode() + mel.tobytes()).hexdigest()
 
 
 def of_dataset(folder: str) -> Iterator[Kept]:
@@ -143,7 +137,7 @@ def find(
         mel = example.parse(data, n_mels, np.dtype(mel_dtype)).mel
     except (CorruptRecordError, ExampleError, OSError, IndexError):
         return None
-    return mel if digest(mel).encode() == row['digest'] else None
+    return mel if spectrogram_digest(mel).encode() == row['digest'] else None
 
 
 @functools.lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ from data_prep import reuse
 from data_prep.clips import Clip, fetched
 from glr_jax import json_files, storage
 from glr_jax.data import records
+from glr_jax.data.example import spectrogram_digest
 from glr_jax.data.lengths import differing
 from glr_jax.data.mel import FrontEnd
 from glr_jax.data.tfrecord import write_records
@@ -179,7 +180,7 @@ def write_shard(
             example |= {'labels': list(clip.labels)} if several else {'label': clip.label}
             data = records.serialize(features, example)
             ids.append(clip.id)
-            digests.append(reuse.digest(mel))
+            digests.append(spectrogram_digest(mel))
             contents.append(content)
             reused += kept
             sizes.append(len(data))

@@ -88,20 +88,6 @@ def _fill_gaps(
                 moved = True
 
 
-def missing(
-    counts: Int[np.ndarray, 'items labels'],
-    sides: Int[np.ndarray, ' items'],
-    labels: Sequence[str],
-) -> dict[str, list[int]]:
-    """{label: the sides that none of its clips is on}, of the labels where there are any."""
-    found = {}
-    for k, label in enumerate(labels):
-        empty = [side for side in range(len(SHARES)) if not counts[sides == side, k].any()]
-        if empty:
-            found[label] = empty
-    return found
-
-
 def _wanted(totals: Int[np.ndarray, ' labels']) -> np.ndarray:
     """How many clips of each label are wanted on each side."""
     held_out = np.where(

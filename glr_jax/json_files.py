@@ -115,3 +115,29 @@ def _finite(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_finite, value))
     return not isinstance(value, float) or math.isfinite(value)
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a number of things."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40
+
+
+def is_share(value: Any) -> bool:
+    """Whether a value is a number from 0 to 1."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def is_close(found: Any, expected: Any) -> bool:
+    """Whether a value is what is expected, numbers up to rounding."""
+    if expected is None:
+        return found is None
+    if isinstance(expected, dict):
+        same = isinstance(found, dict) and list(found) == list(expected)
+        return same and all(is_close(found[name], expected[name]) for name in expected)
+    if isinstance(expected, list | tuple):
+        same = isinstance(found, list) and len(found) == len(expected)
+        return same and all(map(is_close, found, expected))
+    if isinstance(expected, str):
+        return bool(found == expected)
+    number = isinstance(found, int | float) and not isinstance(found, bool)
+    return number and expected - 1e-9 < found < expected + 1e-9

@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float
 
 from glr_jax import tag_metrics
 from glr_jax.statistics_svm import LARGEST
-from glr_jax.tag_metrics import Has, Probabilities
 from glr_jax.workers import usable_cores
 
 # Every label is fitted by itself, to many features: much regularisation is needed.
@@ -56,7 +55,8 @@ def fit(
     scaler = StandardScaler().fit(train)
     weights, offsets = _fit_labels(_scaled(scaler, train), has_train)
     fits = [LinearTags(scaler, w, b) for w, b in zip(weights, offsets, strict=True)]
-    areas = [_macro_area(has_validation, probabilities(each, validation)) for each in fits]
+    found = [probabilities(each, validation) for each in fits]
+    areas = [tag_metrics.macro_roc_auc(has_validation, each) or 0.0 for each in found]
     return fits[int(np.argmax(areas))]
 
 
@@ -112,10 +112,3 @@ def _scaled(
 ) -> Float[np.ndarray, 'clips features']:
     scaled: Float[np.ndarray, 'clips features'] = scaler.transform(features).clip(-LARGEST, LARGEST)
     return scaled
-
-
-def _macro_area(has: Has, found: Probabilities) -> float:
-    """The macro ROC-AUC; 0 if it is not defined."""
-    areas = [tag_metrics.roc_auc(has[:, k], found[:, k]) for k in range(has.shape[1])]
-    defined = [area for area in areas if area is not None]
-    return float(np.mean(defined)) if defined else 0.0

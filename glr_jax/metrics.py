@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from glr_jax import tag_metrics
+from glr_jax.json_files import is_close, is_count, is_share
 
 NAMES = {'accuracy': 'accuracy', 'macro_roc_auc': 'macro ROC-AUC'}
 
@@ -95,13 +96,13 @@ def fault(values: dict[str, Any]) -> str:
     found = tag_metrics.fault(values) if values.get('multi_label') else _confusion_fault(values)
     if found:
         return found
-    if not _is_share(values.get('segment_accuracy')):
+    if not is_share(values.get('segment_accuracy')):
         return 'segment_accuracy is no number from 0 to 1'
     for name in ('dataset', 'split', 'side'):
         if not isinstance(values.get(name), str):
             return f'{name} is no text'
     steps = values.get('step')
-    if not all(_is_count(step) for step in (steps if isinstance(steps, list) else [steps])):
+    if not all(is_count(step) for step in (steps if isinstance(steps, list) else [steps])):
         return 'step is no number of steps'
     runs = values.get('runs', [])
     if not isinstance(runs, list) or not all(map(_is_run, runs)):
@@ -124,40 +125,18 @@ def _confusion_fault(values: dict[str, Any]) -> str:
     if not confusion.any():
         return 'its confusion matrix is empty'
     for name, expected in _of_confusion(confusion, labels).items():
-        if not _close(values.get(name), expected):
+        if not is_close(values.get(name), expected):
             return f'{name} does not follow from its confusion matrix'
     return ''
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40
-
-
 def _is_row(value: Any, length: int) -> bool:
-    return isinstance(value, list) and len(value) == length and all(map(_is_count, value))
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    return isinstance(value, list) and len(value) == length and all(map(is_count, value))
 
 
 def _is_run(value: Any) -> bool:
     whole = isinstance(value, dict) and isinstance(value.get('workdir'), str)
-    return whole and any(_is_share(value.get(name)) for name in NAMES)
-
-
-def _close(found: Any, expected: Any) -> bool:
-    """Whether values are equal, numbers up to rounding."""
-    if isinstance(expected, dict):
-        same = isinstance(found, dict) and list(found) == list(expected)
-        return same and all(_close(found[name], expected[name]) for name in expected)
-    if isinstance(expected, list | tuple):
-        same = isinstance(found, list) and len(found) == len(expected)
-        return same and all(map(_close, found, expected))
-    if isinstance(expected, str):
-        return bool(found == expected)
-    number = isinstance(found, int | float) and not isinstance(found, bool)
-    return number and expected - 1e-9 < found < expected + 1e-9
+    return whole and any(is_share(value.get(name)) for name in NAMES)
 
 
 def cross_entropy(

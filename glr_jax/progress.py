@@ -7,7 +7,7 @@ from collections import deque
 
 from tqdm import tqdm
 
-from glr_jax.text import printable
+from glr_jax.text import counted, printable
 
 WIDTH = 80  # columns; a longer line would wrap
 FIRST, EVERY = 2, 10  # seconds until the second line of a log, and between those after it
@@ -87,8 +87,7 @@ class Progress:
 
     def line(self, now: float) -> str:
         """What is done at a time: `mel: 120 of 900 clips, 12.3 clips/s, 1:05 left`."""
-        units = self.unit if self.total == 1 else f'{self.unit}s'
-        text = f'{self.what}: {self.done:,} of {self.total:,} {units}'
+        text = f'{self.what}: {self.done:,} of {counted(self.total, self.unit, ",")}'
         self._marks.append((now, self.done))
         while len(self._marks) > 2 and self._marks[1][0] <= now - WINDOW:
             self._marks.popleft()

@@ -97,11 +97,8 @@ def compared(floor: dict[str, Any]) -> str:
     if 'linear_statistics' in floor:
         return tag_text.compared(floor)
     svm = floor['svm_statistics']
-    sample = ''
-    if svm['fitted_on'] < svm['train_clips']:
-        sample = f' (trained on {svm["fitted_on"]:,} of {svm["train_clips"]:,} clips)'
     return (
-        f'on the same clips: SVM on statistics{sample} {_short(svm)}, '
+        f'on the same clips: SVM on statistics{tag_text.sample(svm)} {_short(svm)}, '
         f'majority class {_short(floor["majority"])}'
     )
 

@@ -261,11 +261,6 @@ def score(
     return _scores(dataset, clips, probabilities, thresholds, untrained)
 
 
-def thresholds_in(scores: dict[str, Any]) -> tuple[float, ...]:
-    """The thresholds of several labels per clip that scores were computed with, else ()."""
-    return tuple(row['threshold'] for row in scores['per_class'].values() if 'threshold' in row)
-
-
 def _scores(
     dataset: Dataset,
     clips: Int[np.ndarray, ' clips'],

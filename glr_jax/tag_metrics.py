@@ -7,12 +7,13 @@ clip and label as a decision of its own. A label that all clips have, or none, h
 that no training clip has is not in the macro scores.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+
+from glr_jax.json_files import is_close, is_count, is_share
 
 Has = Bool[np.ndarray, 'clips labels']
 Probabilities = Float[np.ndarray, 'clips labels']
@@ -79,6 +80,11 @@ def learned_labels(labels: Sequence[str], untrained: Sequence[str]) -> list[int]
     return [k for k, label in enumerate(labels) if label not in untrained]
 
 
+def thresholds_in(scores: dict[str, Any]) -> tuple[float, ...]:
+    """The thresholds that scores were computed with; () where each clip has one label."""
+    return tuple(row['threshold'] for row in scores['per_class'].values() if 'threshold' in row)
+
+
 def decided(probabilities: Probabilities, thresholds: Sequence[float] = ()) -> Has:
     """Which labels are decided: those at or above their threshold; () = 0.5 for all."""
     return probabilities >= np.asarray(thresholds or DEFAULT_THRESHOLD)
@@ -96,15 +102,18 @@ def roc_auc(has: Bool[np.ndarray, ' clips'], values: Float[np.ndarray, ' clips']
     return float((ranks - present * (present + 1) / 2) / (present * absent))
 
 
+def macro_roc_auc(has: Has, probabilities: Probabilities) -> float | None:
+    """The mean area over the labels that have a curve; None if no label has one."""
+    return _mean([roc_auc(*columns) for columns in zip(has.T, probabilities.T, strict=True)])
+
+
 def average_precision(
     has: Bool[np.ndarray, ' clips'], values: Float[np.ndarray, ' clips']
 ) -> float | None:
     """The mean precision at each recall, as scikit-learn's; None if it is not defined."""
     if not has.any() or has.all():
         return None
-    order = np.argsort(-values, kind='stable')
-    ends = np.flatnonzero(np.diff(values[order], append=-np.inf))  # the last of equal values
-    found = np.cumsum(has[order])[ends]
+    _, ends, found = _downwards(has, values)
     gained = np.diff(found, prepend=0)
     return float((gained * found / (ends + 1)).sum() / found[-1])
 
@@ -121,13 +130,20 @@ def best_thresholds(has: Has, probabilities: Probabilities) -> tuple[float, ...]
 
 
 def _best_threshold(has: Bool[np.ndarray, ' clips'], values: Float[np.ndarray, ' clips']) -> float:
-    order = np.argsort(-values, kind='stable')
-    descending = values[order].astype(np.float64)
-    ends = np.flatnonzero(np.diff(descending, append=-np.inf))
-    found = np.cumsum(has[order])[ends]
+    descending, ends, found = _downwards(has, values)
     best = ends[np.argmax(2 * found / (ends + 1 + has.sum()))]
     below = descending[best + 1] if best + 1 < len(descending) else 0.0
     return float((descending[best] + below) / 2)
+
+
+def _downwards(
+    has: Bool[np.ndarray, ' clips'], values: Float[np.ndarray, ' clips']
+) -> tuple[Float[np.ndarray, ' clips'], Int[np.ndarray, ' distinct'], Int[np.ndarray, ' distinct']]:
+    """The values from high to low, the last place of equal ones, how many have the label so far."""
+    order = np.argsort(-values, kind='stable')
+    descending = values[order].astype(np.float64)
+    ends = np.flatnonzero(np.diff(descending, append=-np.inf))
+    return descending, ends, np.cumsum(has[order])[ends]
 
 
 def binary_cross_entropy(has: Has, probabilities: Probabilities) -> float:
@@ -142,16 +158,16 @@ def fault(values: dict[str, Any]) -> str:
     if not isinstance(rows, dict) or list(rows) != labels:
         return 'its rows per label do not match its labels'
     clips = values.get('num_clips')
-    if not _is_count(clips) or not clips:
+    if not is_count(clips) or not clips:
         return 'num_clips is no number of clips'
     untrained = values.get('untrained_labels', [])
     if not isinstance(untrained, list) or not all(label in labels for label in untrained):
         return 'untrained_labels are not among its labels'
     names = ('correct', 'decided', 'support', 'correct_at_half', 'decided_at_half')
     for label, row in rows.items():
-        if not isinstance(row, dict) or not all(_is_count(row.get(name)) for name in names):
+        if not isinstance(row, dict) or not all(is_count(row.get(name)) for name in names):
             return f'the counts of {label!r} are no numbers of clips'
-        if not _is_threshold(row.get('threshold')):
+        if not is_share(row.get('threshold')):
             return f'the threshold of {label!r} is no number from 0 to 1'
         areas = (row.get(name, '') for name in ('roc_auc', 'average_precision'))
         if not all(map(_is_area, areas)):
@@ -166,7 +182,7 @@ def fault(values: dict[str, Any]) -> str:
         'macro_average_precision': _mean([row['average_precision'] for row in in_means]),
     }
     for name, value in expected.items():
-        if name not in values or not _close(values[name], value):
+        if name not in values or not is_close(values[name], value):
             return f'{name} does not follow from its rows per label'
     for name in ('micro_roc_auc', 'micro_average_precision'):
         if not _is_area(values.get(name, '')):
@@ -180,7 +196,7 @@ def fault(values: dict[str, Any]) -> str:
             'recall': _ratio(own[0], own[2]),
             'f1': _f1(own),
         }
-        if not all(_close(row.get(name), value) for name, value in right.items()):
+        if not all(is_close(row.get(name), value) for name, value in right.items()):
             return 'precision, recall or f1 of a label does not follow from its counts'
     return ''
 
@@ -219,27 +235,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40
-
-
-def _is_threshold(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-
-
 def _is_area(value: Any) -> bool:
-    return value is None or _is_threshold(value)
+    return value is None or is_share(value)
 
 
 def _is_interval(value: Any) -> bool:
     if value is None:  # not computed, as for validation clips, or not defined
         return True
     pair = isinstance(value, list | tuple) and len(value) == 2
-    return pair and all(map(_is_threshold, value)) and value[0] <= value[1]
-
-
-def _close(found: Any, expected: Any) -> bool:
-    if expected is None or found is None:
-        return found is expected
-    number = isinstance(found, int | float) and not isinstance(found, bool)
-    return number and math.isclose(found, expected, rel_tol=0, abs_tol=1e-9)
+    return pair and all(map(is_share, value)) and value[0] <= value[1]

@@ -69,13 +69,17 @@ def left_out(scores: dict[str, Any]) -> str:
 def compared(floor: dict[str, Any]) -> str:
     """The scores of the classical classifiers on the same clips, in one sentence."""
     linear, majority = floor['linear_statistics'], floor['majority']
-    sample = ''
-    if linear['fitted_on'] < linear['train_clips']:
-        sample = f' (trained on {linear["fitted_on"]:,} of {linear["train_clips"]:,} clips)'
     return (
-        f'on the same clips: linear classifier on statistics{sample} {_short(linear)}; '
+        f'on the same clips: linear classifier on statistics{sample(linear)} {_short(linear)}; '
         f'{MAJORITY} {_short(majority)}'
     )
+
+
+def sample(scores: dict[str, Any]) -> str:
+    """On how many clips a classifier was trained, if not on all; else ''."""
+    if scores['fitted_on'] >= scores['train_clips']:
+        return ''
+    return f' (trained on {scores["fitted_on"]:,} of {scores["train_clips"]:,} clips)'
 
 
 def _short(scores: dict[str, Any]) -> str:

@@ -78,6 +78,6 @@ def in_ranges(names: Iterable[str]) -> str:
     return ', '.join(f'{row[0]} to {row[-1]}' if len(row) > 2 else ', '.join(row) for row in rows)
 
 
-def counted(count: int, noun: str) -> str:
-    """A number with its noun: `1 device`, `2 devices`."""
-    return f'{count} {noun}{"" if count == 1 else "s"}'
+def counted(count: int, noun: str, form: str = '') -> str:
+    """A number with its noun: `1 device`, `2 devices`; `form` as in a format string, e.g. `,`."""
+    return f'{count:{form}} {noun}{"" if count == 1 else "s"}'

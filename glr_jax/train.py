@@ -30,7 +30,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from glr_jax import inference, report, scoring, signals, storage, train_step
+from glr_jax import inference, report, scoring, signals, storage, tag_metrics, train_step
 from glr_jax.data import batches, input_pipeline
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.split_table import empty_sides
@@ -167,19 +167,17 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
     state, meta, spent = start.begin(config, dataset, manager, classifier, optimizer, mesh)
     done = int(state.step)
     segment = dataset.n_mels, len(dataset.labels), config.data.frames
-    several = lambda count, noun: f'{count:,} {noun}{"" if count == 1 else "s"}'
     announce(
         f'{config.workdir}: {config.model.kind} with {config.model.norm}, '
         f'{cost.size(state.params):,} parameters, '
         f'{cost.flops(config.model, *segment) / 1e6:,.0f} MFLOP per segment'
     )
     announce(
-        f'{len(clips):,} train and {several(len(validation), "validation clip")} of '
-        f'{config.data.split}, '
-        f'{counted(len(dataset.labels), "label")}'
+        f'{len(clips):,} train and {counted(len(validation), "validation clip", ",")} of '
+        f'{config.data.split}, {counted(len(dataset.labels), "label")}'
     )
     announce(
-        f'{counted(epochs, "epoch")}, {several(steps, "step")}, '
+        f'{counted(epochs, "epoch")}, {counted(steps, "step", ",")}, '
         f'{counted(mesh.size, f"{mesh.devices.flat[0].platform} device")}, '
         f'clips {"resident" if resident else "streamed"}'
     )
@@ -289,7 +287,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh) -> bool:
                         state = state._replace(totals=zeros)
                     now = dataclasses.replace(meta, seconds=total)
                     if scores:
-                        now = dataclasses.replace(now, thresholds=scoring.thresholds_in(scores))
+                        now = dataclasses.replace(now, thresholds=tag_metrics.thresholds_in(scores))
                     checkpoint.save(manager, state, now, scores)
             if ended or stops:
                 break

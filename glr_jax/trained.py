@@ -87,7 +87,7 @@ def _evaluated(runs: Sequence[Best]) -> tuple[float, ...]:
     same = same and scores['step'] == [run.step for run in runs]
     if not same or tuple(scores['labels']) != runs[0].meta.labels:
         return ()
-    return tuple(row['threshold'] for row in scores['per_class'].values())
+    return tag_metrics.thresholds_in(scores)
 
 
 def predictor(run: Best, batch_size: int = 0, test_crops: int = 0) -> inference.Predictor:

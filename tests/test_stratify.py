@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import splits
-from data_prep.stratify import SHARES, missing, stratify
+from data_prep.stratify import SHARES, stratify
 from glr_jax.data.records import SIDES
 
 
@@ -15,6 +15,16 @@ def tags(seed: int, clips: int = 1000, labels: int = 20) -> np.ndarray:
     rng = np.random.default_rng(seed)
     mood = rng.random((clips, 1))
     return (rng.random((clips, labels)) < mood * np.geomspace(0.9, 0.01, labels)).astype(int)
+
+
+def missing(counts: np.ndarray, sides: np.ndarray, labels: list[str]) -> dict[str, list[int]]:
+    """{label: the sides that none of its clips is on}, of the labels where there are any."""
+    found = {}
+    for k, label in enumerate(labels):
+        empty = [side for side in range(len(SHARES)) if not counts[sides == side, k].any()]
+        if empty:
+            found[label] = empty
+    return found
 
 
 @pytest.mark.parametrize('seed', range(3))

@@ -6,6 +6,7 @@ https://protobuf.dev/programming-guides/encoding
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/example/feature.proto
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -62,6 +63,11 @@ def parse(data: bytes, n_mels: int, mel_dtype: np.dtype) -> Example:
     labels = _int_values(features['labels' if several else 'label'])
     _expect(several or len(labels) == 1, f'{len(labels)} labels instead of one')
     return Example(_text(_bytes_value(features['id'])), labels, values)
+
+
+def spectrogram_digest(mel: Num[np.ndarray, 'frames mels']) -> str:
+    """A checksum of a spectrogram, whatever else is in its record."""
+    return hashlib.sha256(f'{mel.shape}'.encode() + mel.tobytes()).hexdigest()
 
 
 def _features(data: bytes) -> dict[str, memoryview]:

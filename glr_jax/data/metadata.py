@@ -20,6 +20,7 @@ NAME, VERSION = 'music', '1.0.0'
 # Folders in a dataset folder: of what an unfinished preparation has done, and of the dataset that
 # will replace a finished one.
 NOTES, SUCCESSOR = '.unfinished', '.next'
+SOURCES = 'sources.csv'  # with a checksum of each spectrogram and of what it was computed from
 SEPARATOR = '|'  # between the labels of a clip that has several
 TFDS_SPLIT = 'clips'  # not 'all', which TFDS takes to mean every split at once
 # No folder that data_prep writes has more; they bound what opening a folder can allocate.

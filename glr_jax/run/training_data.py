@@ -19,13 +19,13 @@ from glr_jax import json_files, storage
 from glr_jax.cli import status
 from glr_jax.config import Config
 from glr_jax.data.dataset import Dataset
-from glr_jax.data.metadata import SEPARATOR
+from glr_jax.data.example import spectrogram_digest
+from glr_jax.data.metadata import SEPARATOR, SOURCES
 from glr_jax.data.tables import read_table
 from glr_jax.errors import UserError
 from glr_jax.storage import same_folder
 
 FILE = 'data.json'
-_SOURCES = 'sources.csv'  # data_prep writes it, with a checksum of each spectrogram
 _DIGITS = 16  # of that checksum, in hexadecimal
 _MOST_READ = 1 << 30  # bytes of spectrograms that are read where there is no such file
 _LOST = ', so clips that the weights saw under other data or in another run are not known'
@@ -96,7 +96,7 @@ def spectrograms_of(dataset: Dataset, clips: Int[np.ndarray, ' clips']) -> list[
     The dataset has a table of them. Without it, the spectrograms are read, unless they are many.
     """
     try:
-        table = read_table(os.path.join(dataset.folder, _SOURCES), required=('id', 'spectrogram'))
+        table = read_table(os.path.join(dataset.folder, SOURCES), required=('id', 'spectrogram'))
         if [row['id'].strip() for row in table.rows] == [id.strip() for id in dataset.ids]:
             return [table.rows[clip]['spectrogram'][:_DIGITS] for clip in clips]
     except (UserError, OSError):  # an older version wrote the dataset, or it was not made of files
@@ -109,10 +109,9 @@ def spectrograms_of(dataset: Dataset, clips: Int[np.ndarray, ' clips']) -> list[
 def _spectrogram(dataset: Dataset, clip: int | np.integer) -> str:
     """The checksum that data_prep writes; '' if the record is damaged, as its reader says."""
     try:
-        mel = dataset.mel(clip)
+        return spectrogram_digest(dataset.mel(clip))[:_DIGITS]
     except UserError:
         return ''
-    return hashlib.sha256(f'{mel.shape}'.encode() + mel.tobytes()).hexdigest()[:_DIGITS]
 
 
 def check(
