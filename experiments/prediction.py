@@ -10,13 +10,15 @@ from glr_jax.fields import option
 USAGE = """
 usage: python -m experiments.prediction --workdir=DIR [--clips=N] [--seconds=S] [--out=FILE]
 
-Makes stereo wav files of demo music in a temporary folder, tags them with
+Makes stereo mp3 files of demo music in a temporary folder, tags them with
 `python -m glr_jax.predict FOLDER --out=tags.csv`, and prints
   clips/s      of the whole command, and from its first row to its last
+  reading      clips/s of the same processes without a network: audio files to spectrograms
   first row    seconds from the start of the command to its first row
   memory       the most MB that the command and its worker processes had together (Linux)
   cold start   seconds that the command takes for one file, its start included
   warm         seconds that a tagger takes for one file after its first: glr_jax.load(DIR)(FILE)
+and what a cold start and a warm call consist of.
 
 Compiled programs are cached, so the command runs once on one file before anything is timed.
 """
@@ -41,6 +43,7 @@ if __name__ == '__main__':  # before the imports that take seconds
 
 import contextlib
 import glob
+import json
 import os
 import re
 import statistics
@@ -52,11 +55,29 @@ from collections.abc import Sequence
 
 import glr_jax
 from experiments.preparation import make_files
+from experiments.timing import medians
 from glr_jax import json_files, storage
 from glr_jax.cli import status
+from glr_jax.data.decode_pool import decode, decoders
+from glr_jax.data.front_end import FrontEnd
 from glr_jax.errors import UserError
+from glr_jax.tagger import Tagger
 from glr_jax.text import counted
+from glr_jax.workers import usable_cores
 
+_COLD = """
+import json, sys, time
+times = [time.perf_counter()]
+import glr_jax
+glr_jax.load
+times.append(time.perf_counter())
+tagger = glr_jax.load(sys.argv[1], int(sys.argv[2]))
+times.append(time.perf_counter())
+tagger(sys.argv[3])
+times.append(time.perf_counter())
+names = 'imports', 'loading', 'first file'
+print(json.dumps({name: b - a for name, a, b in zip(names, times, times[1:])}))
+"""
 _LOOK = 0.02  # seconds between two looks at the rows
 _WEIGH = 0.5  # seconds between two looks at the memory, which take some milliseconds
 
@@ -71,28 +92,36 @@ def main(argv: list[str]) -> None:
     predict = [sys.executable, '-m', 'glr_jax.predict', f'--workdir={study.workdir}']
     predict += [f'--batch_size={study.batch_size}', f'--num_workers={study.num_workers}']
     with tempfile.TemporaryDirectory() as folder:
-        status(f'making {counted(study.clips, "wav file")}')
+        status(f'making {counted(study.clips, "mp3 file")}')
         music = os.path.join(folder, 'music')
-        files = make_files(music, study.clips, study.seconds, 'wav')
+        files = make_files(music, study.clips, study.seconds)
         cold_start([*predict, files[0]], 1)  # compiles
         status('tagging one file, cold')
         found = {'cold start': cold_start([*predict, files[0]], study.rounds)}
+        parts = {'cold': cold_parts(study.workdir, study.batch_size, files[0], study.rounds)}
         status(f'tagging {study.clips}')
         found |= tag_folder([*predict, music], os.path.join(folder, 'tags.csv'))
         status('tagging one file, warm')
-        found['warm'] = warm(study.workdir, study.batch_size, files[: study.rounds + 1])
+        tagger = glr_jax.load(study.workdir, study.batch_size)
+        parts['warm'] = warm_parts(tagger, files[: study.rounds + 1])
+        found['warm'] = sum(parts['warm'].values())
+        status(f'reading {study.clips} without a network')
+        found['reading'] = reading_rate(files, tagger.front_end, study.num_workers)
     print(f'whole command    {found["clips/s"]:8.1f} clips/s')
-    print(f'after first row  {found["clips/s after first row"]:8.1f} clips/s')
+    print(f'after first row  {(rate := found["clips/s after first row"]):8.1f} clips/s')
+    ratio = rate / found['reading']
+    print(f'reading alone    {found["reading"]:8.1f} clips/s; tagging reaches {ratio:.2f} of it')
     print(f'first row        {found["first row"]:8.2f} s')
     if found['memory']:
         print(f'memory, at most  {found["memory"]:8.0f} MB')
-    print(f'cold start       {found["cold start"]:8.2f} s')
-    print(f'warm             {found["warm"]:8.3f} s')
+    for name, title in {'cold': 'cold start', 'warm': 'warm'}.items():
+        of_parts = ', '.join(f'{part} {seconds:.3f}' for part, seconds in parts[name].items())
+        print(f'{title:16} {found[title]:8.3f} s: {of_parts}')
     machine = common.hardware()
     print(f'{study.clips} clips of {study.seconds:g} s, {common.in_words(machine)}')
     if study.out:
         settings = {'clips': study.clips, 'seconds': study.seconds, 'hardware': machine}
-        json_files.write(study.out, found | settings)
+        json_files.write(study.out, found | {'parts': parts} | settings)
 
 
 def cold_start(command: Sequence[str], rounds: int) -> float:
@@ -146,16 +175,37 @@ def tag_folder(command: Sequence[str], out: str) -> dict[str, float]:
     }
 
 
-def warm(workdir: str, batch_size: int, files: Sequence[str]) -> float:
-    """Median seconds per file, one call each, of a tagger that has tagged the first one before."""
-    tagger = glr_jax.load(workdir, batch_size)
+def cold_parts(workdir: str, batch_size: int, path: str, rounds: int) -> dict[str, float]:
+    """Median seconds of what a first tag in a new Python consists of; its start is left out."""
+    found = []
+    for _ in range(rounds):
+        child = [sys.executable, '-c', _COLD, workdir, str(batch_size), path]
+        done = subprocess.run(child, capture_output=True, text=True)
+        _check(done)
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    return medians(found)
+
+
+def warm_parts(tagger: Tagger, files: Sequence[str]) -> dict[str, float]:
+    """Median seconds per file, one after the other, once the first one has been tagged."""
     tagger(files[0])  # compiles
-    taken = []
+    found = []
     for path in files[1:] or files:
         start = time.perf_counter()
-        tagger(path)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        read = decode(path, tagger.front_end)
+        middle = time.perf_counter()
+        list(tagger.tag_mels([read]))
+        found.append({'reading': middle - start, 'network': time.perf_counter() - middle})
+    return medians(found)
+
+
+def reading_rate(files: Sequence[str], front_end: FrontEnd, num_workers: int) -> float:
+    """Clips per second from audio files to spectrograms, from the first one to the last."""
+    with decoders(num_workers or usable_cores()) as read:
+        spectrograms = read(files, front_end)
+        next(spectrograms)
+        start = time.perf_counter()
+        return sum(1 for _ in spectrograms) / (time.perf_counter() - start)
 
 
 def _num_rows(out: str) -> int:
