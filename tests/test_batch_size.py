@@ -50,11 +50,13 @@ def results(study: Path) -> dict[str, Any]:
     return json.loads((study / 'results.json').read_text())
 
 
+@pytest.mark.slow
 def test_every_norm_is_trained_at_every_size(results: dict[str, Any]) -> None:
     done = {(run['norm'], run['per_device']) for run in results['runs']}
     assert done == {(norm, size) for norm in ('glr', 'batch') for size in SIZES}
 
 
+@pytest.mark.slow
 def test_the_gradient_depends_on_the_devices_only_with_per_device_batch_norm(
     results: dict[str, Any],
 ) -> None:
@@ -66,6 +68,7 @@ def test_the_gradient_depends_on_the_devices_only_with_per_device_batch_norm(
             assert step['deviation'] < 1e-5
 
 
+@pytest.mark.slow
 def test_the_training_loss_does_so_too(study: Path) -> None:
     losses = {
         (norm, size): json.loads((study / f'{norm}-{size}-1' / 'metrics.jsonl').read_text())['loss']
@@ -76,12 +79,14 @@ def test_the_training_loss_does_so_too(study: Path) -> None:
     assert abs(losses['batch', 1] - losses['batch', 8]) > 1e-4
 
 
+@pytest.mark.slow
 def test_batch_norm_also_exchanges_its_statistics(results: dict[str, Any]) -> None:
     glr, batch = (next(s for s in results['steps'] if s['norm'] == n) for n in ('glr', 'batch'))
     assert glr['all_reduces'] == batch['all_reduces'] == 1
     assert batch['bytes'] - glr['bytes'] == 4 * 2 * 8  # running mean and variance
 
 
+@pytest.mark.slow
 def test_the_report_has_every_accuracy_and_the_figure(study: Path, results: dict) -> None:
     text = (study / 'report.md').read_text()
     lines = [line for line in text.splitlines() if line.startswith('|')]
@@ -96,6 +101,7 @@ def test_the_report_has_every_accuracy_and_the_figure(study: Path, results: dict
     assert (study / 'accuracy.png').stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_repeated(
     study: Path, prepared: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,7 @@ def test_logits_equal_the_reference(norm: str, changes: dict[str, Any]) -> None:
     assert np.abs(logits_of(model, mels()) - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_reach_every_parameter() -> None:
     model = small(kind='crnn', pass_level=True)
     graph, params, rest = nnx.split(model, nnx.Param, ...)

@@ -208,6 +208,7 @@ def test_a_prediction_does_not_depend_on_the_other_files(
     assert alone in capfd.readouterr().out.splitlines()
 
 
+@pytest.mark.slow
 def test_a_model_of_ready_made_spectrograms_cannot_tag_audio(tones: Path, tmp_path: Path) -> None:
     rng, labels = np.random.default_rng(0), np.repeat(['a', 'b'], 10)
     mel = rng.integers(0, 256, (20, 40, 16), np.uint8)

@@ -56,6 +56,7 @@ def curves(rows: Sequence[dict[str, Any]]) -> list[tuple[int, int, float]]:
     return [(row['epoch'], row['step'], row['validation_loss']) for row in rows]
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_the_validation_loss_stops_improving_also_after_a_resume(
     runs: Runs, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +123,7 @@ def test_small_datasets_get_more_epochs(runs: Runs, capfd: pytest.CaptureFixture
     assert config.all_epochs(100) * 100 >= 1000 * config.batch_size
 
 
+@pytest.mark.slow
 def test_a_step_that_covers_several_epochs_is_announced(
     runs: Runs, capfd: pytest.CaptureFixture[str]
 ) -> None:

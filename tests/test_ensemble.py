@@ -94,6 +94,7 @@ def test_a_folder_of_runs_predicts_the_mean_of_their_probabilities(
     np.testing.assert_allclose(rows[0], (rows[1] + rows[2]) / 2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_runs_of_several_splits_need_a_split(
     folder: Path, tones_dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +124,7 @@ def test_clips_that_any_run_was_trained_on_are_counted_once() -> None:
     assert training_data.trained_on(made, clips, configs[3:]) == 0
 
 
+@pytest.mark.slow
 def test_runs_with_other_labels_or_front_ends_are_not_averaged(
     folder: Path, tones: Path, tones_run: Path, tmp_path: Path
 ) -> None:

@@ -90,7 +90,12 @@ def test_devices_micro_batches_and_mapper_do_not_change_results(
 
 
 @pytest.mark.parametrize(
-    ('mapper', 'accumulate', 'devices'), [('shard_map', 1, 2), ('shard_map', 2, 4), ('pmap', 2, 1)]
+    ('mapper', 'accumulate', 'devices'),
+    [
+        pytest.param('shard_map', 1, 2, marks=pytest.mark.slow),
+        ('shard_map', 2, 4),
+        ('pmap', 2, 1),
+    ],
 )
 def test_nor_do_they_where_clips_have_several_labels(mapper, accumulate, devices) -> None:
     found = train(devices, mapper, accumulate, multi_label=True)

@@ -307,6 +307,7 @@ cli.execute(train.main)
     assert 'Traceback' not in errors[0]
 
 
+@pytest.mark.slow
 def test_an_error_on_process_0_stops_all(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / 'thesis.tex').write_text('precious')
     codes, _, errors = Run(tmp_path, prepared, 2, 1).finish()
@@ -316,6 +317,7 @@ def test_an_error_on_process_0_stops_all(prepared: Path, tmp_path: Path) -> None
     assert os.listdir(tmp_path) == ['thesis.tex']
 
 
+@pytest.mark.slow
 def test_processes_with_different_flags_are_refused(prepared: Path, tmp_path: Path) -> None:
     port = free_port()
     shared = [f'--parallel.coordinator=127.0.0.1:{port}', '--parallel.num_processes=2']
@@ -328,7 +330,7 @@ def test_processes_with_different_flags_are_refused(prepared: Path, tmp_path: Pa
     assert not (tmp_path / 'a').exists()
 
 
-@pytest.mark.parametrize('process', [0, 1])
+@pytest.mark.parametrize('process', [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_process_does_not_wait_forever_for_the_others(
     process: int, prepared: Path, tmp_path: Path
 ) -> None:

@@ -195,6 +195,7 @@ def test_smoothing_and_class_weights_enter_the_gradient_but_not_the_logged_loss(
         assert after.totals.correct == np.sum(logits.argmax(-1) == batch.target.argmax(-1))
 
 
+@pytest.mark.slow
 def test_each_of_two_outputs_has_its_own_loss_and_the_mean_probability_is_logged() -> None:
     config = model_config(
         front='statistics', projection=8, hidden=8, dropout=0.0, segment_projection=8
@@ -245,7 +246,9 @@ def test_the_average_follows_its_recursion_and_does_not_change_training() -> Non
     assert differ(plain.params, states[-1].params) < 1e-6
 
 
-@pytest.mark.parametrize(('devices', 'accumulate'), [(2, 1), (4, 2)])
+@pytest.mark.parametrize(
+    ('devices', 'accumulate'), [pytest.param(2, 1, marks=pytest.mark.slow), (4, 2)]
+)
 def test_devices_and_micro_batches_change_nothing(devices: int, accumulate: int) -> None:
     one, several = one_device(), last_of_three(devices, accumulate)
     assert differ(one.average, one.params) > 1e-3

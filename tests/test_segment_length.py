@@ -91,6 +91,7 @@ def test_ready_made_spectrograms_have_no_seconds(tones_dataset: Path) -> None:
         choose_frames(Config(), dataset, 2.0)
 
 
+@pytest.mark.slow
 def test_a_run_with_seconds_resumes_with_seconds_or_frames(
     tones_dataset: Path, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def losses(folder: Path) -> list[tuple[int, float, float]]:
 
 
 # ---------------------------------------------------------------- more epochs
+@pytest.mark.slow
 def test_a_run_with_a_constant_rate_is_extended_as_if_it_had_been_longer(
     prepared: Path, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_run_starts_from_all_weights_if_the_labels_are_the_same(
     jax.tree.map(np.testing.assert_array_equal, (params, stats), (ours, our_stats))
 
 
+@pytest.mark.slow
 def test_with_other_labels_the_output_layer_starts_anew(
     source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,6 +169,7 @@ def test_two_outputs_equal_the_reference_and_probabilities_are_their_mean() -> N
     np.testing.assert_allclose(np.exp(logits_of(model, mel)), mean, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_all_windows_of_a_segment_drop_the_same_statistics() -> None:
     x, keys = jnp.ones((5, 3, 400)), jax.random.split(jax.random.key(0), 5)
     dropped = np.asarray(dropout(x, 0.4, keys, shared=1))

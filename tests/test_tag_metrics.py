@@ -71,7 +71,9 @@ def test_f1_is_that_of_scikit_learn_at_any_threshold(seed):
     )
 
 
-@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize(
+    'seed', [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))]
+)
 def test_no_other_threshold_has_a_higher_f1(seed):
     has, probabilities = example(seed)
     limits = tag_metrics.best_thresholds(has, probabilities)

@@ -221,6 +221,7 @@ def test_parameters_and_flops_equal_counts_by_hand() -> None:
     assert cost.flops(config, n_mels=128, num_labels=10, frames=640) == 2 * products
 
 
+@pytest.mark.slow
 def test_the_statistics_beside_convolutions_are_fitted_to_the_training_clips() -> None:
     mels, states = list(bytes_of(3)), []
     default = model_config()
