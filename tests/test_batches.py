@@ -10,6 +10,7 @@ from glr_jax.data.batches import (
     dispatches,
     make_balance,
     mix,
+    mix_in_place,
     plan_batch,
     read,
     targets,
@@ -175,6 +176,16 @@ def test_numpy_and_a_device_mix_any_two_numbers_alike() -> None:
         exact = (weight * one.astype(float) + (256 - weight) * other.astype(float)) / 256
         assert np.abs(mixed - exact).max() <= 0.5
         np.testing.assert_array_equal(by_device(one, other, weight), mixed)
+        mix_in_place(in_place := one.copy(), other, weight, np.empty((2, 256, 256), np.uint16))
+        np.testing.assert_array_equal(in_place, mixed)
+
+
+def test_float32_is_mixed_in_place_to_the_bit() -> None:
+    one, other = np.random.default_rng(0).normal(size=(2, 9, 5)).astype(np.float32)
+    for weight in np.arange(128, 257, dtype=np.uint16):
+        in_place = one.copy()
+        mix_in_place(in_place, other.copy(), weight, np.empty((2, 9, 5), np.uint16))
+        np.testing.assert_array_equal(in_place, mix(one, other, weight))
 
 
 @pytest.mark.parametrize(('batch_size', 'clips'), [(4, 22), (4, 24), (5, 7), (9, 7)])

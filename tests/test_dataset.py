@@ -1,3 +1,4 @@
+import itertools
 import os
 import re
 import shutil
@@ -10,8 +11,9 @@ import pytest
 from glr_jax.data import example, records, tables
 from glr_jax.data.dataset import Dataset, open_dataset
 from glr_jax.data.mel import FrontEnd, mel_of_file
+from glr_jax.data.segments import crop
 from glr_jax.errors import UserError
-from tests.conftest import IDS, LABELS
+from tests.conftest import IDS, LABELS, run
 
 
 @pytest.fixture
@@ -89,6 +91,46 @@ def test_a_corrupt_record_is_reported_with_its_file(mine: Path) -> None:
     assert dataset.mel(4).shape[1] == 128
     with pytest.raises(UserError, match=re.escape(str(shard))):
         dataset.mel(5)
+
+
+def test_a_damaged_record_is_found_before_any_of_its_crops_is_used(mine: Path) -> None:
+    out = np.empty((2, 128), np.uint8)
+    shard = sorted(mine.glob('music-*'))[0]
+    content = bytearray(shard.read_bytes())
+    size = int(open_dataset(str(mine)).stored_bytes(np.array([0]))[0])
+    content[size - 5] ^= 4  # in the last frame, which is not in the crop
+    shard.write_bytes(content)
+    dataset = open_dataset(str(mine))
+    with pytest.raises(UserError, match=f'{re.escape(str(shard))}: corrupt record 0'):
+        dataset.read_crop(0, 0.0, out)
+    dataset.read_crop(1, 0.0, out)
+    np.testing.assert_array_equal(out, dataset.mel(1)[:2])
+
+
+@pytest.mark.parametrize('mel_dtype', ['uint8', 'float32'])
+def test_a_crop_is_a_part_of_the_spectrogram(
+    mel_dtype: str, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(run(music, tmp_path / 'set', f'--mel_dtype={mel_dtype}'))
+    whole = open_dataset(folder)  # clips have 6 to 13 frames
+    for system in ('with preadv', 'Windows'):
+        if system == 'Windows':
+            monkeypatch.delattr(os, 'preadv', raising=False)
+        dataset = open_dataset(folder)
+        for frames, start in itertools.product([1, 3, 9, 40], [0.0, 0.3, 0.99]):
+            out = np.empty((frames, 128), mel_dtype)
+            for clip in (0, 1, 1):
+                dataset.read_crop(clip, start, out)
+                np.testing.assert_array_equal(out, crop(whole.mel(clip), frames, start))
+
+
+def test_a_shard_that_shrinks_in_use_is_reported_with_its_file(mine: Path) -> None:
+    dataset, out = open_dataset(str(mine)), np.empty((2, 128), np.uint8)
+    dataset.read_crop(0, 0.0, out)
+    shard = sorted(mine.glob('music-*'))[0]
+    os.truncate(shard, 99)
+    with pytest.raises(UserError, match=f'{re.escape(str(shard))}: truncated at offset 0'):
+        dataset.read_crop(0, 0.9, out)
 
 
 @pytest.mark.parametrize('damage', [os.remove, lambda path: os.truncate(path, 99)])

@@ -19,7 +19,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num, UInt8, UInt16
 
 from glr_jax.data.dataset import Dataset
-from glr_jax.data.segments import crop
 
 Mel = TypeVar('Mel', np.ndarray, jax.Array)
 
@@ -159,14 +158,17 @@ def _draw(balance: Balance, values: Float[np.ndarray, ' batch']) -> Int[np.ndarr
 
 
 def read(dataset: Dataset, plan: BatchPlan, frames: int) -> Batch:
-    """Reads, crops and mixes the clips of a plan."""
-    mels = []
-    for clip, start, weight, other, other_start in zip(*plan[1:], strict=True):
-        mel = crop(dataset.mel(clip), frames, start)
+    """Reads the crops of a plan into a batch and mixes them there."""
+    mels = np.empty((len(plan.clip), frames, dataset.n_mels), dataset.mel_dtype)
+    # The same memory for every case, so that it stays in the cache.
+    mixed_in = np.empty(mels.shape[1:], mels.dtype)
+    scratch = np.empty((2, *mels.shape[1:]), np.uint16)
+    for mel, clip, start, weight, other, other_start in zip(mels, *plan[1:], strict=True):
+        dataset.read_crop(clip, start, mel)
         if weight < 256:
-            mel = mix(mel, crop(dataset.mel(other), frames, other_start), weight)
-        mels.append(mel)
-    return Batch(np.stack(mels), targets(dataset, plan), plan.place)
+            dataset.read_crop(other, other_start, mixed_in)
+            mix_in_place(mel, mixed_in, weight, scratch)
+    return Batch(mels, targets(dataset, plan), plan.place)
 
 
 def targets(dataset: Dataset, plan: BatchPlan) -> Float[np.ndarray, 'batch labels']:
@@ -215,6 +217,36 @@ def mix(mel: Mel, other: Mel, weight: Any) -> Mel:
         return ((sum_of_256 + 128) >> 8).astype(np.uint8)
     weight = weight.astype(np.float32) / 256
     return (weight * mel + (1 - weight) * other).astype(mel.dtype)
+
+
+def mix_in_place(
+    mel: Num[np.ndarray, 'frames mels'],
+    other: Num[np.ndarray, 'frames mels'],
+    weight: np.uint16,
+    scratch: UInt16[np.ndarray, '2 frames mels'],
+) -> None:
+    """Overwrites a stored spectrogram with `mix`, to the bit; allocates nothing.
+
+    Args:
+      mel: becomes the weighted sum.
+      other: may be overwritten.
+      weight: as in `mix`.
+      scratch: memory for the sums.
+    """
+    if mel.dtype == np.uint8:
+        sum_of_256, others = scratch
+        sum_of_256[...], others[...] = mel, other
+        sum_of_256 *= weight
+        others *= 256 - weight
+        sum_of_256 += others
+        sum_of_256 += 128
+        sum_of_256 >>= 8
+        mel[...] = sum_of_256
+    else:
+        share = weight.astype(np.float32) / 256
+        mel *= share
+        other *= 1 - share
+        mel += other
 
 
 def ends_epoch(step: int, batch_size: int, clips: int) -> bool:

@@ -1,7 +1,9 @@
 """An open dataset folder: which clips each split has, and the spectrogram of any clip."""
 
+import bisect
 import dataclasses
 import errno
+import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from glr_jax.data.example import ExampleError
 from glr_jax.data.front_end import FrontEnd
 from glr_jax.data.metadata import NOTES, SEPARATOR, SUCCESSOR, read_metadata
 from glr_jax.data.records import SIDES
+from glr_jax.data.segments import first_frame
 from glr_jax.data.split_table import read_split_table
 from glr_jax.data.tfrecord import CorruptRecordError, RecordFile
 from glr_jax.errors import UserError
@@ -49,7 +52,9 @@ class Dataset:
     n_mels: int
     mel_dtype: np.dtype
     _files: Sequence[RecordFile]
-    _starts: Int[np.ndarray, ' files']
+    _starts: Sequence[int]
+    # Of each record that was verified: where its spectrogram begins, and how many frames it has.
+    _verified: Int[np.ndarray, 'clips 2']
     groups: Sequence[str] = dataclasses.field(default=(), kw_only=True)
 
     def __len__(self) -> int:
@@ -85,17 +90,15 @@ class Dataset:
           UserError: the record is damaged, or is not the clip in this row of splits.csv.
         """
         clip = int(clip)
-        file = int(np.searchsorted(self._starts, clip, side='right')) - 1
+        file, record = self._record(clip)
         try:
-            data = self._files[file][clip - self._starts[file]]
+            found = example.parse(file[record], self.n_mels, self.mel_dtype)
         except CorruptRecordError as error:
             raise UserError(f'{error}; prepare the dataset again') from None
-        try:
-            found = example.parse(data, self.n_mels, self.mel_dtype)
         except ExampleError as error:
             raise UserError(
-                f'{self._files[file].path}: record {clip - self._starts[file]} is no clip as '
-                f'data_prep writes it: {error}; prepare the dataset again'
+                f'{file.path}: record {record} is no clip as data_prep writes it: {error}; '
+                'prepare the dataset again'
             ) from None
         if found.id.strip() != self.ids[clip].strip():
             raise UserError(
@@ -111,7 +114,43 @@ class Dataset:
                 f'{SEPARATOR.join(self.labels_of(clip))!r}, but in its record {stored!r}; to '
                 'change labels, prepare the dataset again'
             )
+        self._verified[clip, 0] = found.begin
+        self._verified[clip, 1] = len(found.mel)  # last, as another thread may read it
         return found.mel
+
+    def read_crop(
+        self, clip: int | np.integer, start: float, out: Num[np.ndarray, 'frames mels']
+    ) -> None:
+        """Fills an array with a segment of a clip, as `segments.crop`; reads only these rows.
+
+        The first use of a clip in a process reads and verifies its whole record, as `mel` does.
+        What happens to the file after that is not noticed, unless it becomes shorter.
+
+        Args:
+          clip: its number.
+          start: where the segment begins, from 0 to 1.
+          out: contiguous, of type `mel_dtype`.
+
+        Raises:
+          UserError: as `mel`.
+        """
+        clip, frames = int(clip), len(out)
+        if not self._verified[clip, 1]:
+            self.mel(clip)
+        begin, length = map(int, self._verified[clip])
+        first = int(first_frame(start, max(length, frames), frames))
+        file, record = self._record(clip)
+        try:
+            file.read_part(record, begin + first * out[0].nbytes, out[:length])
+        except CorruptRecordError as error:
+            raise UserError(f'{error}; prepare the dataset again') from None
+        for end in range(length, frames, length):  # a clip that is too short is repeated
+            out[end : end + length] = out[: min(length, frames - end)]
+
+    def _record(self, clip: int) -> tuple[RecordFile, int]:
+        """The file that has a clip, and the number of its record there."""
+        file = bisect.bisect_right(self._starts, clip) - 1
+        return self._files[file], clip - self._starts[file]
 
     def stored_bytes(self, clips: Int[np.ndarray, ' some']) -> Int[np.ndarray, ' some']:
         """The size of each clip's record, little more than its spectrogram; reads nothing."""
@@ -190,7 +229,8 @@ def open_dataset(folder: str) -> Dataset:
         n_mels=metadata.n_mels,
         mel_dtype=metadata.mel_dtype,
         _files=files,
-        _starts=np.cumsum([0, *counts[:-1]]),
+        _starts=[0, *itertools.accumulate(counts[:-1])],
+        _verified=np.zeros((len(table.ids), 2), np.int64),
         groups=table.groups if any(table.groups) else (),
     )
 

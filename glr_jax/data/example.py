@@ -28,11 +28,13 @@ class Example(NamedTuple):
       id: of the clip.
       labels: the numbers of its labels; one of them unless clips may have several.
       mel: the spectrogram; a view of the data if it is uint8.
+      begin: where its bytes begin in the data.
     """
 
     id: str
     labels: tuple[int, ...]
     mel: Num[np.ndarray, 'frames mels']
+    begin: int
 
 
 def parse(data: bytes, n_mels: int, mel_dtype: np.dtype) -> Example:
@@ -58,11 +60,12 @@ def parse(data: bytes, n_mels: int, mel_dtype: np.dtype) -> Example:
             f'of type {mel_dtype}'
         )
     values = np.frombuffer(mel, mel_dtype).reshape(-1, n_mels)
+    begin = values.ctypes.data - np.frombuffer(data, np.uint8).ctypes.data
     if not values.flags.aligned:  # NumPy would sum it in another order, to another last bit
         values = values.copy()
     labels = _int_values(features['labels' if several else 'label'])
     _expect(several or len(labels) == 1, f'{len(labels)} labels instead of one')
-    return Example(_text(_bytes_value(features['id'])), labels, values)
+    return Example(_text(_bytes_value(features['id'])), labels, values, begin)
 
 
 def spectrogram_digest(mel: Num[np.ndarray, 'frames mels']) -> str:

@@ -127,6 +127,8 @@ def resident(
 
 def stack(items: Sequence[Tree]) -> Tree:
     """Joins the payloads of several steps: [batch, ...] arrays become [batch, steps, ...]."""
+    if len(items) == 1:  # without a copy
+        return jax.tree.map(lambda array: array[:, None], items[0])
     return jax.tree.map(lambda *arrays: np.stack(arrays, 1), *items)
 
 

@@ -77,6 +77,21 @@ class RecordFile:
             raise CorruptRecordError(f'{self.path}: corrupt record {index} at offset {start}')
         return data
 
+    def read_part(self, index: int | np.integer, begin: int, out: np.ndarray) -> None:
+        """Fills an array with a part of a record's data, whose checksum is not verified.
+
+        Args:
+          index: of the record.
+          begin: where the part begins in the data.
+          out: a contiguous array.
+
+        Raises:
+          CorruptRecordError: the file has become shorter.
+        """
+        start = int(self.offsets[index])
+        if self._read_into(out, start + _HEADER.size + begin) != out.nbytes:
+            raise CorruptRecordError(f'{self.path}: truncated at offset {start}')
+
     def checksums(self) -> UInt32[np.ndarray, ' records']:
         """The checksum stored with each record; reads nothing else of them."""
         stored = [self._read(_FOOTER.size, int(end) - _FOOTER.size) for end in self.offsets[1:]]
@@ -93,6 +108,14 @@ class RecordFile:
         with self._lock:  # Windows has no pread
             os.lseek(self._descriptor, offset, os.SEEK_SET)
             return os.read(self._descriptor, length)
+
+    def _read_into(self, out: np.ndarray, offset: int) -> int:
+        """Fills an array from an offset on; returns how many bytes there were."""
+        if hasattr(os, 'preadv'):
+            return os.preadv(self._descriptor, [out.data], offset)
+        data = self._read(out.nbytes, offset)  # Windows has no preadv
+        out.data.cast('B')[: len(data)] = data
+        return len(data)
 
     def _scan(self) -> Int64[np.ndarray, ' offsets']:
         """Where each record begins, and the end of the last one; reads only the headers."""
