@@ -5,6 +5,7 @@ A nested dataclass is a section: field `norm` of section `model` is the flag `--
 """
 
 import dataclasses
+import gc
 import io
 import operator
 import os
@@ -94,8 +95,9 @@ def _in_flagfile(argument: str) -> bool:
 def check_command_line(config_class: type, usage: str) -> None:
     """Answers `--help` and refuses bad flags; for a command to call before it imports JAX.
 
-    During those imports, Ctrl-C is one line. Flagfiles are expanded in `sys.argv`: one that is a
-    pipe can be read only once.
+    During those imports, Ctrl-C is one line, and Python does not search their objects, nearly all
+    of which stay, for garbage: that would take a tenth of a start. Flagfiles are expanded in
+    `sys.argv`: one that is a pipe can be read only once.
     """
 
     def check(argv: list[str]) -> None:
@@ -104,6 +106,7 @@ def check_command_line(config_class: type, usage: str) -> None:
         parse_with_arguments(config_class, argv, usage)
 
     execute(check, at_once=True)
+    gc.disable()  # until `execute` calls the command
     signals.unblock()
 
 
@@ -149,6 +152,8 @@ def execute(main: Callable[[list[str]], None], *, at_once: bool = False) -> None
     """
     _hide_messages_of_libraries()
     _write_any_text()
+    gc.freeze()  # what was imported
+    gc.enable()
     name = _command()
     if at_once:
         signals.leave_at_once(name)

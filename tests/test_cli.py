@@ -209,6 +209,7 @@ def test_a_flagfile_that_is_a_pipe_is_read_once(monkeypatch: pytest.MonkeyPatch)
     os.close(writer)
     monkeypatch.setattr(sys, 'argv', ['train', f'--flagfile=/dev/fd/{reader}', '--model.hidden=8'])
     monkeypatch.setattr(cli.signals, 'leave_at_once', lambda name: None)  # as signals end commands
+    monkeypatch.setattr(cli.gc, 'disable', lambda: None)
     cli.check_command_line(Config, 'usage: train')
     os.close(reader)
     assert sys.argv == ['train', '--seed=5', '--model.hidden=8']

@@ -84,12 +84,53 @@ class Dataset:
         return self.targets[:, label] > 0 if self.multi_label else self.targets == label
 
     def mel(self, clip: int | np.integer) -> Num[np.ndarray, 'frames mels']:
-        """The stored spectrogram of a clip, after its checksum is verified.
+        """The stored spectrogram of a clip.
+
+        Its record is verified when a process first uses the clip. What happens to the file after
+        that is not noticed, unless it becomes shorter.
 
         Raises:
           UserError: the record is damaged, or is not the clip in this row of splits.csv.
         """
         clip = int(clip)
+        if not self._verified[clip, 1]:
+            return self._verify(clip)
+        mel = np.empty((self._verified[clip, 1], self.n_mels), self.mel_dtype)
+        self._read_rows(clip, 0, mel)
+        return mel
+
+    def read_crop(
+        self, clip: int | np.integer, start: float, out: Num[np.ndarray, 'frames mels']
+    ) -> None:
+        """Fills an array with a segment of a clip, as `segments.crop`; reads only these rows.
+
+        Args:
+          clip: its record is verified as by `mel`.
+          start: where the segment begins, from 0 to 1.
+          out: contiguous, of type `mel_dtype`.
+
+        Raises:
+          UserError: as `mel`.
+        """
+        clip, frames = int(clip), len(out)
+        if not self._verified[clip, 1]:
+            self._verify(clip)
+        length = int(self._verified[clip, 1])
+        self._read_rows(clip, int(first_frame(start, max(length, frames), frames)), out[:length])
+        for end in range(length, frames, length):  # a clip that is too short is repeated
+            out[end : end + length] = out[: min(length, frames - end)]
+
+    def _read_rows(self, clip: int, first: int, out: Num[np.ndarray, 'frames mels']) -> None:
+        """Fills an array with the frames of a verified clip from `first` on."""
+        file, record = self._record(clip)
+        begin = int(self._verified[clip, 0]) + first * self.n_mels * self.mel_dtype.itemsize
+        try:
+            file.read_part(record, begin, out)
+        except CorruptRecordError as error:
+            raise UserError(f'{error}; prepare the dataset again') from None
+
+    def _verify(self, clip: int) -> Num[np.ndarray, 'frames mels']:
+        """Reads a whole record, checks it and notes where its spectrogram is."""
         file, record = self._record(clip)
         try:
             found = example.parse(file[record], self.n_mels, self.mel_dtype)
@@ -117,35 +158,6 @@ class Dataset:
         self._verified[clip, 0] = found.begin
         self._verified[clip, 1] = len(found.mel)  # last, as another thread may read it
         return found.mel
-
-    def read_crop(
-        self, clip: int | np.integer, start: float, out: Num[np.ndarray, 'frames mels']
-    ) -> None:
-        """Fills an array with a segment of a clip, as `segments.crop`; reads only these rows.
-
-        The first use of a clip in a process reads and verifies its whole record, as `mel` does.
-        What happens to the file after that is not noticed, unless it becomes shorter.
-
-        Args:
-          clip: its number.
-          start: where the segment begins, from 0 to 1.
-          out: contiguous, of type `mel_dtype`.
-
-        Raises:
-          UserError: as `mel`.
-        """
-        clip, frames = int(clip), len(out)
-        if not self._verified[clip, 1]:
-            self.mel(clip)
-        begin, length = map(int, self._verified[clip])
-        first = int(first_frame(start, max(length, frames), frames))
-        file, record = self._record(clip)
-        try:
-            file.read_part(record, begin + first * out[0].nbytes, out[:length])
-        except CorruptRecordError as error:
-            raise UserError(f'{error}; prepare the dataset again') from None
-        for end in range(length, frames, length):  # a clip that is too short is repeated
-            out[end : end + length] = out[: min(length, frames - end)]
 
     def _record(self, clip: int) -> tuple[RecordFile, int]:
         """The file that has a clip, and the number of its record there."""

@@ -13,6 +13,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from glr_jax import platforms
 from glr_jax.config import Mapper
 from glr_jax.errors import UserError
 
@@ -124,6 +125,7 @@ def shard_mapped(
     program: Callable[..., Any], mesh: Mesh, result: Literal['replicated', 'sharded']
 ) -> jax.stages.Wrapped:
     """`on_every_device` by `shard_map`, as a function that can be lowered and compiled."""
+    program = platforms.traced_for(mesh.devices, program)
 
     def on_mesh(state: Any, batch: Any, *held: Any) -> Any:
         # With check_vma=True, the gradient of replicated parameters would already be summed over
@@ -141,6 +143,7 @@ def shard_mapped(
 
 
 def _pmapped(program: Callable, mesh: Mesh, result: str) -> Callable[..., Any]:
+    program = platforms.traced_for(mesh.devices, program)
     mapped = jax.pmap(
         lambda state, batch, held: program(state, batch, *held),
         AXIS,

@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
+from glr_jax import platforms
 from glr_jax.nn import winograd
 
 Inputs = Float[Array, 'batch *positions features']
@@ -36,7 +37,7 @@ def conv(x: Inputs, kernel: Kernel) -> Outputs:
     any_batch = not isinstance(x.shape[0], int)  # exported; Winograd's chunks depend on the batch
     if any_batch or not _winograd_pays(kernel):
         return _xla_conv(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=winograd.conv, default=_xla_conv)
+    return platforms.dependent(x, kernel, cpu=winograd.conv, default=_xla_conv)
 
 
 def _forward(x: Inputs, kernel: Kernel) -> tuple[Outputs, tuple[Array, Array]]:
@@ -58,9 +59,9 @@ def _backward(saved: tuple[Inputs, Kernel], gradient: Outputs) -> tuple[Inputs, 
 
     _, kernel = saved
     if _winograd_pays(kernel):
-        return lax.platform_dependent(*saved, gradient, cpu=by_winograd, default=by_xla)
+        return platforms.dependent(*saved, gradient, cpu=by_winograd, default=by_xla)
     if math.prod(kernel.shape[:-1]) <= kernel.shape[-1]:  # patches no larger than `gradient`
-        return lax.platform_dependent(*saved, gradient, cpu=by_patches, default=by_xla)
+        return platforms.dependent(*saved, gradient, cpu=by_patches, default=by_xla)
     return by_xla(*saved, gradient)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from glr_jax.nn import fused_rnn
+from glr_jax import platforms
 from glr_jax.nn.config import MAX_FUSED_HIDDEN, CellName, Recurrence
 from glr_jax.nn.glr import glr
 
@@ -69,7 +69,9 @@ def recur(
     scanned = functools.partial(scan, cell, norm=gate_norm)
     fusible = cell == 'simple' and norm is glr and x.shape[-1] <= MAX_FUSED_HIDDEN
 
-    def fused(x: Array, hidden_kernel: Array, target: fused_rnn.Target | None = None) -> Array:
+    def fused(x: Array, hidden_kernel: Array, target: Any = None) -> Array:
+        from glr_jax.nn import fused_rnn
+
         return fused_rnn.recur(x[:, :, 0], hidden_kernel[:, 0], *norm_parameters, target=target)
 
     if implementation == 'fused':
@@ -81,9 +83,12 @@ def recur(
         return fused(x, hidden_kernel)
     # The kernel compiles for TPUs too, but nobody has measured whether it beats the scan there.
     branches = {'cpu': functools.partial(scanned, unroll=1)}
-    if fusible and implementation == 'auto' and fused_rnn.compiles_for(jax.local_devices()):
-        branches['cuda'] = functools.partial(fused, target=fused_rnn.CUDA)
-    return lax.platform_dependent(x, hidden_kernel, default=scanned, **branches)
+    if fusible and implementation == 'auto' and platforms.may_be('cuda'):
+        from glr_jax.nn import fused_rnn  # and Pallas, which a CPU does not need
+
+        if fused_rnn.compiles_for(jax.local_devices()):
+            branches['cuda'] = functools.partial(fused, target=fused_rnn.CUDA)
+    return platforms.dependent(x, hidden_kernel, default=scanned, **branches)
 
 
 def scan(
