@@ -3,6 +3,9 @@
 Once per second, each process counts up a number in the coordinator's key-value store and reads the
 numbers of the others. JAX has such heartbeats too, but it ends a process by a stack trace that does
 not name the other one. So JAX gets more patience than this module, and serves as the backup.
+
+JAX does not publish its connection to the coordinator (`jax.distributed` can only be started and
+ended). Where a version of JAX keeps it elsewhere, the backup has to do.
 """
 
 import atexit
@@ -18,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from jax._src import distributed
+import jax
 
 from glr_jax import cli
 
@@ -29,22 +32,28 @@ FOLDER, DONE = 'glr_jax/watch', 'done'
 
 @dataclasses.dataclass
 class _News:
-    """What is known of the other processes; written by one thread, read by another.
+    """What is known of this process and the others; written by one thread, read by another.
 
     Attributes:
+      client: the connection to the coordinator; None: there are no beats.
+      process: the number of this process; None: it is not known.
+      processes: how many there are.
       beats: the last number of each process, or `DONE`.
       failures: why each failed process failed.
       rounds: how often the coordinator has answered.
       limit: after how many intervals without a new number a process counts as lost.
     """
 
-    beats: dict[int, str]
-    failures: dict[int, str]
-    rounds: int
-    limit: int
+    client: Any = None
+    process: int | None = None
+    processes: int = 1
+    beats: dict[int, str] = dataclasses.field(default_factory=dict)
+    failures: dict[int, str] = dataclasses.field(default_factory=dict)
+    rounds: int = 0
+    limit: int = 0
 
 
-_news = _News({}, {}, 0, 0)
+_news = _News()
 _over = threading.Event()
 _ending = threading.Lock()
 _handlers: list[Any] = []
@@ -56,11 +65,16 @@ def start(patience: int) -> None:
     Args:
       patience: seconds without an answer after which a process counts as lost.
     """
-    client = distributed.global_state.client
-    if not hasattr(client, 'key_value_set') or not hasattr(client, 'key_value_dir_get'):
-        return  # in this version of JAX its own heartbeats must do
+    try:
+        _connect()
+    except (ImportError, AttributeError):
+        cli.status(
+            f'glr_jax.train: with jax {jax.__version__}, a process that fails or no longer answers '
+            'is noticed later, by JAX itself'
+        )
+        return
     _news.limit = round(patience / INTERVAL)
-    talk = threading.Thread(target=_talk, args=(client,), daemon=True)
+    talk = threading.Thread(target=_talk, daemon=True)
     talk.start()
     threading.Thread(target=_watch, daemon=True).start()
 
@@ -71,9 +85,23 @@ def start(patience: int) -> None:
     atexit.register(finish)
 
 
+def _connect() -> None:
+    """Finds JAX's connection to the coordinator.
+
+    Raises:
+      ImportError, AttributeError: this version of JAX keeps it elsewhere.
+    """
+    from jax._src import distributed
+
+    state: Any = distributed.global_state
+    _news.process, _news.processes = state.process_id, state.num_processes
+    _ = state.client.key_value_set, state.client.key_value_dir_get
+    _news.client = state.client
+
+
 def failed(reason: str) -> None:
     """Tells the other processes why this one is about to end."""
-    _report(distributed.global_state.process_id, reason)
+    _report(_news.process, reason)
     _let_others_read()
 
 
@@ -88,8 +116,8 @@ def lost() -> None:
 def end(reason: str) -> None:
     """Ends this process at once, with one line on stderr."""
     _ending.acquire()  # a second thread with a reason waits for the end
-    number = distributed.global_state.process_id
-    cli.status(f'glr_jax.train: process {number} {reason}; run the same command again to resume')
+    name = 'this process' if _news.process is None else f'process {_news.process}'
+    cli.status(f'glr_jax.train: {name} {reason}; run the same command again to resume')
     _let_others_read()
     os._exit(1)  # the main thread may be blocked inside JAX
 
@@ -102,12 +130,11 @@ def on_abort(do: Callable[[Any], None]) -> None:
         ctypes.CDLL(None).signal(signal.SIGABRT, handler)
 
 
-def _report(process: int, reason: str) -> None:
+def _report(process: int | None, reason: str) -> None:
     """Leaves a note on a process in the coordinator's store."""
 
     def send() -> None:
-        client: Any = distributed.global_state.client
-        client.key_value_set(f'{FOLDER}/failure/{process}', reason, allow_overwrite=True)
+        _news.client.key_value_set(f'{FOLDER}/failure/{process}', reason, allow_overwrite=True)
 
     if _news.limit:
         sending = threading.Thread(target=send, daemon=True)
@@ -117,13 +144,13 @@ def _report(process: int, reason: str) -> None:
 
 def _let_others_read() -> None:
     """The store ends with process 0."""
-    if _news.limit and distributed.global_state.process_id == 0:
+    if _news.limit and _news.process == 0:
         time.sleep(SOON * INTERVAL)
 
 
-def _talk(client: Any) -> None:
+def _talk() -> None:
     """Counts up this process's number and reads those of the others."""
-    own = f'{FOLDER}/beat/{distributed.global_state.process_id}'
+    client, own = _news.client, f'{FOLDER}/beat/{_news.process}'
     for beat in itertools.count():
         over = _over.wait(INTERVAL)
         # Without an answer, the other thread counts for how long.
@@ -143,14 +170,13 @@ def _watch() -> None:
     Time is counted in intervals of this process, so that a machine or job that was suspended as a
     whole does not lose a process when it wakes up.
     """
-    state = distributed.global_state
-    others = [k for k in range(state.num_processes) if k != state.process_id]
+    others = [k for k in range(_news.processes) if k != _news.process]
     silent: Counter[int] = Counter()
     beats: dict[int, str] = {}
     rounds = 0
     while not _over.wait(INTERVAL):
         for process, reason in _news.failures.items():
-            if process != state.process_id:
+            if process != _news.process:
                 end(f'ends because process {process} {reason}')
         if _news.rounds == rounds:
             silent[0] += 1  # the store is in process 0
