@@ -1,4 +1,4 @@
-"""The fused recurrence against the scan: first whether they are equal, then how fast each is.
+"""Ways to compute the recurrence on a GPU: first whether they are equal, then how fast each is.
 
 `python -m experiments.recurrence`, on a GPU
 """
@@ -7,17 +7,24 @@ import dataclasses
 
 from glr_jax import cli
 from glr_jax.fields import option
-from glr_jax.nn.config import MAX_FUSED_HIDDEN
+from glr_jax.nn.config import MAX_FUSED_HIDDEN, DType, Recurrence
 
 USAGE = """
 usage: python -m experiments.recurrence [--flag=value ...]
 
-Compares the hidden states and gradients of the fused kernel (glr_jax/nn/fused_rnn.py) with those of
-`lax.scan` at several sizes, and stops if they differ. Then times both in turns, warmed up, and
-prints the medians. On a CPU the kernel is interpreted, so its time there says nothing about a GPU.
+Checks every way to compute the recurrence of simple cells with GLR, and stops if its hidden states
+or gradients differ from those of `lax.scan`: the scan that recomputes its steps
+(glr_jax/nn/rnn.py), and the fused kernel (glr_jax/nn/fused_rnn.py) with each of Pallas' backends
+for this GPU. Then times them in turns, warmed up, and prints the medians. On a GPU, also times the
+train step of the paper's model with --model.recurrence=scan and auto. On a CPU the kernel is
+interpreted, so its time there says nothing about a GPU.
 """
-HEADER = ['type', 'clips', 'pass', 'scan, µs', 'kernel, µs', 'scan / kernel']
-TOLERANCES = {'float32': 1e-4, 'bfloat16': 2**-4}  # relative to the largest value
+HEADER = ['type', 'clips', 'pass']
+TRAIN_HEADER = ['type', 'scan, ms', 'auto, ms', 'scan / auto']
+TOLERANCES: dict[DType, float] = {
+    'float32': 1e-4,
+    'bfloat16': 2**-4,
+}  # relative to the largest value
 SIZES = [(1, 1, 8), (3, 33, 100), (17, 2, 128)]  # clips, steps, units
 TOGETHER = 10  # calls to wait for together, so that the time to start a call does not count
 
@@ -36,15 +43,17 @@ if __name__ == '__main__':  # before the imports that take seconds
     cli.check_command_line(Study, USAGE)
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from experiments.common import hardware, in_words
+from experiments import paper
+from experiments.common import N_MELS, hardware, in_words
 from experiments.tables import markdown
+from experiments.throughput.workloads import workloads
 from experiments.timing import Workload, time_in_turns
 from glr_jax.cli import status
 from glr_jax.errors import UserError
@@ -55,18 +64,33 @@ from glr_jax.nn.glr import glr
 def main(argv: list[str]) -> None:
     """Runs the command line."""
     study = cli.parse(Study, argv, USAGE)
+    recurrences = ways()
     for dtype in TOLERANCES:
         for sizes in (*SIZES, (32, study.steps, study.hidden)):
-            check(*sizes, dtype)
+            for name, recur in recurrences.items():
+                check(name, recur, *sizes, dtype)
     rows = [
         [dtype, str(batch), name, *cells]
         for dtype in TOLERANCES
         for batch in study.batches
-        for name, cells in measure(study, batch, dtype).items()
+        for name, cells in measure(recurrences, study, batch, dtype).items()
     ]
     machine = hardware()
     print(f'{in_words(machine)}; load average {machine["load"]:.1f}')
-    print(markdown(HEADER, rows))
+    print(markdown([*HEADER, *(f'{name}, µs' for name in recurrences)], rows))
+    if jax.default_backend() == 'gpu':
+        print(markdown(TRAIN_HEADER, [train_step(study, dtype) for dtype in TOLERANCES]))
+
+
+def ways() -> dict[str, Callable[..., Array]]:
+    """Every way to compute `scan` on the devices of this machine, and `scan` itself."""
+    targets: Mapping[str, fused_rnn.Target | None] = {'kernel': None}
+    if jax.default_backend() == 'gpu':
+        targets = fused_rnn.for_gpus(jax.local_devices())
+    kernels = {
+        name: functools.partial(fused_rnn.recur, target=target) for name, target in targets.items()
+    }
+    return {'scan': scan, 'recomputing scan': recomputing_scan, **kernels}
 
 
 def scan(
@@ -75,9 +99,14 @@ def scan(
     gain: Float[Array, ' hidden'],
     bias: Float[Array, ' hidden'],
 ) -> Float[Array, 'batch time hidden']:
-    """What `fused_rnn.recur` must equal."""
-    norm = lambda a, gates: glr(a[:, 0], gain, bias)[:, None]
-    return rnn.scan('simple', x[:, :, None], kernel[:, None], norm)
+    """What every way must equal: steps by `lax.scan`, with the gradient that JAX derives."""
+    return rnn.scan('simple', x[:, :, None], kernel[:, None], gain[None], bias[None], norm=glr)
+
+
+def recomputing_scan(x: Array, kernel: Array, gain: Array, bias: Array) -> Array:
+    """The same by `rnn.recomputing_scan`."""
+    weights = kernel[:, None], gain[None], bias[None]
+    return rnn.recomputing_scan('simple', x[:, :, None], *weights, norm=glr)
 
 
 def draw(batch: int, steps: int, hidden: int, dtype: str) -> tuple[Array, ...]:
@@ -95,8 +124,10 @@ def with_gradients(recur: Callable[..., Array], *arguments: Array) -> tuple[Arra
     return states, *back(weights.astype(states.dtype))
 
 
-def check(batch: int, steps: int, hidden: int, dtype: str) -> None:
-    """Prints how far the kernel is from the scan in float32.
+def check(
+    name: str, recur: Callable[..., Array], batch: int, steps: int, hidden: int, dtype: DType
+) -> None:
+    """Prints how far one way is from the scan in float32.
 
     Raises:
       UserError: it is too far.
@@ -104,23 +135,26 @@ def check(batch: int, steps: int, hidden: int, dtype: str) -> None:
     arguments = draw(batch, steps, hidden, dtype)
     exact = [a.astype(jnp.float32) for a in arguments]
     with jax.default_matmul_precision('highest'):  # a GPU would round float32 to 10 bits
-        found = jax.jit(functools.partial(with_gradients, fused_rnn.recur))(*arguments)
+        found = jax.jit(functools.partial(with_gradients, recur))(*arguments)
         expected = jax.jit(functools.partial(with_gradients, scan))(*exact)
     errors = [
         float(jnp.abs(a - b).max() / jnp.maximum(jnp.abs(b).max(), 1e-6))
         for a, b in zip(found, expected, strict=True)
     ]
-    worst = f'{batch} x {steps} x {hidden}, {dtype}: off by {max(errors):.1e} of the largest value'
+    size = f'{name}, {batch} x {steps} x {hidden}, {dtype}'
+    worst = f'{size}: off by {max(errors):.1e} of the largest value'
     status(worst)
     if not all(error < TOLERANCES[dtype] for error in errors):
-        raise UserError(f'the kernel is not equal to the scan: {worst}')
+        raise UserError(f'not equal to the scan: {worst}')
 
 
-def measure(study: Study, batch: int, dtype: str) -> dict[str, list[str]]:
-    """Times scan and kernel.
+def measure(
+    recurrences: dict[str, Callable[..., Array]], study: Study, batch: int, dtype: str
+) -> dict[str, list[str]]:
+    """Times all ways.
 
     Returns:
-      For each pass, the cells of its row: microseconds of the scan and of the kernel, their ratio.
+      For each pass, the cells of its row: microseconds of each way, and times faster than the scan.
     """
     status(f'{batch} clips, {dtype}: timing')
     arguments = draw(batch, study.steps, study.hidden, dtype)
@@ -133,7 +167,6 @@ def measure(study: Study, batch: int, dtype: str) -> dict[str, list[str]]:
         'forward': lambda recur: recur,
         'forward and gradients': lambda recur: functools.partial(with_gradients, recur),
     }
-    recurrences: dict[str, Callable] = {'scan': scan, 'kernel': fused_rnn.recur}
     seconds = time_in_turns(
         {
             (name, which): workload(of(recur))
@@ -142,13 +175,32 @@ def measure(study: Study, batch: int, dtype: str) -> dict[str, list[str]]:
         },
         study.repeats,
     )
-    return {
-        name: [
-            *(f'{1e6 / TOGETHER * seconds[name, which]:,.0f}' for which in recurrences),
-            f'{seconds[name, "scan"] / seconds[name, "kernel"]:.2f}',
-        ]
-        for name in passes
+
+    def cell(name: str, which: str) -> str:
+        ratio = seconds[name, 'scan'] / seconds[name, which]
+        return f'{1e6 / TOGETHER * seconds[name, which]:,.0f} ({ratio:.2f} ×)'
+
+    return {name: [cell(name, which) for which in recurrences] for name in passes}
+
+
+def train_step(study: Study, dtype: DType) -> list[str]:
+    """Times the train step of the paper's model with the scan and with what `auto` chooses."""
+    status(f'train step, {dtype}: timing')
+    choices: tuple[Recurrence, ...] = ('scan', 'auto')
+    models = {
+        choice: dataclasses.replace(paper.MODEL, dtype=dtype, recurrence=choice)
+        for choice in choices
     }
+    clips, frames = paper.TRAIN.batch_size, paper.DATA.frames
+    seconds = time_in_turns(
+        {
+            choice: workloads(model, clips, frames, N_MELS)['train step']
+            for choice, model in models.items()
+        },
+        study.repeats,
+    )
+    ratio = seconds['scan'] / seconds['auto']
+    return [dtype, *(f'{1e3 * seconds[choice]:.2f}' for choice in choices), f'{ratio:.2f}']
 
 
 if __name__ == '__main__':

@@ -1,7 +1,10 @@
 """The fused kernels, interpreted on the CPU, and where they are used instead of the scan."""
 
 import functools
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -13,10 +16,11 @@ import pytest
 from flax import nnx
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
+from experiments import recurrence
 from glr_jax import train_step
 from glr_jax.data.batches import Batch
 from glr_jax.devices import parallel
-from glr_jax.errors import UsageError
+from glr_jax.errors import UsageError, UserError
 from glr_jax.nn import fused_rnn, rnn
 from glr_jax.nn.config import CellName
 from glr_jax.nn.glr import glr
@@ -25,17 +29,21 @@ from glr_jax.nn.norms import NormFunction, group_norm
 from tests.conftest import model_config
 from tests.test_model import FRAMES, LABELS, N_MELS, small
 
-LIKE_TPU = fused_rnn.TPU._replace(options=fused_rnn.INTERPRETED.options)
+LIKE_TPU = fused_rnn.TPU_INTERPRETED
+TRITON = 'jax.experimental.pallas.triton'
 
 
-def scan(x: jax.Array, kernel: jax.Array, gain: jax.Array, bias: jax.Array) -> jax.Array:
-    norm = lambda a, gates: glr(a[:, 0], gain, bias)[:, None]
-    return rnn.scan('simple', x[:, :, None], kernel[:, None], norm, unroll=1)
+def mosaic(*arguments: jax.Array) -> jax.Array:
+    """The kernels for Mosaic on GPUs, interpreted; JAX can do so from 0.12 on."""
+    fused_mosaic = pytest.importorskip('glr_jax.nn.fused_mosaic', exc_type=ImportError)
+    return fused_rnn.recur(*arguments, target=fused_mosaic.INTERPRETED)
 
 
 WAYS: dict[str, Callable] = {
-    'scan': scan,
-    'cuda': functools.partial(fused_rnn.recur, target=fused_rnn.INTERPRETED),
+    'scan': recurrence.scan,
+    'recomputing': recurrence.recomputing_scan,
+    'triton': functools.partial(fused_rnn.recur, target=fused_rnn.INTERPRETED),
+    'mosaic': mosaic,
     'tpu': functools.partial(fused_rnn.recur, target=LIKE_TPU),
 }
 
@@ -68,10 +76,15 @@ def error(way: str, arguments: tuple[jax.Array, ...]) -> float:
 
 
 CASES = [
-    ('cuda', 1, 1, 8),
-    ('cuda', 3, 4, 96),
-    ('cuda', 32, 2, 128),
-    ('cuda', 3, 33, 20),
+    ('recomputing', 1, 1, 8),
+    ('recomputing', 3, 20, 96),
+    ('triton', 1, 1, 8),
+    ('triton', 3, 4, 96),
+    ('triton', 32, 2, 128),
+    ('triton', 3, 33, 20),
+    ('mosaic', 1, 1, 8),
+    ('mosaic', 2, 3, 96),
+    ('mosaic', 3, 5, 128),
     ('tpu', 3, 4, 96),
     ('tpu', 17, 5, 100),
 ]
@@ -93,10 +106,10 @@ def test_extreme_inputs_equal_the_scan_too(case: str) -> None:
     }[case]
     # With a kernel of zeros, all later steps get the extreme inputs too.
     for kernel in (weights[0], jnp.zeros_like(weights[0])):
-        assert error('cuda', (x, kernel, *weights[1:])) < 1e-5  # and no NaN
+        assert error('triton', (x, kernel, *weights[1:])) < 1e-5  # and no NaN
 
 
-@pytest.mark.parametrize('way', ['cuda', 'tpu'])
+@pytest.mark.parametrize('way', ['recomputing', 'triton', 'mosaic', 'tpu'])
 def test_bfloat16_differs_from_float32_only_by_rounding(way: str) -> None:
     x, kernel, gain, bias = draw(3, 4, 96)
     x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
@@ -134,8 +147,8 @@ def test_training_gives_the_same_parameters_as_with_the_scan(
     assert max(jax.tree.leaves(differences)) < 1e-5
 
 
-def count_kernels(platform: str, **model: Any) -> int:
-    """The number of Triton kernels in a gradient lowered for a platform."""
+def count_kernels(platform: str, **model: Any) -> dict[str, int]:
+    """The number of kernels of each kind in a gradient lowered for a platform."""
     config = model_config(**{'kind': 'rnn', **model})
     make = lambda: make_classifier(config, n_mels=6, num_labels=3, seed=0)
     graph, state = nnx.split(nnx.eval_shape(make))
@@ -145,33 +158,102 @@ def count_kernels(platform: str, **model: Any) -> int:
     mesh = AbstractMesh((1,), ('data',), (AxisType.Auto,), abstract_device=kind)
     with use_abstract_mesh(mesh):  # jax 0.12 has to know the kind of GPU, and there is none here
         traced = jax.jit(jax.grad(loss)).trace(state, shape)
-        return traced.lower(lowering_platforms=(platform,)).as_text().count('gpu.triton')
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+    kinds = {'triton': '__gpu$xla.gpu.triton', 'mosaic': '@mosaic_gpu', 'loop': 'stablehlo.while'}
+    return {kind: text.count(name) for kind, name in kinds.items() if name in text}
 
 
 @pytest.mark.parametrize(
     'model', [{}, {'norm': 'glr_layer', 'dtype': 'bfloat16', 'hidden': 128}, {'hidden': 5}]
 )
 def test_a_gpu_gets_one_kernel_forward_and_one_backward(model: dict) -> None:
-    assert count_kernels('cuda', **model) == 2
+    assert count_kernels('cuda', **model) == {'triton': 2}
 
 
 @pytest.mark.parametrize(
     'model', [{'cell': 'gru'}, {'norm': 'group'}, {'hidden': 136}, {'recurrence': 'scan'}]
 )
 def test_a_gpu_scans_where_there_is_no_kernel(model: dict) -> None:
-    assert count_kernels('cuda', **model) == 0
+    assert count_kernels('cuda', **model) == {'loop': 2}
 
 
 def test_a_cpu_scans() -> None:
-    assert count_kernels('cpu') == 0
+    assert count_kernels('cpu') == {'loop': 2}
+
+
+@pytest.fixture
+def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, TRITON, None)
+    monkeypatch.delattr('jax.experimental.pallas.triton', raising=False)
+
+
+@pytest.fixture
+def no_pallas(no_triton: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ('jax.experimental.pallas', 'glr_jax.nn.fused_rnn', 'glr_jax.nn.fused_mosaic'):
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delattr(name, raising=False)
+
+
+def test_without_triton_a_gpu_gets_kernels_by_mosaic(no_triton: None) -> None:
+    pytest.importorskip('glr_jax.nn.fused_mosaic', exc_type=ImportError)
+    assert count_kernels('cuda') == {'mosaic': 2}
+
+
+def test_without_pallas_a_gpu_scans(no_pallas: None) -> None:
+    assert count_kernels('cuda') == {'loop': 2}
+
+
+def test_asking_for_a_kernel_without_pallas_is_an_error(no_pallas: None) -> None:
+    with pytest.raises(UserError, match=r'fused needs Pallas, which jax .* lacks') as error:
+        count_kernels('cpu', recurrence='fused')
+    assert '\n' not in str(error.value)
+
+
+def test_asking_for_a_kernel_on_a_gpu_without_a_backend_is_an_error(
+    no_triton: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused_rnn, 'for_gpus', lambda devices: {})
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    with pytest.raises(UserError, match=r'fused needs a GPU of .* 8\.0') as error:
+        count_kernels('cpu', recurrence='fused')
+    assert '\n' not in str(error.value)
+
+
+WITHOUT = """
+import sys
+sys.modules.update(dict.fromkeys({names!r}))
+from glr_jax import cli, train
+cli.execute(train.main)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('names', [[TRITON], ['jax.experimental.pallas']])
+def test_a_run_trains_in_a_version_of_jax_without_pallas(
+    names: list[str], prepared: Path, tmp_path: Path
+) -> None:
+    model = ['--model.front=conv', '--model.kernels=4', '--model.cell=simple', '--model.hidden=5']
+    sizes = ['--train.epochs=1', '--train.batch_size=2', '--data.frames=16']
+    flags = [f'--data.dir={prepared}', *model, *sizes, f'--workdir={tmp_path / "run"}']
+    command = [sys.executable, '-c', WITHOUT.format(names=names), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    if names != [TRITON]:
+        command = [*command[:-1], f'--workdir={tmp_path / "other"}', '--model.recurrence=fused']
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 1
+        assert '--model.recurrence=fused needs Pallas' in done.stderr.splitlines()[-1]
+        assert 'Traceback' not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ('capability', 'compiles'), [('7.5', False), ('8.0', True), ('10.0', True)]
+    ('capability', 'names'), [('7.5', set()), ('8.0', {'Triton'}), ('10.0', {'Triton', 'Mosaic'})]
 )
-def test_old_gpus_scan(capability: str, compiles: bool) -> None:
+def test_old_gpus_have_fewer_backends_or_none(capability: str, names: set[str]) -> None:
     gpu = Mock(jax.Device, compute_capability=capability)
-    assert fused_rnn.compiles_for([*jax.devices(), gpu]) == compiles
+    found = set(fused_rnn.for_gpus([*jax.devices(), gpu]))
+    assert found | {'Mosaic'} == names | {'Mosaic'}  # which needs jax 0.12
+    assert found <= names
 
 
 @pytest.mark.parametrize('model', [{'cell': 'lstm'}, {'norm': 'batch'}, {'hidden': 136}])
