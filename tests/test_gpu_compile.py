@@ -28,20 +28,24 @@ HloModule jit_program
 ENTRY %main.2 (a: f32[8]) -> f32[8] {
   %a = f32[8]{0} parameter(0)
   %b = f32[8]{0:T(128)} copy(%a)
+  %s = ((f32[8]), f32[8], s32[]) fusion-start(%a), calls=%fused
+  %d = f32[8]{0} fusion-done(%s)
   ROOT %r = f32[8]{0} call(%b), to_apply=%graph
 }
 """  # noqa: E501
 
 
 def test_kernels_in_a_loop_count_once_per_iteration() -> None:
-    assert hlo.total(HLO, gpu_compile.count) == {'started': 1 + 20 * 2}
+    assert hlo.total(HLO, gpu_compile.count) == {'started': 2 + 20 * 2}
 
 
 @pytest.mark.skipif(
     not importlib.util.find_spec('jax_plugins'), reason='the CUDA plugin is not installed'
 )
-def test_the_fused_recurrence_starts_fewer_kernels() -> None:
-    flags = ['--dtypes=bfloat16', '--frames=64', '--clips=4', '--model.kernels=8']
+@pytest.mark.parametrize('triton', ['true', 'false'])
+def test_the_fused_recurrence_starts_fewer_kernels(triton: str) -> None:
+    flags = ['--dtypes=bfloat16', '--frames=320', '--clips=4', '--model.kernels=8']
+    flags.append(f'--triton={triton}')
     command = [sys.executable, '-m', 'experiments.gpu_compile', *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
