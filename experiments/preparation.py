@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+from typing import Any, Literal
 
 from experiments import common
 from glr_jax import cli
@@ -12,15 +13,17 @@ from glr_jax.fields import option
 USAGE = """
 usage: python -m experiments.preparation [--clips=N] [--seconds=S] [--flag=value ...]
 
-Makes stereo mp3 files of demo music, times three ways of reading them in turns, and prints the
-median clips per second of each:
+Makes stereo files of demo music, times three ways of reading them in turns, and prints the median
+clips per second of each:
   plain loop   librosa.load and melspectrogram, one file after the other
   decoding     the decoder alone, on as many processes as data_prep
   data_prep    from the files to a finished dataset folder
+Then it prints the milliseconds per clip of each stage of data_prep, measured in turns on one core.
 On Linux, it also prints the memory of data_prep's largest worker process, early and at the end.
 """
 SAMPLE_RATE = 44100  # of the files
 DISTINCT = 32  # files; further clips are links to them
+STAGED = 4  # files whose stages are timed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Preparation:
 
     clips: int = option(64, 'number of files', minimum=6)  # of two labels, three each
     seconds: float = option(30.0, 'length of each file in seconds', minimum=0.2)
+    format: Literal['mp3', 'wav', 'flac'] = option('mp3', 'of the files')
     rounds: int = option(3, 'how often each way is timed', minimum=1)
     num_workers: int = option(0, 'worker processes; 0 = one per CPU core', minimum=0)
     out: str = option('', 'JSON file to write the measurements to', is_path=True)
@@ -45,21 +49,26 @@ import multiprocessing
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import librosa
 import numpy as np
 import soundfile
+from threadpoolctl import threadpool_limits
 
-from data_prep import demo
+from data_prep import demo, reuse
 from data_prep.pipeline import prepare
 from data_prep.runners import on_pool
 from data_prep.sources import folder_clips
 from experiments.timing import Workload, time_in_turns
 from glr_jax import json_files
 from glr_jax.cli import status
+from glr_jax.data import mel
 from glr_jax.data.audio import load_audio
+from glr_jax.data.example import serialize, spectrogram_digest
 from glr_jax.data.mel import FrontEnd
+from glr_jax.data.tfrecord import write_records
+from glr_jax.data.waveform import resample, waveform
 from glr_jax.workers import one_blas_thread, usable_cores
 
 
@@ -69,19 +78,23 @@ def main(argv: list[str]) -> None:
     common.make_folder_of(study.out)
     workers = study.num_workers or usable_cores()
     with tempfile.TemporaryDirectory() as folder:
-        status(f'making {study.clips} mp3 files')
-        files = make_files(os.path.join(folder, 'music'), study.clips, study.seconds)
+        status(f'making {study.clips} {study.format} files')
+        files = make_files(os.path.join(folder, 'music'), study.clips, study.seconds, study.format)
         rates, memory = measure(folder, files, workers, study.rounds)
+        stages = time_stages(folder, files[:STAGED], max(5, study.rounds))
     for name, rate in rates.items():
         print(f'{name:12} {rate:8.1f} clips/s')
     print(f'data_prep / plain loop        {rates["data_prep"] / rates["plain loop"]:5.2f}')
     print(f'data_prep / decoding          {rates["data_prep"] / rates["decoding"]:5.2f}')
+    for name, milliseconds in stages.items():
+        print(f'{name:12} {milliseconds:8.2f} ms per clip')
     if memory:
         early = memory[len(memory) // 4]
         print(f'largest worker, MB            {early:5.0f} early, {memory[-1]:.0f} at most')
     print(f'{study.clips} clips of {study.seconds:g} s, {workers} workers')
     if study.out:
-        json_files.write(study.out, {'clips_per_second': rates, 'workers': workers})
+        written = {'clips_per_second': rates, 'workers': workers, 'milliseconds': stages}
+        json_files.write(study.out, written)
 
 
 def make_files(folder: str, clips: int, seconds: float, suffix: str = 'mp3') -> list[str]:
@@ -152,6 +165,49 @@ def decode_all(files: Sequence[str], workers: int) -> None:
         workers, mp_context=context, initializer=one_blas_thread
     ) as pool:
         list(pool.map(_decode, files, chunksize=8))
+
+
+def time_stages(folder: str, files: Sequence[str], rounds: int) -> dict[str, float]:
+    """Milliseconds per file of each stage of data_prep, in turns, on one core."""
+    front_end = FrontEnd()
+    decoded = [load_audio(path, SAMPLE_RATE) for path in files]
+    samples = [_resampled(audio) for audio in decoded]
+    pieces = [list(mel.pieces(iter([one]), front_end)) for one in samples]
+    spectra = [[mel.power_spectra(piece, front_end) for piece in clip] for clip in pieces]
+    powers = [[mel.in_bands(power, front_end) for power in clip] for clip in spectra]
+    stored = [mel.mel_of_samples(one, front_end) for one in samples]
+
+    def quantise(powers: list[np.ndarray]) -> None:
+        peak = max(power.max() for power in powers)
+        for power in powers:
+            mel.encode(mel.decibels(power, peak, front_end), front_end)
+
+    def write(values: np.ndarray, path: str) -> None:
+        reuse.content_of(path, front_end)
+        spectrogram_digest(values)
+        record = serialize(path, '', 0, values)
+        write_records(os.path.join(folder, 'record'), [record])
+
+    def each(stage: Callable[..., object], *inputs: Sequence[Any]) -> Workload:
+        return lambda: [stage(*one) for one in zip(*inputs, strict=True)]
+
+    ways: dict[str, Workload] = {
+        'decode': each(_decode, files),
+        'resample': each(_resampled, decoded),
+        'STFT': each(lambda clip: [mel.power_spectra(piece, front_end) for piece in clip], pieces),
+        'mel': each(lambda clip: [mel.in_bands(power, front_end) for power in clip], spectra),
+        'decibels': each(quantise, powers),
+        'write': each(write, stored, files),
+        'all but write': each(lambda path: mel.mel_of_file(path, front_end), files),
+    }
+    with threadpool_limits(1):
+        seconds = time_in_turns(ways, rounds)
+    return {name: 1000 * median / len(files) for name, median in seconds.items()}
+
+
+def _resampled(samples: np.ndarray) -> np.ndarray:
+    blocks = resample(waveform(samples, SAMPLE_RATE), FrontEnd().sample_rate)
+    return np.concatenate(list(blocks))
 
 
 @contextlib.contextmanager

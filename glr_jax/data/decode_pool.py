@@ -24,7 +24,6 @@ from glr_jax.workers import Work, Worker
 
 AHEAD = 4  # files per worker that may be read before their turn, and at least 64
 MAX_HELD = 256 << 20  # bytes of spectrograms that wait for their turn
-_PRELOAD = ('librosa.core.spectrum', 'librosa.filters', 'soxr')  # librosa imports them late
 _KILLED = 'killed the process that read it twice, probably because memory ran out'
 _TICK = 0.1  # seconds between two looks at the clock
 
@@ -83,7 +82,7 @@ def decoders(num_workers: int, timeout: float = 600, work: Work | None = None) -
     if num_workers == 1:
         yield lambda paths, front_end: (decode(path, front_end) for path in paths)
         return
-    start = functools.partial(workers.start, work or _work, _PRELOAD)
+    start = functools.partial(workers.start, work or _work)
     idle = [start() for _ in range(num_workers)]
     try:
         yield functools.partial(_decode_all, idle, start, timeout)

@@ -1,5 +1,6 @@
 """The frames of an mp3 file: a header that states their number is often missing or wrong."""
 
+import functools
 import os
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ def mp3_frames(file: Stream) -> Mp3 | None:
     while place + 4 <= end:
         file.seek(place)
         head = file.read(64)
-        frame = _layer3(head)
+        frame = _layer3(head[:4])
         if frame and kind in (None, frame[1]) and (spans or _follows(file, place, frame, end)):
             length, kind, described = frame[0], frame[1], _description(head)
             if described is not None:
@@ -62,6 +63,7 @@ def mp3_frames(file: Stream) -> Mp3 | None:
     return Mp3(spans, frames, stated, 1152 if kind[0] == 3 else 576)
 
 
+@functools.lru_cache(maxsize=256)  # all frames of most files have one of two headers
 def _layer3(head: bytes) -> tuple[int, tuple[int, int]] | None:
     """The length in bytes of the frame with this header, and its (version, sample rate)."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:

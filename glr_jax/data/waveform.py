@@ -112,7 +112,8 @@ def _resampled(blocks: Iterator[Mono], rate: int, new_rate: int) -> Iterator[Mon
         yield from blocks
         return
     resampler = soxr.ResampleStream(rate, new_rate, 1, dtype='float32', quality='HQ')
-    size = min(1 << 20, MAX_BLOCK * rate // (4 * new_rate))  # a block grows with the rate
+    # A block grows with the rate, and stays in the cache.
+    size = min(1 << 16, MAX_BLOCK * rate // (4 * new_rate))
     taken = given = 0
     for block in blocks:
         taken += len(block)

@@ -1,4 +1,4 @@
-"""The mel front end in JAX: samples to spectrograms as they are stored, without librosa.
+"""The mel front end in JAX: samples to spectrograms as they are stored.
 
 Only matrix products and elementwise functions, so that every format can hold it. The Fourier
 transform is two small matrix products per frame (Cooley & Tukey, 1965).
@@ -8,14 +8,13 @@ import math
 
 import jax
 import jax.numpy as jnp
-import librosa
 import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
 from glr_jax.data.front_end import FrontEnd
-
-_FLOOR = 1e-10  # of a power, as in librosa.power_to_db
+from glr_jax.data.mel import FLOOR, hann
+from glr_jax.data.mel_filters import mel_filters
 
 
 def count_frames(samples: int, front_end: FrontEnd) -> int:
@@ -29,25 +28,18 @@ def stored_mel(
 ) -> Float[Array, 'batch frames mels']:
     """Spectrograms as `data.mel` stores them: 0..255 for uint8, else decibels.
 
-    Values equal those of librosa up to rounding, so a byte may differ by 1. A silent clip, which
+    Values equal those of `data.mel` up to rounding, so a byte may differ by 1. A silent clip, which
     `data.mel` refuses, gives a constant.
 
     Args:
       samples: mono clips at `front_end.sample_rate`, at least one window long.
       front_end: how samples become a spectrogram.
     """
-    window = librosa.filters.get_window('hann', front_end.n_fft).astype(np.float32)
-    real, imaginary = real_dft(_frames(samples, front_end) * window)
-    filters = librosa.filters.mel(
-        sr=front_end.sample_rate,
-        n_fft=front_end.n_fft,
-        n_mels=front_end.n_mels,
-        htk=front_end.htk,
-    )
-    power = _times(jnp.square(real) + jnp.square(imaginary), filters.T)
+    real, imaginary = real_dft(_frames(samples, front_end) * hann(front_end.n_fft))
+    power = _times(jnp.square(real) + jnp.square(imaginary), mel_filters(front_end).T)
     peak = jnp.max(power, (1, 2), keepdims=True)
-    ref = jnp.float32(front_end.ref) if front_end.ref else jnp.maximum(peak, _FLOOR)
-    decibels = 10 * (jnp.log10(jnp.maximum(power, _FLOOR)) - jnp.log10(ref))
+    ref = jnp.float32(front_end.ref) if front_end.ref else jnp.maximum(peak, FLOOR)
+    decibels = 10 * (jnp.log10(jnp.maximum(power, FLOOR)) - jnp.log10(ref))
     decibels = jnp.maximum(decibels, -front_end.top_db)
     if front_end.mel_dtype == 'float32':
         return decibels

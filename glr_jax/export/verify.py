@@ -45,7 +45,7 @@ def inputs_and_probabilities(
 ) -> tuple[np.ndarray, Float[np.ndarray, 'clips labels']]:
     """What goes into an exported function, and what the checkpoints themselves make of it.
 
-    The checkpoints see spectrograms by librosa, as in prediction.
+    The checkpoints see spectrograms by `data.mel`, as in prediction.
     """
     meta = runs[0].meta
     if meta.from_audio:
