@@ -53,7 +53,7 @@ def content_of(path: str, front_end: FrontEnd) -> str:
     """
     if not path or storage.is_remote(path):
         return ''
-    checksum = hashlib.blake2b(_settings(front_end), digest_size=16)
+    checksum = hashlib.sha256(_settings(front_end))  # processors have instructions for it
     checksum.update(os.path.splitext(path)[1].lower().encode(errors='surrogateescape'))
     try:
         info = os.stat(path)
@@ -64,7 +64,7 @@ def content_of(path: str, front_end: FrontEnd) -> str:
                 checksum.update(block)
     except OSError:  # reading the clip says why
         return ''
-    return checksum.hexdigest()
+    return checksum.hexdigest()[:32]
 
 
 @functools.lru_cache(maxsize=1)

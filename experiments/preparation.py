@@ -45,6 +45,7 @@ import concurrent.futures
 import contextlib
 import glob
 import io
+import math
 import multiprocessing
 import os
 import tempfile
@@ -54,13 +55,12 @@ from collections.abc import Callable, Iterator, Sequence
 import librosa
 import numpy as np
 import soundfile
-from threadpoolctl import threadpool_limits
 
 from data_prep import demo, reuse
 from data_prep.pipeline import prepare
 from data_prep.runners import on_pool
 from data_prep.sources import folder_clips
-from experiments.timing import Workload, time_in_turns
+from experiments.timing import Workload, time_in_turns, warm_up
 from glr_jax import json_files
 from glr_jax.cli import status
 from glr_jax.data import mel
@@ -68,8 +68,8 @@ from glr_jax.data.audio import load_audio
 from glr_jax.data.example import serialize, spectrogram_digest
 from glr_jax.data.mel import FrontEnd
 from glr_jax.data.tfrecord import write_records
-from glr_jax.data.waveform import resample, waveform
-from glr_jax.workers import one_blas_thread, usable_cores
+from glr_jax.data.waveform import Audio, resample
+from glr_jax.workers import tune, usable_cores
 
 
 def main(argv: list[str]) -> None:
@@ -81,7 +81,8 @@ def main(argv: list[str]) -> None:
         status(f'making {study.clips} {study.format} files')
         files = make_files(os.path.join(folder, 'music'), study.clips, study.seconds, study.format)
         rates, memory = measure(folder, files, workers, study.rounds)
-        stages = time_stages(folder, files[:STAGED], max(5, study.rounds))
+        with processes(1) as pool:
+            stages = pool.submit(time_stages, folder, files[:STAGED], study.rounds).result()
     for name, rate in rates.items():
         print(f'{name:12} {rate:8.1f} clips/s')
     print(f'data_prep / plain loop        {rates["data_prep"] / rates["plain loop"]:5.2f}')
@@ -159,28 +160,26 @@ def plain_loop(files: Sequence[str]) -> None:
 
 def decode_all(files: Sequence[str], workers: int) -> None:
     """Reads every file as mono, on this many processes."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['data_prep.shards', __name__])
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=context, initializer=one_blas_thread
-    ) as pool:
+    with processes(workers) as pool:
         list(pool.map(_decode, files, chunksize=8))
 
 
+def processes(workers: int) -> concurrent.futures.ProcessPoolExecutor:
+    """Processes that start as those of data_prep do."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['data_prep.shards', __name__])
+    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=tune)
+
+
 def time_stages(folder: str, files: Sequence[str], rounds: int) -> dict[str, float]:
-    """Milliseconds per file of each stage of data_prep, in turns, on one core."""
+    """Milliseconds per file of each stage of data_prep, in turns."""
     front_end = FrontEnd()
     decoded = [load_audio(path, SAMPLE_RATE) for path in files]
-    samples = [_resampled(audio) for audio in decoded]
-    pieces = [list(mel.pieces(iter([one]), front_end)) for one in samples]
-    spectra = [[mel.power_spectra(piece, front_end) for piece in clip] for clip in pieces]
-    powers = [[mel.in_bands(power, front_end) for power in clip] for clip in spectra]
+    samples = [np.concatenate(list(_resampled(one))) for one in decoded]
+    pieces = [piece for one in samples for piece in mel.pieces(iter([one]), front_end)]
+    spectra = [mel.power_spectra(piece, front_end) for piece in pieces]
+    powers = [mel.in_bands(spectrum, front_end) for spectrum in spectra]
     stored = [mel.mel_of_samples(one, front_end) for one in samples]
-
-    def quantise(powers: list[np.ndarray]) -> None:
-        peak = max(power.max() for power in powers)
-        for power in powers:
-            mel.encode(mel.decibels(power, peak, front_end), front_end)
 
     def write(values: np.ndarray, path: str) -> None:
         reuse.content_of(path, front_end)
@@ -189,25 +188,29 @@ def time_stages(folder: str, files: Sequence[str], rounds: int) -> dict[str, flo
         write_records(os.path.join(folder, 'record'), [record])
 
     def each(stage: Callable[..., object], *inputs: Sequence[Any]) -> Workload:
-        return lambda: [stage(*one) for one in zip(*inputs, strict=True)]
+        def all_of_them() -> None:
+            for one in zip(*inputs, strict=True):
+                stage(*one)
 
-    ways: dict[str, Workload] = {
+        return all_of_them
+
+    ways = {
         'decode': each(_decode, files),
-        'resample': each(_resampled, decoded),
-        'STFT': each(lambda clip: [mel.power_spectra(piece, front_end) for piece in clip], pieces),
-        'mel': each(lambda clip: [mel.in_bands(power, front_end) for power in clip], spectra),
-        'decibels': each(quantise, powers),
+        'resample': each(lambda one: sum(map(len, _resampled(one))), decoded),
+        'STFT': each(lambda piece: mel.power_spectra(piece, front_end), pieces),
+        'mel': each(lambda spectrum: mel.in_bands(spectrum, front_end), spectra),
+        'decibels': each(
+            lambda power: mel.encode(mel.decibels(power, power.max(), front_end), front_end), powers
+        ),
         'write': each(write, stored, files),
-        'all but write': each(lambda path: mel.mel_of_file(path, front_end), files),
     }
-    with threadpool_limits(1):
-        seconds = time_in_turns(ways, rounds)
+    warm_up(ways)
+    seconds = time_in_turns(ways, max(rounds, 9), turn=0)
     return {name: 1000 * median / len(files) for name, median in seconds.items()}
 
 
-def _resampled(samples: np.ndarray) -> np.ndarray:
-    blocks = resample(waveform(samples, SAMPLE_RATE), FrontEnd().sample_rate)
-    return np.concatenate(list(blocks))
+def _resampled(samples: np.ndarray) -> Iterator[np.ndarray]:
+    return resample(Audio(SAMPLE_RATE, math.nan, iter([samples])), FrontEnd().sample_rate)
 
 
 @contextlib.contextmanager

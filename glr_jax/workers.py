@@ -36,9 +36,16 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def one_blas_thread() -> None:
-    """Limits BLAS to one thread: with a worker per core, more would wait for each other."""
+def tune() -> None:
+    """Prepares a process that shares the cores with others like it.
+
+    BLAS gets one thread: with a worker per core, more would wait for each other. And glibc is made
+    to keep the memory of one clip for the next: by default it returns freed memory to the system at
+    once, so that each clip takes 2,000 page faults or more. Once a large block has been freed, it
+    keeps twice as much (mallopt(3), M_MMAP_THRESHOLD).
+    """
     threadpool_limits(1, user_api='blas')
+    bytearray(1 << 24)
 
 
 def start_method() -> str:
@@ -79,7 +86,7 @@ def _serve(pipe: Any, work: Work) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    one_blas_thread()
+    tune()
     answer: tuple[str, Any] = ('ready', None)
     while True:
         try:
