@@ -133,12 +133,15 @@ def measure(
       Clips per second of each, and the MB of data_prep's largest worker during its last round, as
       from `watch_workers`.
     """
-    out = os.path.join(folder, 'dataset')
     memory: list[float] = []
 
     def ours() -> None:
         memory.clear()
-        with contextlib.redirect_stderr(io.StringIO()), watch_workers(memory):  # no progress bar
+        with (
+            tempfile.TemporaryDirectory() as out,  # a new one: nothing is there to be reused
+            contextlib.redirect_stderr(io.StringIO()),  # no progress bar
+            watch_workers(memory),
+        ):
             clips = folder_clips(os.path.join(folder, 'music'))
             prepare(clips, out, FrontEnd(), runner=on_pool(workers))
 
