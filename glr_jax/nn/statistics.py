@@ -9,30 +9,31 @@ fixed, differentiable functions of the window; learned layers come after them.
     modulation  spectrum over time of 32 bands, in 12 rates (McDermott & Simoncelli, 2011)
     texture     2-D spectrum over time and frequency of patches: 8 rates, 16 scales, 3 registers
     contrast    spectral contrast of 16 regions: mean and deviation (Jiang et al., 2002)
+
+The windows of a segment share what belongs to single frames or to parts of windows. So do windows
+and the whole segment, if one program computes both: XLA computes equal operations once.
 """
 
-import itertools
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Float
 
+from glr_jax.nn import fixed_matrices as fixed
 from glr_jax.nn.config import WINDOW
+from glr_jax.nn.spectra import modulation, texture
 
 GROUPS = ('levels', 'cepstra', 'delta', 'modulation', 'texture', 'contrast')
-_BANDS, _CEPSTRA = 32, 24
-_RATES = (0, 1, 2, 3, 4, 6, 8, 10, 13, 16, 20, 24, 32)
-_PATCH = 32  # frames and bands of a patch
-_PATCH_RATES = (0, 1, 2, 3, 4, 6, 8, 12, 17)
-_PATCH_SCALES = (0, 1, 2, 3, 4, 6, 8, 11, 16, 21, 24, 26, 28, 29, 30, 31, 32)
 
 
 def statistics(
     decibels: Float[Array, 'batch frames mels'],
 ) -> dict[str, Float[Array, 'batch _']]:
-    """The six groups of statistics of each window.
+    """The six groups of statistics of each spectrogram as a whole.
 
     Args:
       decibels: log-mel on any scale near decibels, at least `WINDOW` frames; any number of bands.
@@ -40,31 +41,66 @@ def statistics(
     Returns:
       {group: values}.
     """
+    found = statistics_of_windows(decibels, decibels.shape[1], WINDOW)
+    return {name: x[:, 0] for name, x in found.items()}
+
+
+def statistics_of_windows(
+    decibels: Float[Array, 'batch frames mels'], window: int, hop: int
+) -> dict[str, Float[Array, 'batch windows _']]:
+    """The six groups of statistics of each window of each spectrogram.
+
+    Args:
+      decibels: as in `statistics`.
+      window: frames per window, at least `WINDOW`.
+      hop: frames from one window to the next.
+
+    Returns:
+      {group: values} of as many windows as fit.
+    """
+    if hop % (WINDOW // 2):  # the windows do not share their parts
+        cut = windows(decibels, window, hop)
+        found = statistics(cut.reshape(-1, *cut.shape[2:]))
+        return {name: x.reshape(-1, cut.shape[1], x.shape[1]) for name, x in found.items()}
+    # The barriers keep XLA from computing these anew for each use.
+    bands = lax.optimization_barrier(_bands(decibels, fixed.BANDS))
+    cepstra = bands @ fixed.dct(fixed.BANDS, fixed.CEPSTRA)
+    spread = _spread(_bands(decibels, 128))
+    # The spectra do not depend on the level, but at 0, silence has no rounding errors.
+    floor = lax.optimization_barrier(decibels.min((1, 2), keepdims=True))
+    each = lambda function, x: _of_each(function, windows(x, window, hop))
     return {
-        'levels': levels(decibels),
-        **_of_cepstra(_bands(decibels, _BANDS)),
-        'modulation': modulation(_bands(decibels, _BANDS)),
-        'texture': texture(_bands(decibels, 2 * _PATCH)),
-        'contrast': contrast(_bands(decibels, 128)),
+        'levels': levels(decibels, window, hop),
+        'cepstra': each(lambda x: jnp.concatenate([x.mean(1), covariance(x)], 1), cepstra),
+        'delta': each(lambda x: covariance(jnp.diff(x, axis=1)), cepstra),
+        'modulation': modulation(bands - floor, window, hop),
+        'texture': texture(_bands(decibels, 2 * fixed.PATCH) - floor, window, hop),
+        'contrast': each(lambda x: jnp.concatenate([x.mean(1), _deviation(x)], 1), spread),
     }
 
 
-def levels(x: Float[Array, 'batch frames mels']) -> Float[Array, 'batch five_mels']:
+def levels(
+    x: Float[Array, 'batch frames mels'], window: int, hop: int
+) -> Float[Array, 'batch windows five_mels']:
     """Mean, deviation, mean |difference|, maximum and minimum of each band over time.
 
-    The extremes serve as well as percentiles, for which sorting would take ten times as long as
-    all other statistics.
+    Windows are put together from blocks of frames, the longest that no window cuts. The extremes
+    serve as well as percentiles, for which sorting would take ten times as long as all other
+    statistics.
     """
-    change = jnp.abs(jnp.diff(x, axis=1)).mean(1)
-    return jnp.concatenate([x.mean(1), _deviation(x), change, x.max(1), x.min(1)], 1)
-
-
-def _of_cepstra(x: Float[Array, 'batch frames bands']) -> dict[str, Array]:
-    cepstra = x @ _dct(_BANDS, _CEPSTRA)
-    return {
-        'cepstra': jnp.concatenate([cepstra.mean(1), covariance(cepstra)], 1),
-        'delta': covariance(jnp.diff(cepstra, axis=1)),
-    }
+    size = math.gcd(window, hop)
+    blocks = windows(x, size, size)
+    inside = lambda x, fewer=0: windows(x, window // size - fewer, hop // size)
+    block_means = blocks.mean(2)
+    means = inside(block_means)
+    mean = means.mean(2)
+    squares = inside(jnp.square(blocks - block_means[:, :, None]).sum(2)).sum(2)
+    squares += size * jnp.square(means - mean[:, :, None]).sum(2)
+    change = inside(jnp.abs(jnp.diff(blocks, axis=2)).sum(2)).sum(2)
+    change += inside(jnp.abs(blocks[:, 1:, 0] - blocks[:, :-1, -1]), 1).sum(2)
+    deviation = jnp.sqrt(squares / (window - 1) + 1e-6)
+    extremes = inside(blocks.max(2)).max(2), inside(blocks.min(2)).min(2)
+    return jnp.concatenate([mean, deviation, change / (window - 1), *extremes], 2)
 
 
 def covariance(x: Float[Array, 'batch frames features']) -> Float[Array, 'batch pairs']:
@@ -76,31 +112,12 @@ def covariance(x: Float[Array, 'batch frames features']) -> Float[Array, 'batch 
     return jnp.sign(upper) * (jnp.sqrt(jnp.abs(upper) + 1e-6) - 1e-3)
 
 
-def modulation(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch rates_bands']:
-    """The magnitude spectrum over time of each band, averaged over windows, as log(1 + a)."""
-    parts = windows(x, WINDOW, WINDOW // 2)
-    parts = parts - parts.mean(2, keepdims=True)
-    spectrum = jnp.fft.rfft(parts * _hann(WINDOW)[:, None], axis=2)[:, :, 1:]
-    power = jnp.log1p(_magnitude(spectrum.real, spectrum.imag)).mean(1)
-    return jnp.einsum('brf,rk->bfk', power, _means(WINDOW // 2, _RATES)).reshape(x.shape[0], -1)
-
-
-def texture(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch _']:
-    """The 2-D magnitude spectrum of patches in three registers, averaged over time."""
-    parts = windows(x, _PATCH, _PATCH // 2)
-    registers = [parts[..., low : low + _PATCH] for low in (0, _PATCH // 2, _PATCH)]
-    patches = jnp.stack(registers, 2)
-    patches = patches - patches.mean((3, 4), keepdims=True)
-    power = jnp.log1p(_spectrum(patches)).mean(1)
-    rates, scales = _means(_PATCH // 2 + 1, _PATCH_RATES), _means(_PATCH, _PATCH_SCALES)
-    return jnp.einsum('bqrf,ra,fs->bqas', power, rates, scales).reshape(x.shape[0], -1)
-
-
-def contrast(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch two_regions']:
-    """Loudest minus quietest of each region of eight bands: mean and deviation over time."""
-    regions = x.reshape(*x.shape[:2], 16, 8)
-    spread = regions.max(3) - regions.min(3)
-    return jnp.concatenate([spread.mean(1), _deviation(spread)], 1)
+def _spread(x: Float[Array, 'batch frames bands']) -> Float[Array, 'batch frames regions']:
+    """Loudest minus quietest of each region of eight bands."""
+    # Value by value: a reduction over so few neighbours takes several times as long on a CPU.
+    regions = x.reshape(*x.shape[:2], -1, 8)
+    values = [regions[..., k] for k in range(8)]
+    return functools.reduce(jnp.maximum, values) - functools.reduce(jnp.minimum, values)
 
 
 def _deviation(x: Float[Array, 'batch frames features']) -> Float[Array, 'batch features']:
@@ -108,58 +125,30 @@ def _deviation(x: Float[Array, 'batch frames features']) -> Float[Array, 'batch 
     return jnp.sqrt(x.var(1, ddof=1) + 1e-6)
 
 
-def _spectrum(patches: Float[Array, '*batch frames bands']) -> Float[Array, '*batch rates scales']:
-    """Magnitude of the 2-D spectrum of tapered patches; rates from 0 up, all scales.
-
-    As products with matrices, which take a third of the time of so many small FFTs.
-    """
-    size = patches.shape[-1]
-    angle = 2 * np.pi / size * np.outer(np.arange(size), np.arange(size))
-    taper = _hann(size)[:, None]
-    cos, sin = (jnp.asarray(taper * wave(angle), jnp.float32) for wave in (np.cos, np.sin))
-    rates = slice(size // 2 + 1)
-    along = lambda waves: jnp.einsum('...tf,tr->...rf', patches, waves[:, rates])
-    real, imaginary = along(cos), along(sin)
-    return _magnitude(real @ cos - imaginary @ sin, real @ sin + imaginary @ cos)
-
-
-def _magnitude(real: Float[Array, '*shape'], imaginary: Float[Array, '*shape']) -> Array:
-    """|real + i imaginary|, with a finite gradient at zero."""
-    return jnp.sqrt(jnp.square(real) + jnp.square(imaginary) + 1e-8)
+def _of_each(
+    function: Callable[[Array], Array], parts: Float[Array, 'batch windows frames features']
+) -> Float[Array, 'batch windows _']:
+    """A function of [batch, frames, features], applied to each window."""
+    found = function(parts.reshape(-1, *parts.shape[2:]))
+    return found.reshape(-1, parts.shape[1], found.shape[1])
 
 
 def windows(x: Float[Array, 'batch frames *rest'], size: int, hop: int) -> Array:
     """[batch, windows, size, ...], as many as fit."""
     starts = range(0, x.shape[1] - size + 1, hop)
+    if hop == size:  # without a copy
+        return x[:, : len(starts) * size].reshape(-1, len(starts), size, *x.shape[2:])
     return jnp.stack([x[:, start : start + size] for start in starts], 1)
 
 
 def _bands(x: Float[Array, 'batch frames mels'], count: int) -> Float[Array, 'batch frames bands']:
     """Resamples the bands to so many, each the mean of the part of the axis that it covers."""
-    if x.shape[2] == count:
-        return x
     mels = x.shape[2]
-    edges = np.linspace(0, mels, count + 1)
-    overlap = np.minimum(edges[1:], np.arange(1, mels + 1)[:, None])
-    overlap = overlap - np.maximum(edges[:-1], np.arange(mels)[:, None])
-    return x @ jnp.asarray(np.maximum(overlap, 0) * count / mels, jnp.float32)
-
-
-def _means(size: int, edges: Sequence[int]) -> Array:
-    """A matrix that averages the values between each two edges."""
-    means = np.zeros((size, len(edges) - 1), np.float32)
-    for k, (low, high) in enumerate(itertools.pairwise(edges)):
-        means[low:high, k] = 1 / (high - low)
-    return jnp.asarray(means)
-
-
-def _dct(size: int, count: int) -> Array:
-    """The first columns of the orthonormal DCT-II."""
-    n, k = np.arange(size)[:, None], np.arange(count)
-    matrix = np.cos(np.pi / size * (n + 0.5) * k) * np.sqrt(2 / size)
-    matrix[:, 0] /= np.sqrt(2)
-    return jnp.asarray(matrix, jnp.float32)
-
-
-def _hann(size: int) -> Float[np.ndarray, ' size']:
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
+    if mels == count:
+        return x
+    if mels % count:
+        return x @ fixed.band_means(mels, count)
+    # Value by value, as in `_spread`.
+    groups = x.reshape(*x.shape[:2], count, -1)
+    total = functools.reduce(jnp.add, [groups[..., k] for k in range(mels // count)])
+    return total * (count / mels)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from glr_jax.nn.config import WINDOW
 from glr_jax.nn.dropout import Keys, dropout, fold
 from glr_jax.nn.norms import Norm
-from glr_jax.nn.statistics import GROUPS, statistics, windows
+from glr_jax.nn.statistics import GROUPS, statistics, statistics_of_windows
 
 CLIP = 6.0  # standard deviations at which a standardised statistic is cut off
 SPREAD = 15.0  # the scale, near that of decibels, on which `statistics` sees every dataset
@@ -64,10 +64,7 @@ class StatisticsFront(nnx.Module):
           mel: stored spectrograms, on any scale.
           spread: deviation of their values, so that decibels and bytes give the same statistics.
         """
-        parts = windows(mel, self.window, self.hop) if self.window else mel[:, None]
-        flat = parts.reshape(-1, *parts.shape[2:]) * (SPREAD / spread)
-        found = statistics(flat)
-        return {name: x.reshape(*parts.shape[:2], -1) for name, x in found.items()}
+        return statistics_of_windows(mel * (SPREAD / spread), self.window or mel.shape[1], self.hop)
 
     def __call__(
         self, mel: Float[Array, 'batch time mels'], spread: Float[Array, ''], keys: Keys = None
