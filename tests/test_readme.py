@@ -72,7 +72,13 @@ TINY = {
     ],
     'experiments.search': ['--out={new}', '--budget=1', '--model.kind=cnn', *BATCH],
     'experiments.throughput': [
-        *('--peer=none', '--1d.batch_size=2', '--1d.frames=16', '--2d.batch_size=0'),
+        *(
+            '--peer=none',
+            '--default.batch_size=0',
+            '--1d.batch_size=2',
+            '--1d.frames=16',
+            '--2d.batch_size=0',
+        ),
         *('--n_mels=12', '--repeats=1', '--model.kernels=4', '--model.hidden=5'),
     ],
 }

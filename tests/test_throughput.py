@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import nnx
 
 from experiments import paper
 from experiments.throughput import __main__ as throughput
@@ -19,9 +23,19 @@ from experiments.throughput.shapes import Job, Variant, inner_shapes
 from experiments.throughput.workloads import gflops
 from experiments.timing import Turn, rounds_in_turns, take_turn
 from glr_jax.errors import UsageError, UserError
-from glr_jax.nn import cost
+from glr_jax.nn import cost, spectra
+from glr_jax.nn.config import ModelConfig
+from glr_jax.nn.model import make_classifier
+from glr_jax.nn.statistics import GROUPS
 
-SMALL = ['throughput', '--model.kernels=4,6', '--model.hidden=5', '--n_mels=12', '--repeats=1']
+SMALL = [
+    'throughput',
+    '--default.batch_size=0',
+    '--model.kernels=4,6',
+    '--model.hidden=5',
+    '--n_mels=12',
+    '--repeats=1',
+]
 
 
 def test_the_arithmetic_of_each_workload_equals_a_count_by_hand() -> None:
@@ -32,6 +46,16 @@ def test_the_arithmetic_of_each_workload_equals_a_count_by_hand() -> None:
     assert work['recurrence'] * 1e9 == pytest.approx(3 * 3 * 2 * recurrence)
     assert work['inference'] * 1e9 == pytest.approx(3 * cost.flops(config, 12, 10, 40))
     assert work['train step'] == pytest.approx(3 * work['inference'])
+
+
+def test_the_arithmetic_of_statistics_equals_a_count_by_hand() -> None:
+    work = gflops(ModelConfig(), batch_size=2, frames=100, n_mels=128)
+    bands, parts, patches = 100 * 64 * 102, 2 * 64 * 33 * 32, 5 * 32 * 17 * 102
+    assert spectra.products(100) == bands + parts + patches
+    assert work['statistics'] * 1e9 == 2 * 2 * (bands + parts + patches)
+    learned = 2 * cost.flops(ModelConfig(), 128, 10, 100) / 1e9
+    assert work['inference'] == pytest.approx(work['statistics'] + learned)
+    assert work['train step'] == pytest.approx(work['statistics'] + 3 * learned)
 
 
 @pytest.mark.parametrize('changes', [{}, {'conv': '2d'}, {'kernels': (8,)}])
@@ -194,6 +218,43 @@ def test_an_architecture_that_the_peer_lacks_is_refused(flag: str) -> None:
         throughput.main([*SMALL, '--peer=torch', flag])
 
 
+def test_the_peer_of_the_default_network_gives_the_same_logits() -> None:
+    torch = pytest.importorskip('torch')
+    from experiments.throughput import peer_default
+
+    config = ModelConfig(projection=8, segment_projection=16, hidden=8)
+    model = make_classifier(config, 128, 10, seed=0)
+    model.deviation[...] = jnp.linspace(20.0, 60.0, 128)
+    peer = peer_default.Classifier(config, 160, 128, 10).eval()
+    assert sum(p.numel() for p in peer.parameters()) == cost.parameters(config, 128, 10)
+    state = jax.tree.map(torch.tensor, jax.device_get(nnx.to_pure_dict(nnx.state(model))))
+    with torch.inference_mode():
+        peer.deviation.copy_(state['deviation'])
+        for name in ('front', 'segment_front'):
+            front, own = getattr(peer, name), state[name]
+            for group, kernel, norm in zip(GROUPS, front.kernels, front.norms, strict=True):
+                kernel.weight.copy_(own['kernels'][group].T)
+                norm.weight.copy_(own['norms'][group]['gain'])
+        for way, name in enumerate(('recurrent', 'backward')):
+            peer.recurrent.inputs[way] = state[name]['input_kernel']
+            peer.recurrent.hidden[way] = state[name]['hidden_kernel'].flatten(1)
+        for name in ('output', 'segment_output'):
+            getattr(peer, name).weight.copy_(state[name]['kernel'].T)
+            getattr(peer, name).bias.copy_(state[name]['bias'])
+        mel = np.random.default_rng(0).integers(0, 256, (2, 160, 128), np.uint8)
+        found = peer(torch.from_numpy(mel)).numpy()
+    np.testing.assert_allclose(found, jax.jit(lambda mel: model.outputs(mel))(mel), atol=1e-4)
+
+
+@pytest.mark.parametrize('name', throughput.USUAL + throughput.INNER_OF_DEFAULT)
+def test_the_peer_of_the_default_network_has_each_workload(name: str) -> None:
+    pytest.importorskip('torch')
+    from experiments.throughput import peer_torch
+
+    workload = peer_torch.workload(Job(ModelConfig(), 2, 64, 128, name, Variant(False, 1)))
+    assert take_turn(workload, 0.0) > 0
+
+
 @pytest.mark.parametrize('conv', ['1d', '2d'])
 def test_the_peer_has_as_many_parameters(conv: str) -> None:
     pytest.importorskip('torch')
@@ -224,6 +285,7 @@ def test_the_peer_has_each_workload(conv: str, name: str) -> None:
         ('--model.kind=cnn', '--model.kind'),
         ('--model.front=both', '--model.front must be conv'),
         ('--model.conv=2d', '--1d.batch_size=0'),
+        ('--default.frames=63', '--default.frames=63 must be at least 64'),
     ],
 )
 def test_flags_that_leave_nothing_to_time_are_named(flag: str, words: str) -> None:

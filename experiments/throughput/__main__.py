@@ -11,17 +11,18 @@ from glr_jax import cli
 from glr_jax.config import DataConfig
 from glr_jax.errors import UsageError
 from glr_jax.fields import check_fields, option, section
-from glr_jax.nn.config import ModelConfig
+from glr_jax.nn.config import WINDOW, Conv, ModelConfig
 
 USAGE = """
 usage: python -m experiments.throughput [--peer=torch] [--all] [--data.dir=FOLDER] [--out=FILE]
 
-Prints clips per second of the 1-D and the 2-D model on one device: a train step and inference.
-With --all, also, forward and backward, the last convolution and the recurrent layer alone (on a
-GPU also as a scan), and PyTorch on half of the cores. With --data.dir, also of the input alone:
+Prints clips per second of the default network and of the paper's in 1-D and 2-D on one device: a
+train step and inference. With --all, also the default network's statistics alone; forward and
+backward, the paper's last convolution and recurrent layer alone (on a GPU also as a scan); and
+PyTorch on half of the cores. With --data.dir, also of the input alone:
 batches that the host reads and sends (streamed), and batches that the device cuts from clips in
 its memory (resident). Each row is printed as soon as it is known. On 2 cores, --peer=torch takes
-about 3 minutes, and much longer with --all.
+about 4 minutes, and much longer with --all.
 
 The limit is the machine's own rate: for the models, at a matmul of 2048 x 2048 in --model.dtype;
 for the input, at copying memory. FLOPs are counted for direct convolution, so Winograd's
@@ -30,6 +31,7 @@ in turns of a quarter of a second, warmed up, and the median is reported, so tha
 busy machine too. PyTorch runs in processes of its own. A workload that torch.compile has not
 compiled after --compile_limit seconds is given up; its row says so.
 """
+MODELS = 'default', '1d', '2d'
 TAKEN = {'model.conv': '--1d.batch_size=0 or --2d.batch_size=0'}
 
 
@@ -39,6 +41,13 @@ class Size:
 
     batch_size: int = option(32, 'clips per batch; 0 = leave out this model', minimum=0)
     frames: int = option(640, 'frames per clip', minimum=8)
+
+
+@dataclasses.dataclass(frozen=True)
+class DefaultSize(Size):
+    """The batch of the default network."""
+
+    frames: int = option(384, 'frames per clip', minimum=WINDOW)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +68,12 @@ class Throughput:
         True, 'with --peer=torch: also time torch.compile, which takes long to compile'
     )
     compile_limit: float = option(
-        30.0, 'seconds that torch.compile may take per workload before it is given up', above=0
+        60.0, 'seconds that torch.compile may take per workload before it is given up', above=0
     )
     all: bool = option(False, 'also time the inner layers, and with --peer=torch half of the cores')
     repeats: int = option(5, 'turns per workload', minimum=1)
     n_mels: int = option(128, 'mel bands', minimum=4)
+    default: DefaultSize = section(DefaultSize, 'default.')
     one: Size = section(Size, '1d.')
     two: ImageSize = section(ImageSize, '2d.')
     model: ModelConfig = section(ModelConfig, default=paper.MODEL)
@@ -82,8 +92,12 @@ class Throughput:
                 '--peer=torch has only simple cells, GLR, the mean readout and float32; '
                 'leave out --model.cell, --model.norm, --model.readout and --model.dtype'
             )
-        if not self.one.batch_size and not self.two.batch_size:
-            raise UsageError('--1d.batch_size=0 and --2d.batch_size=0 leave nothing to time')
+        sizes = self.default, self.one, self.two
+        if not any(size.batch_size for size in sizes):
+            raise UsageError(
+                '--default.batch_size=0, --1d.batch_size=0 and --2d.batch_size=0 leave nothing to '
+                'time'
+            )
         if self.one.batch_size:
             model.check_frames(self.one.frames, '1d.frames')
         if self.two.batch_size:
@@ -116,6 +130,7 @@ from glr_jax.progress import Progress
 
 USUAL = 'train step', 'inference'
 INNER = 'convolution', 'recurrence'
+INNER_OF_DEFAULT = ('statistics',)
 
 
 def main(argv: list[str]) -> None:
@@ -131,15 +146,15 @@ def main(argv: list[str]) -> None:
     print(head(study.peer == 'torch'), flush=True)
     rows: list[Row] = []
     rates: dict[str, Rates] = {}
-    sizes: dict[Literal['1d', '2d'], Size] = {'1d': study.one, '2d': study.two}
-    for conv, size in sizes.items():
+    sizes = zip(MODELS, (study.default, study.one, study.two), strict=True)
+    for model, size in sizes:
         if size.batch_size:
             found = []
-            for rates_of_row, row in measure_model(study, conv, size):
+            for rates_of_row, row in measure_model(study, model, size):
                 print(line(row), flush=True)
                 found.append(rates_of_row)
                 rows.append(row)
-            rates[conv] = Rates(*map(statistics.median, zip(*found, strict=True)))
+            rates[model] = Rates(*map(statistics.median, zip(*found, strict=True)))
     if dataset:
         rows += (of_input := measure_input(study, dataset))
         print(*map(line, of_input), sep='\n', flush=True)
@@ -152,26 +167,28 @@ def main(argv: list[str]) -> None:
         status(f'wrote {study.out}')
 
 
-def measure_model(
-    study: Throughput, conv: Literal['1d', '2d'], size: Size
-) -> Iterator[tuple[Rates, Row]]:
+def measure_model(study: Throughput, model: str, size: Size) -> Iterator[tuple[Rates, Row]]:
     """A model's rows, each as soon as it is known, with the machine's rates at that time."""
-    status(f'{conv}: building the model')
-    config = dataclasses.replace(study.model, conv=conv)
+    status(f'{model}: building the model')
+    convs: dict[str, Conv] = {'1d': '1d', '2d': '2d'}
+    config = ModelConfig()
+    if model in convs:
+        config = dataclasses.replace(study.model, conv=convs[model])
+    inner = INNER if model in convs else INNER_OF_DEFAULT
     sizes = size.batch_size, size.frames, study.n_mels
     work, ours, own = gflops(config, *sizes), workloads(config, *sizes), limits(config.dtype)
-    for name in USUAL + INNER if study.all else USUAL:
+    for name in USUAL + inner if study.all else USUAL:
         # Implementations of one layer are compared with each other, too.
         same = {other: run for other, run in ours.items() if other.partition(',')[0] == name}
-        status(f'{conv} {name}: compiling with JAX')
+        status(f'{model} {name}: compiling with JAX')
         warm_up(own | same)
         with contextlib.ExitStack() as stack:
-            theirs, given_up = start_peers(study, config, size, name, stack)
-            seconds = timed(f'{conv} {name}', own | same, study.repeats, theirs)
+            theirs, given_up = start_peers(study, config, size, (model, name), stack)
+            seconds = timed(f'{model} {name}', own | same, study.repeats, theirs)
         rates = Rates(2 * MATMUL**3 / 1e9 / seconds['matmul'], 2 * COPIED / 1e9 / seconds['copy'])
         for other in same:
             row = Row(
-                model=conv,
+                model=model,
                 name=other,
                 clips=size.batch_size,
                 gflop=work[name],
@@ -184,7 +201,11 @@ def measure_model(
 
 
 def start_peers(
-    study: Throughput, config: ModelConfig, size: Size, name: str, stack: contextlib.ExitStack
+    study: Throughput,
+    config: ModelConfig,
+    size: Size,
+    names: tuple[str, str],
+    stack: contextlib.ExitStack,
 ) -> tuple[dict[str, Turn], list[str]]:
     """Starts PyTorch's variants of a workload: eager and compiled.
 
@@ -192,7 +213,7 @@ def start_peers(
       study: the flags.
       config: the model.
       size: its batch.
-      name: of the workload.
+      names: of the model and of the workload.
       stack: ends the processes when it is closed.
 
     Returns:
@@ -208,10 +229,10 @@ def start_peers(
         for threads in counts:
             variant = Variant(compiled, threads)
             way = 'torch.compile' if compiled else 'PyTorch, eager'
-            what = f'{config.conv} {name}: {way}, {threads} threads'
+            what = f'{" ".join(names)}: {way}, {threads} threads'
             limit = f'compiling for at most {study.compile_limit:g} s'
             status(f'{what}: {limit if compiled else "starting"}')
-            job = Job(config, size.batch_size, size.frames, study.n_mels, name, variant)
+            job = Job(config, size.batch_size, size.frames, study.n_mels, names[1], variant)
             try:
                 turn = stack.enter_context(peer.running(job, study.compile_limit))
             except peer.GaveUp as error:
@@ -240,7 +261,7 @@ def timed(
 def measure_input(study: Throughput, dataset: Dataset) -> list[Row]:
     """The rows of the input: eight batches on a device, prefetched and mixed as in training."""
     clips, frames = dataset.members(study.data.split, 'train'), study.data.frames
-    size, count = study.one.batch_size or study.two.batch_size, 8
+    size, count = study.one.batch_size or study.two.batch_size or study.default.batch_size, 8
     mesh = parallel.make_mesh(jax.devices()[:1])
 
     def workload(pipeline: input_pipeline.InputPipeline) -> Workload:

@@ -95,7 +95,8 @@ def _receive(worker: Worker) -> Any:
     except (EOFError, OSError):
         raise UserError(
             'the process that runs PyTorch ended; its last words are above, or memory ran out: '
-            'try a smaller --1d.batch_size and --2d.batch_size, or --peer=none'
+            'try smaller batches (--default.batch_size, --1d.batch_size, --2d.batch_size), '
+            'or --peer=none'
         ) from None
     if kind == 'failed':
         raise content

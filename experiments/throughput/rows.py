@@ -7,7 +7,7 @@ class Row(NamedTuple):
     """The measurements of one workload.
 
     Attributes:
-      model: 1d or 2d; '' for the input.
+      model: default, 1d or 2d; '' for the input.
       name: of the workload.
       clips: per call.
       gflop: per call; 0 for the input, which copies rather than computes.
@@ -36,13 +36,13 @@ class Rates(NamedTuple):
 
 def head(with_torch: bool) -> str:
     """The names of the columns."""
-    text = f'{"":4}{"":16}{"clips/s":>10}{"GFLOP/s":>10}{"limit, clips/s":>16}{"reached":>9}'
+    text = f'{"":8}{"":16}{"clips/s":>10}{"GFLOP/s":>10}{"limit, clips/s":>16}{"reached":>9}'
     return text + f'{"torch, clips/s":>16}{"ratio":>7}  best of torch' if with_torch else text
 
 
 def line(row: Row) -> str:
     """A row, with PyTorch's best variant, and how many times as fast JAX is."""
-    text = f'{row.model:4}{row.name:16}{row.clips / row.seconds:10,.1f}'
+    text = f'{row.model:8}{row.name:16}{row.clips / row.seconds:10,.1f}'
     text += f'{row.gflop / row.seconds:10,.1f}' if row.gflop else f'{"–":>10}'
     text += f'{row.clips / row.limit:16,.1f}{row.limit / row.seconds:9.0%}'
     if row.peers:

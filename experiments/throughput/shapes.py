@@ -52,7 +52,7 @@ class Job(NamedTuple):
     """One workload of PyTorch.
 
     Attributes:
-      config: a CRNN with simple cells and GLR.
+      config: a CRNN with simple cells and GLR, or the default network.
       batch_size: clips per call.
       frames: per clip.
       n_mels: mel bands.

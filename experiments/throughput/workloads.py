@@ -17,7 +17,7 @@ from experiments.timing import Workload
 from glr_jax import inference, train_step
 from glr_jax.data import batches
 from glr_jax.devices import parallel
-from glr_jax.nn import cost
+from glr_jax.nn import cost, spectra
 from glr_jax.nn.config import ModelConfig
 from glr_jax.nn.conv import conv
 from glr_jax.nn.model import Recurrent, make_classifier
@@ -31,9 +31,15 @@ COPIED = 64 << 20  # bytes; more than any cache holds
 def gflops(config: ModelConfig, batch_size: int, frames: int, n_mels: int) -> dict[str, float]:
     """GFLOP per call of each workload; the backward pass counts twice the forward pass.
 
-    Workloads named `recurrence, ...` are other implementations of `recurrence`.
+    Statistics have no backward pass. Workloads named `recurrence, ...` are other implementations of
+    `recurrence`.
     """
     forward = cost.flops(config, n_mels, LABELS, frames)
+    if config.has_statistics():
+        fixed = 2 * spectra.products(frames)
+        per_clip = {'train step': 3 * forward + fixed, 'inference': forward + fixed}
+        per_clip['statistics'] = fixed
+        return {name: batch_size * flops / 1e9 for name, flops in per_clip.items()}
     shapes = inner_shapes(config, frames, n_mels)
     taps = config.kernel_size ** len(shapes.positions)
     positions = math.prod(shapes.positions)
@@ -53,7 +59,7 @@ def workloads(
     """A model's workloads on one device, by name.
 
     Args:
-      config: a CRNN.
+      config: a CRNN, or the default network.
       batch_size: clips per call.
       frames: per clip.
       n_mels: mel bands.
@@ -75,20 +81,26 @@ def workloads(
         nonlocal state
         state = jax.block_until_ready(step(state, parallel.shard_batch(batch, mesh)))
 
+    ours = {
+        'train step': one_step,
+        'inference': lambda: jax.block_until_ready(
+            predict(weights, parallel.shard_batch(mel, mesh))
+        ),
+    }
+    if config.has_statistics():
+        both = classifier.front, classifier.segment_front
+        fronts, spread = [front for front in both if front is not None], classifier.spread()
+        raw = jax.jit(lambda mel: [front.raw(mel.astype(jnp.float32), spread) for front in fronts])
+        on_device = jnp.asarray(mel)
+        return ours | {'statistics': lambda: jax.block_until_ready(raw(on_device))}
     shapes = inner_shapes(config, frames, n_mels)
     draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), config.dtype)
     taps = (config.kernel_size,) * len(shapes.positions)
     conv_input = draw(batch_size, *shapes.positions, shapes.features)
     kernel = draw(*taps, shapes.features, shapes.kernels)
     recurrent_input = draw(batch_size, shapes.steps, shapes.inputs)
-    ours = {
-        'train step': one_step,
-        'inference': lambda: jax.block_until_ready(
-            predict(weights, parallel.shard_batch(mel, mesh))
-        ),
-        'convolution': _gradients(conv, conv_input, kernel),
-        'recurrence': recurrence(config, recurrent_input),
-    }
+    ours['convolution'] = _gradients(conv, conv_input, kernel)
+    ours['recurrence'] = recurrence(config, recurrent_input)
     # Elsewhere, the recurrence above is a scan already.
     if config.recurrence == 'fused' or jax.default_backend() == 'gpu':
         scan = dataclasses.replace(config, recurrence='scan')
