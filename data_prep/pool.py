@@ -14,6 +14,7 @@ from typing import NamedTuple
 from data_prep.shards import Shard, ShardJob, write_shard
 from glr_jax import workers
 from glr_jax.cli import status
+from glr_jax.data.mel_filters import PRELOAD
 from glr_jax.errors import UserError
 from glr_jax.workers import Worker
 
@@ -106,7 +107,7 @@ def _all_at_once(
         """Gives the next job to a worker, or to a new one; a worker without a job ends."""
         number = next(waiting, None)
         if number is not None:
-            worker = worker or workers.start(_write)
+            worker = worker or workers.start(_write, PRELOAD)
             job_of[worker] = number
             with contextlib.suppress(OSError):  # it was killed: its pipe says so below
                 worker.pipe.send((jobs[number], lost))

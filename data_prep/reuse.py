@@ -31,7 +31,7 @@ from glr_jax.fields import to_dict
 COLUMNS = ('id', 'content', 'spectrogram')
 INDEX = 'kept.npy'
 _ALGORITHM = 2  # raise it if `mel_of_file` gives another spectrogram of some file
-_LIBRARIES = ('numpy', 'scipy', 'soundfile', 'soxr')
+_LIBRARIES = ('librosa', 'numpy', 'scipy', 'soundfile', 'soxr')
 _LARGEST = 1 << 32  # bytes: no larger file is worth reading twice
 _ROW = np.dtype([('content', 'S32'), ('digest', 'S64'), ('file', '<u4'), ('record', '<u4')])
 

@@ -16,7 +16,8 @@ from jaxtyping import Num
 from data_prep import reuse
 from data_prep.clips import Clip, fetched
 from glr_jax import json_files, storage
-from glr_jax.data.example import serialize, spectrogram_digest
+from glr_jax.data import records
+from glr_jax.data.example import spectrogram_digest
 from glr_jax.data.lengths import differing
 from glr_jax.data.mel import FrontEnd
 from glr_jax.data.tfrecord import write_records
@@ -165,7 +166,8 @@ def write_shard(
 
     def examples() -> Iterator[bytes]:
         nonlocal passing, reused
-        number = {label: k for k, label in enumerate(job.labels)}
+        several = job.clips[0].multi_label
+        features = records.features(job.labels, job.n_mels, job.front_end.mel_dtype, several)
         for clip in job.clips:
             reading(clip)
             try:
@@ -174,9 +176,9 @@ def write_shard(
                 skipped.append([clip.id, clip.path, str(error) or 'does not fit into memory'])
                 passing = passing or isinstance(error, UnreadableError)
                 continue
-            numbers = [number[label] for label in clip.labels]
-            labels = numbers if clip.multi_label else numbers[0]
-            data = serialize(clip.id, clip.group, labels, mel)
+            example = {'id': clip.id, 'group': clip.group, 'mel': mel}
+            example |= {'labels': list(clip.labels)} if several else {'label': clip.label}
+            data = records.serialize(features, example)
             ids.append(clip.id)
             digests.append(spectrogram_digest(mel))
             contents.append(content)

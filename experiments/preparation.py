@@ -63,9 +63,9 @@ from data_prep.sources import folder_clips
 from experiments.timing import Workload, time_in_turns, warm_up
 from glr_jax import json_files
 from glr_jax.cli import status
-from glr_jax.data import mel
+from glr_jax.data import mel, records
 from glr_jax.data.audio import load_audio
-from glr_jax.data.example import serialize, spectrogram_digest
+from glr_jax.data.example import spectrogram_digest
 from glr_jax.data.mel import FrontEnd
 from glr_jax.data.tfrecord import write_records
 from glr_jax.data.waveform import Audio, resample
@@ -183,11 +183,13 @@ def time_stages(folder: str, files: Sequence[str], rounds: int) -> dict[str, flo
     spectra = [mel.power_spectra(piece, front_end) for piece in pieces]
     powers = [mel.in_bands(spectrum, front_end) for spectrum in spectra]
     stored = [mel.mel_of_samples(one, front_end) for one in samples]
+    features = records.features(('one', 'two'), front_end.n_mels, front_end.mel_dtype)
 
     def write(values: np.ndarray, path: str) -> None:
         reuse.content_of(path, front_end)
         spectrogram_digest(values)
-        record = serialize(path, '', 0, values)
+        clip = {'id': path, 'label': 0, 'group': '', 'mel': values}
+        record = records.serialize(features, clip)
         write_records(os.path.join(folder, 'record'), [record])
 
     def each(stage: Callable[..., object], *inputs: Sequence[Any]) -> Workload:

@@ -139,7 +139,8 @@ def make_dataset(
         n_mels=2,
         mel_dtype=np.dtype('uint8'),
         _files=[],
-        _starts=np.zeros(1, np.int64),
+        _starts=[0],
+        _verified=np.zeros((len(targets), 2), np.int64),
     )
     object.__setattr__(made, 'mels', mels)
     return made

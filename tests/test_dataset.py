@@ -42,7 +42,7 @@ def test_clips_are_read_as_prepared_in_any_order(music: Path, prepared: Path) ->
 def test_an_example_is_read_as_tfds_reads_it(mel_dtype: str) -> None:
     features = records.features(('a', 'b'), 4, mel_dtype)
     mel = np.random.default_rng(0).integers(0, 256, (7, 4)).astype(mel_dtype)
-    data = example.serialize('ä/1', '', 1, mel)
+    data = records.serialize(features, {'id': 'ä/1', 'label': 'b', 'group': '', 'mel': mel})
     theirs = features.deserialize_example_np(data)
     found = example.parse(data, 4, np.dtype(mel_dtype))
     assert found.id == theirs['id'].decode()

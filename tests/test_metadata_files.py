@@ -15,7 +15,6 @@ import tensorflow_datasets as tfds
 
 from glr_jax.data import metadata, records
 from glr_jax.data.dataset import Dataset, open_dataset
-from glr_jax.data.example import serialize
 from glr_jax.data.mel import FrontEnd
 from glr_jax.data.tfrecord import write_records
 from glr_jax.errors import UserError
@@ -28,14 +27,15 @@ FILES = ('dataset_info.json', 'features.json', 'front_end.json', 'label.labels.t
 def write_dataset(folder: Path, mel_dtype: str = 'uint8') -> Path:
     """Two shards of three clips of four bands."""
     folder.mkdir()
+    features = records.features(LABELS, 4, mel_dtype)
     rng, rows = np.random.default_rng(0), []
     for shard in range(2):
         examples = []
-        for number, label in enumerate(LABELS):
+        for label in LABELS:
             mel = rng.integers(0, 256, (7, 4)).astype(mel_dtype)
-            id = f'{label}/{shard}'
-            examples.append(serialize(id, '', number, mel))
-            rows.append([id, label, '', 'train'])
+            clip = {'id': f'{label}/{shard}', 'label': label, 'group': '', 'mel': mel}
+            examples.append(records.serialize(features, clip))
+            rows.append([clip['id'], label, '', 'train'])
         write_records(records.shard_path(str(folder), shard, 2), examples)
     records.write_table(str(folder / 'splits.csv'), ['id', 'label', 'group', 'random-1'], rows)
     records.write_metadata(

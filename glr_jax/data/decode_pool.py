@@ -19,6 +19,7 @@ from jaxtyping import Num
 
 from glr_jax import workers
 from glr_jax.data.mel import FrontEnd, mel_and_stated_seconds
+from glr_jax.data.mel_filters import PRELOAD
 from glr_jax.errors import ClipError, UserError
 from glr_jax.workers import Work, Worker
 
@@ -82,7 +83,7 @@ def decoders(num_workers: int, timeout: float = 600, work: Work | None = None) -
     if num_workers == 1:
         yield lambda paths, front_end: (decode(path, front_end) for path in paths)
         return
-    start = functools.partial(workers.start, work or _work)
+    start = functools.partial(workers.start, work or _work, PRELOAD)
     idle = [start() for _ in range(num_workers)]
     try:
         yield functools.partial(_decode_all, idle, start, timeout)

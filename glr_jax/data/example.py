@@ -1,4 +1,4 @@
-"""A clip as a record: a `tf.Example`, written and read without TensorFlow.
+"""A clip as a record: the `tf.Example` that data_prep writes, read without TensorFlow.
 
 An Example is a protocol buffer: Example.features = 1, Features.feature = 1 (a map: key = 1,
 value = 2), Feature.bytes_list = 1 and int64_list = 3, and the value = 1 of both lists.
@@ -7,7 +7,7 @@ https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/example/fea
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -66,50 +66,6 @@ def parse(data: bytes, n_mels: int, mel_dtype: np.dtype) -> Example:
     labels = _int_values(features['labels' if several else 'label'])
     _expect(several or len(labels) == 1, f'{len(labels)} labels instead of one')
     return Example(_text(_bytes_value(features['id'])), labels, values, begin)
-
-
-def serialize(
-    id: str, group: str, labels: int | Sequence[int], mel: Num[np.ndarray, 'frames mels']
-) -> bytes:
-    """An example as TFDS writes it with `records.features`, its features in the order of names.
-
-    TFDS itself takes a fifth of a second to import, in every process that writes.
-
-    Args:
-      id: of the clip.
-      group: of the clip.
-      labels: the number of its label, or the numbers of its labels if clips may have several.
-      mel: the spectrogram as it is stored.
-    """
-    name, numbers = ('label', [labels]) if isinstance(labels, int) else ('labels', labels)
-    packed = b''.join(map(_number, numbers))
-    features = {
-        'group': _list(1, group.encode()),
-        'id': _list(1, id.encode()),
-        name: _list(3, packed) if packed else _field(3, b''),
-        'mel': _list(1, mel.tobytes()),
-    }
-    entries = ((_field(1, name.encode()) + _field(2, one)) for name, one in features.items())
-    return _field(1, b''.join(_field(1, entry) for entry in entries))
-
-
-def _list(kind: int, value: bytes) -> bytes:
-    """A Feature: one string of bytes (1), or packed numbers (3)."""
-    return _field(kind, _field(1, value))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A field with a length."""
-    return _number(number << 3 | _BYTES) + _number(len(content)) + content
-
-
-def _number(value: int) -> bytes:
-    """A number of variable length, seven bits per byte."""
-    data = bytearray()
-    while value > 0x7F:
-        data.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*data, value])
 
 
 def spectrogram_digest(mel: Num[np.ndarray, 'frames mels']) -> str:

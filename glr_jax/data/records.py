@@ -2,7 +2,8 @@
 
 Clips are stored once and whole, in a single TFDS split. `splits.csv` has a row per record, in the
 same order, and a column per split; a cell says whether the clip is in train, validation or test.
-`skipped.csv` names the clips that were left out. TFDS is imported only to write the metadata.
+`skipped.csv` names the clips that were left out. TFDS is imported only to write; `metadata` and
+`example` read without it.
 """
 
 import functools
@@ -29,7 +30,7 @@ from glr_jax.data.metadata import (
 from glr_jax.data.tables import write_table
 from glr_jax.fields import to_dict
 
-__all__ = ['SIDES', 'features', 'shard_path', 'write_metadata', 'write_table']
+__all__ = ['SIDES', 'features', 'serialize', 'shard_path', 'write_metadata', 'write_table']
 
 SIDES = ('train', 'validation', 'test')
 
@@ -56,6 +57,14 @@ def features(
             ),
         }
     )
+
+
+def serialize(features: Any, example: dict[str, Any]) -> bytes:
+    """An example as bytes, equal in every process although protobuf maps have no fixed order."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    proto = tf_example_pb2.Example.FromString(features.serialize_example(example))
+    return proto.SerializeToString(deterministic=True)
 
 
 def write_metadata(

@@ -17,7 +17,7 @@ from jax import Array, lax
 from jax.experimental.pallas import mosaic_gpu as pallas_backend
 from jaxtyping import Float
 
-from glr_jax.nn.fused_rnn import STEPS, Axes, Body, Kernel, Like, Target
+from glr_jax.nn.fused_target import STEPS, Axes, Body, Kernel, Like, Target
 
 mosaic_gpu: Any = pallas_backend  # its types depend on the version
 if not hasattr(mosaic_gpu, 'InterpretGPUParams'):

@@ -19,7 +19,7 @@ from glr_jax.storage import same_folder
 from glr_jax.text import counted, printable
 
 ALWAYS = ('workdir', 'seed', 'data.dir', 'data.split')  # shown at their defaults too
-_LIBRARIES = ('glr-jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'scipy', 'soxr')
+_LIBRARIES = ('glr-jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'librosa', 'scipy')
 
 
 def section(

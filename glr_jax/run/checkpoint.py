@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+from flax import nnx
 from jax.sharding import Mesh
 
 from glr_jax import json_files, signals
@@ -186,12 +187,15 @@ def restore_best(workdir: str, mesh: Mesh) -> Best:
 
     def read(step: int) -> Best:
         meta, values = readable[step]
-        classifier = make_classifier(
-            meta.config.model,
-            n_mels=meta.n_mels,
-            num_labels=len(meta.labels),
-            seed=0,
-            multi_label=meta.multi_label,
+        # Without weights: drawing some takes most of a second, and they would be overwritten.
+        classifier = nnx.eval_shape(
+            lambda: make_classifier(
+                meta.config.model,
+                n_mels=meta.n_mels,
+                num_labels=len(meta.labels),
+                seed=0,
+                multi_label=meta.multi_label,
+            )
         )
         _, params, stats = partition(classifier)
         like = {'params': params, 'stats': stats}
