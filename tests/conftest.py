@@ -140,7 +140,6 @@ def make_dataset(
         mel_dtype=np.dtype('uint8'),
         _files=[],
         _starts=[0],
-        _verified=np.zeros((len(targets), 2), np.int64),
     )
     object.__setattr__(made, 'mels', mels)
     return made

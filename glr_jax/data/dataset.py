@@ -54,8 +54,11 @@ class Dataset:
     _files: Sequence[RecordFile]
     _starts: Sequence[int]
     # Of each record that was verified: where its spectrogram begins, and how many frames it has.
-    _verified: Int[np.ndarray, 'clips 2']
+    _verified: Int[np.ndarray, 'clips 2'] = dataclasses.field(init=False)
     groups: Sequence[str] = dataclasses.field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, '_verified', np.zeros((len(self.ids), 2), np.int64))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -242,7 +245,6 @@ def open_dataset(folder: str) -> Dataset:
         mel_dtype=metadata.mel_dtype,
         _files=files,
         _starts=[0, *itertools.accumulate(counts[:-1])],
-        _verified=np.zeros((len(table.ids), 2), np.int64),
         groups=table.groups if any(table.groups) else (),
     )
 

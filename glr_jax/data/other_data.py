@@ -69,7 +69,8 @@ def with_labels(dataset: Dataset, labels: tuple[str, ...]) -> OtherData:
     Raises:
       UserError: no clip has one of the labels.
     """
-    values = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(Dataset)}
+    fields = [field.name for field in dataclasses.fields(Dataset) if field.init]
+    values = {name: getattr(dataset, name) for name in fields}
     if dataset.multi_label:
         return _with_several_labels(values, labels, dataset.mel)
     names = [dataset.labels[target] for target in dataset.targets]
@@ -122,7 +123,7 @@ def read_folder(folder: str, labels: tuple[str, ...], front_end: FrontEnd) -> Ot
         'n_mels': front_end.n_mels,
         'mel_dtype': np.dtype(front_end.mel_dtype),
         '_files': [],
-        '_starts': np.zeros(1, np.int64),
+        '_starts': [0],
     }
     return _with_labels(values, clip_labels, labels, mels.__getitem__, skipped)
 
