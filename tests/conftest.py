@@ -35,6 +35,7 @@ from glr_jax import flagfiles, train
 from glr_jax.config import TrainConfig
 from glr_jax.data.dataset import Dataset
 from glr_jax.data.mel import FrontEnd
+from glr_jax.data.segments import crop
 from glr_jax.nn.config import ModelConfig
 
 jax.config.update('jax_num_cpu_devices', 8)
@@ -120,6 +121,9 @@ class MadeDataset(Dataset):
 
     def mel(self, clip: int) -> np.ndarray:
         return self.mels[clip]
+
+    def read_crop(self, clip: int, start: float, out: np.ndarray) -> None:
+        out[:] = crop(self.mels[clip], len(out), start)
 
     def stored_bytes(self, clips: np.ndarray) -> np.ndarray:
         return np.asarray([self.mels[clip].nbytes for clip in clips])
