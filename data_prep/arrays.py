@@ -57,13 +57,14 @@ def arrays_clips(
     with storage.to_read(path) as local:
         if not os.path.isfile(local) or not is_zipfile(local):
             raise UserError(f'{path} is not an .npz file; --source=arrays needs --input=FILE.npz')
+        name = ''
         try:
             with np.load(local, allow_pickle=False) as archive:
                 arrays = {}
                 for name in archive.files:
                     arrays[name] = archive[name]
         except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
-            if 'allow_pickle' in str(error):
+            if name and 'allow_pickle' in str(error):
                 raise UserError(
                     f'{path}: array {name} has Python objects; save it as text or numbers, e.g. '
                     f'np.array({name}, str)'

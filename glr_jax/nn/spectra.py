@@ -84,7 +84,7 @@ def _folded(
     count = x.shape[1] // half
     halves = x[:, : count * half].reshape(-1, count, half, x.shape[2])
     halves = jnp.transpose(halves, (2, 1, 0, 3))
-    before, after, middle = halves[1:, :-1], halves[:0:-1, 1:], halves[:1, 1:]
+    before, after, middle = halves[1:, :-1], jnp.flip(halves[1:, 1:], 0), halves[:1, 1:]
     return jnp.concatenate([before + after, middle]), jnp.concatenate([before - after, middle])
 
 

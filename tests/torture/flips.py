@@ -222,7 +222,7 @@ def _data(run: Path, data: Path) -> Callable[[], Any]:
     """As in a run that started from another one: some clips were seen there."""
     dataset = open_dataset(str(data))
     clips = training_data.clips_of(dataset, 'random-1')
-    training_data._write(str(run), training_data.Record(clips, [['a clip', 5]], []))
+    training_data._write(str(run), training_data.Record(clips, [['a clip', 5, '']], [], []))
     content = (run / 'data.json').read_bytes()  # with a clip of the other run
 
     def read() -> Any:
