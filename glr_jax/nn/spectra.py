@@ -6,7 +6,7 @@ computed once per part of a segment and averaged over the parts of each window.
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Float
 
 from glr_jax.nn import fixed_matrices as fixed
@@ -26,8 +26,9 @@ def modulation(
     cos, sin, sums = _folded_waves(WINDOW)
     even, odd = _folded(x, WINDOW)
     even = jnp.concatenate([even, _means(x, WINDOW)[None]])
-    real = _along_time(np.concatenate([cos, -sums[None]]), even)
-    power = _log_magnitude(real[1:], _along_time(sin, odd)[1:])
+    # Without the rate 0.
+    real = _along_time(np.concatenate([cos, -sums[None]])[:, 1:], even)
+    power = _log_magnitude(real, _along_time(sin[:, 1:], odd))
     power = _along_time(fixed.means(fixed.RATES), power)
     power = _averages(power, x.shape[1], WINDOW, window, hop)
     return jnp.transpose(power, (2, 1, 3, 0)).reshape(x.shape[0], power.shape[1], -1)
@@ -42,9 +43,11 @@ def texture(
     waves over both give the scales in both directions, rising and falling with time.
     """
     cos, sin, sums = _folded_waves(fixed.PATCH)
-    over_cos, over_sin = jnp.split(x @ fixed.patch_waves(), 2, -1)
+    over_bands = x @ fixed.patch_waves()
+    half = over_bands.shape[2] // 2
     (even_cos, odd_cos), (even_sin, odd_sin) = (
-        _folded(waves, fixed.PATCH) for waves in (over_cos, over_sin)
+        _folded(lax.slice_in_dim(over_bands, k * half, (k + 1) * half, axis=2), fixed.PATCH)
+        for k in (0, 1)
     )
     mean = _register_means(_means(x, fixed.PATCH))[..., None] * jnp.asarray(sums, jnp.float32)
     even_cos = jnp.concatenate([even_cos, mean.reshape(1, *even_cos.shape[1:])])
@@ -64,9 +67,9 @@ def products(frames: int) -> int:
     """The multiplications of both, for a segment of so many frames."""
     total = frames * fixed.patch_waves().size
     patch_waves = fixed.patch_waves().shape[1]
-    for size, features in ((WINDOW, fixed.BANDS), (fixed.PATCH, patch_waves)):
+    for size, features, lowest in ((WINDOW, fixed.BANDS, 1), (fixed.PATCH, patch_waves, 0)):
         half = size // 2
-        total += (frames // half - 1) * 2 * half * (half + 1) * features
+        total += (frames // half - 1) * 2 * half * (half + 1 - lowest) * features
     return total
 
 
@@ -84,7 +87,10 @@ def _folded(
     count = x.shape[1] // half
     halves = x[:, : count * half].reshape(-1, count, half, x.shape[2])
     halves = jnp.transpose(halves, (2, 1, 0, 3))
-    before, after, middle = halves[1:, :-1], jnp.flip(halves[1:, 1:], 0), halves[:1, 1:]
+    # Not by indexing, which becomes a gather where the batch has no fixed size, as in exports.
+    first, second = (lax.slice_in_dim(halves, k, k + count - 1, axis=1) for k in (0, 1))
+    before, after = (lax.slice_in_dim(part, 1, half) for part in (first, second))
+    after, middle = jnp.flip(after, 0), lax.slice_in_dim(second, 0, 1)
     return jnp.concatenate([before + after, middle]), jnp.concatenate([before - after, middle])
 
 
@@ -116,7 +122,8 @@ def _register_means(
 ) -> Float[Array, 'parts batch registers']:
     """The mean of each patch, from the means of its bands."""
     halves = x.reshape(*x.shape[:2], fixed.REGISTERS + 1, -1).mean(3)
-    return (halves[..., :-1] + halves[..., 1:]) / 2
+    first, second = (lax.slice_in_dim(halves, k, k + fixed.REGISTERS, axis=2) for k in (0, 1))
+    return (first + second) / 2
 
 
 def _along_time(
