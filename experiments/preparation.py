@@ -180,7 +180,7 @@ def time_stages(folder: str, files: Sequence[str], rounds: int) -> dict[str, flo
     decoded = [load_audio(path, SAMPLE_RATE) for path in files]
     samples = [np.concatenate(list(_resampled(one))) for one in decoded]
     pieces = [piece for one in samples for piece in mel.pieces(iter([one]), front_end)]
-    spectra = [mel.power_spectra(piece, front_end) for piece in pieces]
+    spectra = [mel.power_spectra(piece, front_end, np.float32) for piece in pieces]
     powers = [mel.in_bands(spectrum, front_end) for spectrum in spectra]
     stored = [mel.mel_of_samples(one, front_end) for one in samples]
     features = records.features(('one', 'two'), front_end.n_mels, front_end.mel_dtype)
@@ -202,7 +202,7 @@ def time_stages(folder: str, files: Sequence[str], rounds: int) -> dict[str, flo
     ways = {
         'decode': each(_decode, files),
         'resample': each(lambda one: sum(map(len, _resampled(one))), decoded),
-        'STFT': each(lambda piece: mel.power_spectra(piece, front_end), pieces),
+        'STFT': each(lambda piece: mel.power_spectra(piece, front_end, np.float32), pieces),
         'mel': each(lambda spectrum: mel.in_bands(spectrum, front_end), spectra),
         'decibels': each(
             lambda power: mel.encode(mel.decibels(power, power.max(), front_end), front_end), powers

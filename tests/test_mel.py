@@ -7,7 +7,15 @@ import pytest
 import soundfile
 
 from glr_jax.data.audio import load_audio
-from glr_jax.data.mel import FrontEnd, check, decode, encode, log_mel, mel_of_file
+from glr_jax.data.mel import (
+    FrontEnd,
+    check,
+    decode,
+    encode,
+    log_mel,
+    mel_of_file,
+    mel_of_samples,
+)
 from glr_jax.errors import ClipError, UsageError
 from tests import reference
 
@@ -238,3 +246,24 @@ def test_samples_that_are_too_large_or_too_small_are_refused() -> None:
         log_mel(noise * 1e20, FrontEnd())
     with pytest.raises(ClipError, match='silent'):
         log_mel(noise * 1e-9, FrontEnd())
+
+
+def test_quiet_bins_beside_loud_ones_are_exact_too() -> None:
+    time = np.arange(2048 * 127) / RATE
+    loud = np.sin(2 * np.pi * (1000 + 300 * time) * time)
+    rng = np.random.default_rng(0)
+    samples = (0.9 * loud + np.exp(-time) * 1e-3 * rng.standard_normal(len(time))).astype('float32')
+    power = librosa.feature.melspectrogram(y=samples.astype(float), sr=RATE)
+    for top_db in (80.0, 120.0):
+        front_end = FrontEnd(mel_dtype='float32', top_db=top_db)
+        expected = librosa.power_to_db(power, ref=power.max(), top_db=top_db).T
+        for found in (log_mel(samples, front_end), mel_of_samples(samples, front_end)):
+            np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize('size', [5001, 450_001])
+def test_samples_that_are_not_finite_are_refused(size: int) -> None:
+    samples = np.ones(size, np.float32)
+    samples[size // 2] = np.nan
+    with pytest.raises(ClipError, match='has NaN or infinite samples'):
+        log_mel(samples, FrontEnd())

@@ -20,6 +20,7 @@ from glr_jax.data.waveform import resample, waveform
 from glr_jax.errors import ClipError, UsageError
 
 FLOOR = 1e-10  # of a power, as in librosa.power_to_db
+Precision = type[np.float32] | type[np.float64]
 _PIECE = 1 << 18  # samples of all frames that are transformed at once: they stay in the cache
 
 
@@ -51,18 +52,18 @@ def log_mel(
     Raises:
       ClipError: the clip is silent, shorter than one window, or has samples above 1e9.
     """
-    powers, peak = _powers(iter([samples]), front_end)
+    powers, peak = _powers(iter([samples]), front_end, np.float64)
     return np.concatenate([decibels(piece, peak, front_end) for piece in powers])
 
 
 def _powers(
-    blocks: Iterator[Float[np.ndarray, ' _']], front_end: FrontEnd
+    blocks: Iterator[Float[np.ndarray, ' _']], front_end: FrontEnd, precision: Precision
 ) -> tuple[list[Float[np.ndarray, '_ mels']], np.floating]:
     """The mel powers of a clip, some frames per piece, and their maximum."""
     powers: list[np.ndarray] = []
     frames, peak = 0, np.float32(0)
     for piece in pieces(blocks, front_end):
-        power = in_bands(power_spectra(piece, front_end), front_end)
+        power = in_bands(power_spectra(piece, front_end, precision), front_end)
         powers.append(power)
         frames, peak = frames + len(power), max(peak, power.max())
         if frames * front_end.n_mels > MAX_VALUES:
@@ -81,12 +82,15 @@ def _padded(
     """The samples, with half a window of zeros before and after them.
 
     Raises:
-      ClipError: there is less than one window, or samples are above 1e9.
+      ClipError: there is less than one window, or samples are not finite or above 1e9.
     """
     edge, count = np.zeros(front_end.n_fft // 2, np.float32), 0
     yield edge
     for block in blocks:
-        if len(block) and np.abs(block).max() > 1e9:
+        peak = np.abs(block).max(initial=0)
+        if not np.isfinite(peak):
+            raise ClipError('has NaN or infinite samples')
+        if peak > 1e9:
             raise ClipError('has samples too large for float32 (above 1e9)')
         count += len(block)
         yield block
@@ -101,7 +105,7 @@ def pieces(
     """The samples of a clip, a piece of some frames at a time, so that they stay in the cache.
 
     Raises:
-      ClipError: there is less than one window, or samples are above 1e9.
+      ClipError: there is less than one window, or samples are not finite or above 1e9.
     """
     n_fft, hop = front_end.n_fft, front_end.hop_length
     frames = max(1, _PIECE // max(n_fft, hop))
@@ -118,19 +122,27 @@ def pieces(
 
 
 def power_spectra(
-    samples: Float[np.ndarray, ' samples'], front_end: FrontEnd
+    samples: Float[np.ndarray, ' samples'], front_end: FrontEnd, precision: Precision
 ) -> Float[np.ndarray, 'frames bins']:
-    """|STFT|^2 of as many frames as fit into the samples."""
+    """|STFT|^2 of as many frames as fit into the samples, in float32.
+
+    Args:
+      samples: mono.
+      front_end: its window and hop.
+      precision: of the transform. float64 is librosa's. float32 takes half the time and is off by
+        up to 0.002 dB in bins 80 dB below the loudest, much less than the step between two bytes.
+    """
     frames = np.lib.stride_tricks.sliding_window_view(samples, front_end.n_fft)
     # SciPy keeps float32 and transforms several frames at once; NumPy takes twice as long.
-    spectra = scipy.fft.rfft(frames[:: front_end.hop_length] * hann(front_end.n_fft))
-    return np.square(np.abs(spectra))
+    window: np.ndarray = hann(front_end.n_fft).astype(precision)
+    spectra = scipy.fft.rfft(frames[:: front_end.hop_length] * window)
+    return np.square(np.abs(spectra)).astype(np.float32, copy=False)
 
 
 @functools.lru_cache(maxsize=1)
 def hann(n_fft: int) -> Float[np.ndarray, ' n_fft']:
     """The periodic Hann window."""
-    return np.hanning(n_fft + 1)[:-1].astype(np.float32)
+    return np.hanning(n_fft + 1)[:-1]
 
 
 def in_bands(
@@ -187,7 +199,8 @@ def _mel_of_blocks(
     blocks: Iterator[Float[np.ndarray, ' _']], front_end: FrontEnd
 ) -> Num[np.ndarray, 'frames mels']:
     """Blocks of samples to a mel spectrogram as it is stored, without the whole in decibels."""
-    powers, peak = _powers(blocks, front_end)
+    precision: Precision = np.float64 if front_end.mel_dtype == 'float32' else np.float32
+    powers, peak = _powers(blocks, front_end, precision)
     powers.reverse()  # so that each piece can be freed at once
     encoded = []
     while powers:

@@ -35,7 +35,8 @@ def stored_mel(
       samples: mono clips at `front_end.sample_rate`, at least one window long.
       front_end: how samples become a spectrogram.
     """
-    real, imaginary = real_dft(_frames(samples, front_end) * hann(front_end.n_fft))
+    window = hann(front_end.n_fft).astype(np.float32)
+    real, imaginary = real_dft(_frames(samples, front_end) * window)
     power = _times(jnp.square(real) + jnp.square(imaginary), mel_filters(front_end).T)
     peak = jnp.max(power, (1, 2), keepdims=True)
     ref = jnp.float32(front_end.ref) if front_end.ref else jnp.maximum(peak, FLOOR)

@@ -126,7 +126,8 @@ class ModelConfig:
     recurrence: Recurrence = option(
         'auto',
         'scan = step by step; fused = one GPU kernel for all steps (GLR, simple cell, at most '
-        f'{MAX_FUSED_HIDDEN} units); auto = fused on a GPU where possible. Results are the same',
+        f'{MAX_FUSED_HIDDEN} units); auto = fused on a GPU where possible. Results '
+        'differ only by rounding',
     )
 
     def __post_init__(self) -> None:

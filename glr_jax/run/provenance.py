@@ -10,6 +10,8 @@ from glr_jax.errors import UserError
 from glr_jax.fields import to_dict
 from glr_jax.run.labels import untrained_labels
 
+MAX_BANDS = 1 << 16  # of a checkpoint, which may be anybody's
+
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
@@ -40,6 +42,10 @@ class Meta:
     multi_label: bool = False
     thresholds: tuple[float, ...] = ()
     untrained: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.n_mels <= MAX_BANDS:
+            raise UserError(f'n_mels={self.n_mels} must be between 1 and {MAX_BANDS}')
 
 
 def make_meta(config: Config, dataset: Dataset, data: str = '') -> Meta:
