@@ -138,7 +138,8 @@ def recomputing_scan(
 
     The gradient of `scan` stores what each operation needs, one kernel each, and adds to the
     weights' gradients at every step. This one keeps only the states. Its loop recomputes a step
-    and takes the gradient of the previous states; all else then follows for all steps at once.
+    and takes the gradient of the previous states; all else then follows for all steps at once. Like
+    the fused kernels, it has no forward-mode derivative (`jax.jvp`).
 
     Args:
       cell: simple, gru or lstm.
