@@ -138,7 +138,10 @@ def test_a_streamed_spectrogram_equals_one_of_the_whole(
     soundfile.write(tmp_path / 'x.wav', samples, RATE, subtype='FLOAT')
     streamed = mel_of_file(str(tmp_path / 'x.wav'), front_end)
     np.testing.assert_array_equal(streamed, mel_of_samples(samples, front_end))
-    np.testing.assert_array_equal(streamed, mel.encode(log_mel(samples, front_end), front_end))
+    # `log_mel` is more precise: where a value is halfway between two bytes, it may be the other.
+    exact = mel.encode(log_mel(samples, front_end), front_end).astype(int)
+    assert np.abs(streamed - exact).max() <= 1
+    assert np.mean(streamed != exact) < 1e-4
 
 
 # ---------------------------------------------------------------- pipes and devices

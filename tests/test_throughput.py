@@ -50,7 +50,7 @@ def test_the_arithmetic_of_each_workload_equals_a_count_by_hand() -> None:
 
 def test_the_arithmetic_of_statistics_equals_a_count_by_hand() -> None:
     work = gflops(ModelConfig(), batch_size=2, frames=100, n_mels=128)
-    bands, parts, patches = 100 * 64 * 102, 2 * 64 * 33 * 32, 5 * 32 * 17 * 102
+    bands, parts, patches = 100 * 64 * 102, 2 * 64 * 32 * 32, 5 * 32 * 17 * 102
     assert spectra.products(100) == bands + parts + patches
     assert work['statistics'] * 1e9 == 2 * 2 * (bands + parts + patches)
     learned = 2 * cost.flops(ModelConfig(), 128, 10, 100) / 1e9
