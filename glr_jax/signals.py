@@ -5,6 +5,7 @@ garbage collector or of a library the exception is lost, and inside an import it
 a handler only takes note, and a thread of its own acts, also while the main thread compiles.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import os
@@ -64,6 +65,8 @@ def leave_at_once(name: str) -> None:
     _listen()
     for number in ENDING:
         signal.signal(number, _heard)
+    # Python gives up its handlers last of all: Ctrl-C would then change how the command ended.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     unblock()
 
 
