@@ -19,7 +19,7 @@ from jax import Array
 from jaxtyping import Float
 
 from glr_jax.nn.config import Readout as ReadoutName
-from glr_jax.nn.statistics import covariance
+from glr_jax.nn.moments import covariance
 
 SCORED = 32  # hidden units of the attention's score
 PROJECTED = 16  # units of the projection whose covariance is read
@@ -103,5 +103,5 @@ def moments(x: Sequence) -> Float[Array, 'batch two_features']:
 
 
 def covariance_over_time(x: Sequence) -> Float[Array, 'batch pairs']:
-    """`statistics.covariance`, but 0 for a single step, where that would divide by 0."""
+    """`moments.covariance`, but 0 for a single step, where that would divide by 0."""
     return covariance(jnp.concatenate([x, x], 1) if x.shape[1] == 1 else x)

@@ -42,6 +42,7 @@ def texture(
     The arguments are as for `modulation`. First over the bands of each frame, then over time. Real
     waves over both give the scales in both directions, rising and falling with time.
     """
+    frames = x.shape[1]
     cos, sin, sums = _folded_waves(fixed.PATCH)
     over_bands = x @ fixed.patch_waves()
     half = over_bands.shape[2] // 2
@@ -56,9 +57,11 @@ def texture(
     sin_cos, sin_sin = _along_time(sin, odd_cos), _along_time(sin, odd_sin)
     rising = _log_magnitude(cos_cos - sin_sin, sin_cos + cos_sin)
     falling = _log_magnitude(cos_cos + sin_sin, sin_cos - cos_sin)
-    rates, (up, down) = fixed.means(fixed.PATCH_RATES), fixed.scale_means()
-    power = _along_time(rates, rising) @ up + _along_time(rates, falling) @ down
-    power = _averages(power, x.shape[1], fixed.PATCH, window, hop)
+    rates = fixed.means(fixed.PATCH_RATES)
+    # The windows before the scales: there are fewer windows than parts.
+    of_windows = lambda x: _averages(_along_time(rates, x), frames, fixed.PATCH, window, hop)
+    up, down = fixed.scale_means()
+    power = of_windows(rising) @ up + of_windows(falling) @ down
     power = power.reshape(*power.shape[:3], fixed.REGISTERS, -1)
     return jnp.transpose(power, (2, 1, 3, 0, 4)).reshape(x.shape[0], power.shape[1], -1)
 
