@@ -62,3 +62,15 @@ def test_a_window_does_not_depend_on_the_frames_after_it() -> None:
         found = jax.jit(functools.partial(function, cut=cut))(x)
         np.testing.assert_allclose(found[:, 0], 0, atol=1e-5)  # a change is taken away again
         assert np.asarray(found[:, 1]).max() > 1
+
+
+def test_bytes_and_floats_have_the_same_extremes_and_changes() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (2, 192, 5), np.uint8)
+    cut = moments.shared_blocks(128, 64)
+
+    @jax.jit
+    def compute(x: jax.Array) -> tuple:
+        return moments.mean_change(x, cut), *moments.extremes(x, cut)
+
+    for of_bytes, of_floats in zip(compute(x), compute(x.astype(np.float32)), strict=True):
+        np.testing.assert_array_equal(of_bytes, of_floats)

@@ -90,7 +90,7 @@ def workloads(
     if config.has_statistics():
         both = classifier.front, classifier.segment_front
         fronts, spread = [front for front in both if front is not None], classifier.spread()
-        raw = jax.jit(lambda mel: [front.raw(mel.astype(jnp.float32), spread) for front in fronts])
+        raw = jax.jit(lambda mel: [front.raw(mel, spread) for front in fronts])
         on_device = jnp.asarray(mel)
         return ours | {'statistics': lambda: jax.block_until_ready(raw(on_device))}
     shapes = inner_shapes(config, frames, n_mels)

@@ -254,7 +254,6 @@ RULES: dict[str, Rule] = {
     'ne': _not('Equal'),
     'neg': _plain('Neg'),
     'not': _plain('Not'),
-    'optimization_barrier': _plain('Identity'),
     'or': _plain('Or'),
     'pad': _pad,
     'reduce_max': _reduce('ReduceMax'),

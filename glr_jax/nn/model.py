@@ -230,7 +230,6 @@ class Classifier(nnx.Module):
         self, mel: Num[Array, 'batch time mels'], keys: Key[Array, ' batch'] | None = None
     ) -> Read:
         """What the outputs read. Arguments as `__call__`."""
-        mel = mel.astype(jnp.float32)
         features = self.features(mel, keys)
         features = dropout(features, self.front_dropout, fold(keys, 1))
         states = None
@@ -245,7 +244,7 @@ class Classifier(nnx.Module):
         return Read(self.readout(states, features), segment)
 
     def features(
-        self, mel: Float[Array, 'batch time mels'], keys: Keys = None
+        self, mel: Num[Array, 'batch time mels'], keys: Keys = None
     ) -> Float[Array, 'batch steps features']:
         """What the recurrence reads: the front end's output, in the type that layers compute in."""
         statistics = []
@@ -253,7 +252,7 @@ class Classifier(nnx.Module):
             statistics.append(self.front(mel, self.spread(), fold(keys, 4)))
         if statistics and self.pooling is None:
             return statistics[0].astype(self.dtype)
-        x = (mel - self.mean[...]) / self.deviation[...]
+        x = (mel.astype(jnp.float32) - self.mean[...]) / self.deviation[...]
         if self.images:
             x = mean_pool(x[..., None], (1, self.merge_bands))
         x = x.astype(self.dtype)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from glr_jax.nn.config import WINDOW
 
@@ -34,7 +34,7 @@ class Cut(NamedTuple):
     per_window: int
     hop: int
 
-    def blocks(self, x: Float[Array, 'batch frames *features']) -> Array:
+    def blocks(self, x: Num[Array, 'batch frames *features']) -> Array:
         """The frames of each block: [batch, blocks, size, ...]."""
         return windows(x, self.size, self.step)
 
@@ -65,7 +65,7 @@ def shared_blocks(window: int, hop: int) -> Cut:
     return Cut(size, size, window // size, hop // size)
 
 
-def windows(x: Float[Array, 'batch frames *rest'], size: int, hop: int) -> Array:
+def windows(x: Num[Array, 'batch frames *rest'], size: int, hop: int) -> Array:
     """[batch, windows, size, ...], as many as fit."""
     starts = range(0, x.shape[1] - size + 1, hop)
     if hop == size:  # without a copy
@@ -106,26 +106,29 @@ def covariance_of_changes(x: Float[Array, 'batch frames features'], cut: Cut) ->
     first, last = blocks[:, :, 0], blocks[:, :, -1]
     arrays = first, last, _products(jnp.diff(blocks, axis=2))
     first, last, products = lax.optimization_barrier(arrays)
-    gaps = cut.between(first[:, 1:] - last[:, :-1])
     # The mean difference is so small that taking it away at the end loses no precision.
     mean = (cut.inside(last)[:, :, -1] - cut.inside(first)[:, :, 0]) / (cut.window - 1)
-    total = cut.inside(products).sum(2) + _products(gaps)
+    total = cut.inside(products).sum(2)
+    if cut.per_window > 1:
+        total += _products(cut.between(first[:, 1:] - last[:, :-1]))
     total -= (cut.window - 1) * mean[..., None] * mean[..., None, :]
     return total / (cut.window - 2)
 
 
-def mean_change(x: Float[Array, 'batch frames features'], cut: Cut) -> Values:
-    """Mean absolute difference from frame to frame."""
+def mean_change(x: Num[Array, 'batch frames features'], cut: Cut) -> Values:
+    """Mean absolute difference from frame to frame; bytes stay bytes, which take less time."""
     after = jnp.concatenate([x[:, 1:], x[:, -1:]], 1)  # a difference of slices takes twice as long
-    changes = jnp.abs(cut.blocks(after) - cut.blocks(x))
-    total, to_next = lax.optimization_barrier((changes.sum(2), changes[:, :, -1]))
+    changes = cut.blocks(jnp.maximum(after, x) - jnp.minimum(after, x))
+    arrays = changes.sum(2, dtype=jnp.float32), changes[:, :, -1].astype(jnp.float32)
+    total, to_next = lax.optimization_barrier(arrays)
     return (cut.inside(total).sum(2) - cut.inside(to_next)[:, :, -1]) / (cut.window - 1)
 
 
-def extremes(x: Float[Array, 'batch frames features'], cut: Cut) -> tuple[Values, Values]:
-    """Maximum and minimum."""
+def extremes(x: Num[Array, 'batch frames features'], cut: Cut) -> tuple[Values, Values]:
+    """Maximum and minimum; bytes stay bytes."""
     blocks = cut.blocks(x)
-    high, low = lax.optimization_barrier((blocks.max(2), blocks.min(2)))
+    of_blocks = [blocks.max(2).astype(jnp.float32), blocks.min(2).astype(jnp.float32)]
+    high, low = lax.optimization_barrier(of_blocks)
     return cut.inside(high).max(2), cut.inside(low).min(2)
 
 

@@ -18,7 +18,7 @@ import functools
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from glr_jax.nn import fixed_matrices as fixed
 from glr_jax.nn import moments
@@ -29,37 +29,43 @@ GROUPS = ('levels', 'cepstra', 'delta', 'modulation', 'texture', 'contrast')
 
 
 def statistics(
-    decibels: Float[Array, 'batch frames mels'],
+    stored: Num[Array, 'batch frames mels'], scale: Float[Array, ''] | float = 1.0
 ) -> dict[str, Float[Array, 'batch _']]:
     """The six groups of statistics of each spectrogram as a whole.
 
     Args:
-      decibels: log-mel on any scale near decibels, at least `WINDOW` frames; any number of bands.
+      stored: log-mel spectrograms, at least `WINDOW` frames; any number of bands.
+      scale: brings them to a scale near decibels.
 
     Returns:
       {group: values}.
     """
-    found = statistics_of_windows(decibels, decibels.shape[1], WINDOW)
+    found = statistics_of_windows(stored, stored.shape[1], WINDOW, scale)
     return {name: x[:, 0] for name, x in found.items()}
 
 
 def statistics_of_windows(
-    decibels: Float[Array, 'batch frames mels'], window: int, hop: int
+    stored: Num[Array, 'batch frames mels'],
+    window: int,
+    hop: int,
+    scale: Float[Array, ''] | float = 1.0,
 ) -> dict[str, Float[Array, 'batch windows _']]:
     """The six groups of statistics of each window of each spectrogram.
 
     Args:
-      decibels: as in `statistics`.
+      stored: as in `statistics`.
       window: frames per window, at least `WINDOW`.
       hop: frames from one window to the next.
+      scale: as in `statistics`.
 
     Returns:
       {group: values} of as many windows as fit.
     """
     if hop % (WINDOW // 2):  # the windows do not share their parts
-        parts = moments.windows(decibels, window, hop)
-        found = statistics(parts.reshape(-1, *parts.shape[2:]))
+        parts = moments.windows(stored, window, hop)
+        found = statistics(parts.reshape(-1, *parts.shape[2:]), scale)
         return {name: x.reshape(-1, parts.shape[1], x.shape[1]) for name, x in found.items()}
+    decibels = stored.astype(jnp.float32) * scale
     cut = moments.shared_blocks(window, hop)
     # The barriers keep XLA from computing these anew for each use.
     bands = lax.optimization_barrier(_bands(decibels, fixed.BANDS))
@@ -69,8 +75,8 @@ def statistics_of_windows(
     mean, of_cepstra = moments.mean_and_covariance(cepstra, cut)
     levels = (
         *moments.mean_and_deviation(decibels, cut),
-        moments.mean_change(decibels, cut),
-        *moments.extremes(decibels, cut),
+        scale * moments.mean_change(stored, cut),
+        *(scale * extreme for extreme in moments.extremes(stored, cut)),
     )
     contrast = moments.mean_and_deviation(_spread(_bands(decibels, 128)), cut)
     return {

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from glr_jax.nn.config import WINDOW
 from glr_jax.nn.dropout import Keys, dropout, fold
@@ -56,7 +56,7 @@ class StatisticsFront(nnx.Module):
         self.norms = nnx.Dict({name: norm.layer(projection) for name in GROUPS})
 
     def raw(
-        self, mel: Float[Array, 'batch time mels'], spread: Float[Array, '']
+        self, mel: Num[Array, 'batch time mels'], spread: Float[Array, '']
     ) -> dict[str, Float[Array, 'batch windows _']]:
         """The statistics of each window, not yet standardised.
 
@@ -64,10 +64,11 @@ class StatisticsFront(nnx.Module):
           mel: stored spectrograms, on any scale.
           spread: deviation of their values, so that decibels and bytes give the same statistics.
         """
-        return statistics_of_windows(mel * (SPREAD / spread), self.window or mel.shape[1], self.hop)
+        window = self.window or mel.shape[1]
+        return statistics_of_windows(mel, window, self.hop, SPREAD / spread)
 
     def __call__(
-        self, mel: Float[Array, 'batch time mels'], spread: Float[Array, ''], keys: Keys = None
+        self, mel: Num[Array, 'batch time mels'], spread: Float[Array, ''], keys: Keys = None
     ) -> Float[Array, 'batch windows features']:
         """Stored spectrograms to the features of each window; the keys are those of dropout."""
         outputs = []
