@@ -205,4 +205,4 @@ def _choose_runner(prep: Preparation) -> Runner:
 
 
 if __name__ == '__main__':
-    cli.execute(main, at_once=True)
+    cli.execute(main, at_once=True, resumes=True)

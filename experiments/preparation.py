@@ -30,7 +30,7 @@ STAGED = 4  # files whose stages are timed
 class Preparation:
     """The flags."""
 
-    clips: int = option(64, 'number of files', minimum=6)  # of two labels, three each
+    clips: int = option(64, 'number of files, at least 6', minimum=6)  # two labels, three each
     seconds: float = option(30.0, 'length of each file in seconds', minimum=0.2)
     format: Literal['mp3', 'wav', 'flac'] = option('mp3', 'of the files')
     rounds: int = option(3, 'how often each way is timed', minimum=1)

@@ -227,4 +227,4 @@ def document(search: Search, rows: Sequence[dict[str, Any]], floor: Floor) -> st
 
 
 if __name__ == '__main__':
-    cli.execute(main)
+    cli.execute(main, resumes=True)

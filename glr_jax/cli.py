@@ -139,22 +139,26 @@ def refuse(argv: Sequence[str], taken: dict[str, str]) -> None:
             raise UsageError(f'--{name} is set by the study itself; use {taken[name]} instead')
 
 
-def execute(main: Callable[[list[str]], None], *, at_once: bool = False) -> None:
+def execute(
+    main: Callable[[list[str]], None], *, at_once: bool = False, resumes: bool = False
+) -> None:
     """Calls `main(sys.argv)`; a failure that a user can mend is one line on stderr.
 
     The exit code is 1, 2 if the command line is wrong, or 75 if a signal stopped the command and
-    the same command resumes it.
+    the same command goes on or starts over.
 
     Args:
       main: the command.
       at_once: whether signals end it at once, except while it saves; if not, Ctrl-C raises
         KeyboardInterrupt, so that it can clean up.
+      resumes: whether it goes on where it was stopped.
     """
     _hide_messages_of_libraries()
     _write_any_text()
     gc.freeze()  # what was imported
     gc.enable()
-    name = _command()
+    name, again = _command(), signals.RESUME_HINT if resumes else signals.AGAIN_HINT
+    signals.leaves(lambda: again)
     if at_once:
         signals.leave_at_once(name)
     else:
@@ -165,7 +169,7 @@ def execute(main: Callable[[list[str]], None], *, at_once: bool = False) -> None
         _print_line(f'{name}: {error}')
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print(f'{name}: interrupted; run the same command again to resume', file=sys.stderr)
+        print(f'{name}: interrupted; {again}', file=sys.stderr)
         sys.exit(AGAIN)
     except BrokenPipeError:  # the reader of the output has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -24,6 +24,8 @@ ENDING = tuple(
     for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1')
     if hasattr(signal, name)  # Windows has two of them
 )
+AGAIN_HINT = 'run the same command again'
+RESUME_HINT = AGAIN_HINT + ' to resume'
 TOGETHER = 0.5  # seconds; terminals and supervisors send several signals that mean one
 
 whole = threading.RLock()  # held while something must not be cut off
@@ -48,7 +50,7 @@ class _State:
     first: int = 0
     begun: bool = False
     busy: Callable[[], bool] = lambda: False
-    left: Callable[[], str] = lambda: 'run the same command again to resume'
+    left: Callable[[], str] = lambda: AGAIN_HINT
     listening: bool = False
 
 

@@ -144,7 +144,7 @@ def _into_files(
 
         def left() -> str:
             saved = f'{before + tagged} of {counted(len(files), "file")}'
-            return f'{saved} are in {choice.out}; run the same command again to resume'
+            return f'{saved} are in {choice.out}; {signals.RESUME_HINT}'
 
         signals.leaves(left)
         for prediction in tag(new, done=before):

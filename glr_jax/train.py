@@ -115,9 +115,7 @@ def train_and_evaluate(
         lock = workdir.lock(config.workdir)
         processes.together(lambda: stack.enter_context(lock) if processes.is_first() else None)
         if not train(config, dataset, mesh or parallel.make_mesh()):
-            raise StoppedError(
-                f'{config.workdir}: stopped early and saved; run the same command again to resume'
-            )
+            raise StoppedError(f'{config.workdir}: stopped early and saved; {signals.RESUME_HINT}')
         scores = scoring.report_best(
             config.workdir,
             dataset,
@@ -318,4 +316,4 @@ def ending(config: TrainConfig, losses: Sequence[float], seconds: float) -> str:
 
 
 if __name__ == '__main__':
-    cli.execute(main, at_once=True)
+    cli.execute(main, at_once=True, resumes=True)

@@ -39,7 +39,7 @@ def main(argv):
                 time.sleep(60 if argv[1] == 'hang' else 0)
                 raise StoppedError('stopped early and saved; run the same command again to resume')
 
-cli.execute(main, at_once=True)
+cli.execute(main, at_once=True, resumes=True)
 """
 
 
@@ -204,6 +204,4 @@ def test_ctrl_c_before_the_handlers_are_installed_is_one_line(command: str, tmp_
         timeout=60,
     )
     assert done.returncode == 75
-    assert done.stderr.splitlines() == [
-        f'{command}: stopped by SIGINT; run the same command again to resume'
-    ]
+    assert done.stderr.splitlines() == [f'{command}: stopped by SIGINT; run the same command again']

@@ -230,4 +230,4 @@ def write(folder: str, results: dict[str, Any]) -> None:
 
 
 if __name__ == '__main__':
-    cli.execute(main)
+    cli.execute(main, resumes=True)

@@ -167,4 +167,4 @@ def baseline_scores(
 
 
 if __name__ == '__main__':
-    cli.execute(main)
+    cli.execute(main, resumes=True)

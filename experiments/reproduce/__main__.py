@@ -178,4 +178,4 @@ def collect(study: Reproduction, dataset: Dataset, finished: Sequence[Trial]) ->
 
 
 if __name__ == '__main__':
-    cli.execute(main)
+    cli.execute(main, resumes=True)

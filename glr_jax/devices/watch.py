@@ -23,7 +23,7 @@ from typing import Any
 
 import jax
 
-from glr_jax import cli
+from glr_jax import cli, signals
 
 INTERVAL = 1.0  # seconds between two beats
 SOON = 3  # intervals in which every process notices what one of them has reported
@@ -117,7 +117,7 @@ def end(reason: str) -> None:
     """Ends this process at once, with one line on stderr."""
     _ending.acquire()  # a second thread with a reason waits for the end
     name = 'this process' if _news.process is None else f'process {_news.process}'
-    cli.status(f'glr_jax.train: {name} {reason}; run the same command again to resume')
+    cli.status(f'glr_jax.train: {name} {reason}; {signals.RESUME_HINT}')
     _let_others_read()
     os._exit(1)  # the main thread may be blocked inside JAX
 
