@@ -22,7 +22,7 @@ backward, the paper's last convolution and recurrent layer alone (on a GPU also 
 PyTorch on half of the cores. With --data.dir, also of the input alone:
 batches that the host reads and sends (streamed), and batches that the device cuts from clips in
 its memory (resident). Each row is printed as soon as it is known. On 2 cores, --peer=torch takes
-about 4 minutes, and much longer with --all.
+4 to 5 minutes, 2.5 once PyTorch has its compiled programs on disk, and much longer with --all.
 
 The limit is the machine's own rate: for the models, at a matmul of 2048 x 2048 in --model.dtype;
 for the input, at copying memory. FLOPs are counted for direct convolution, so Winograd's
