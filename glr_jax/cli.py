@@ -180,9 +180,6 @@ def execute(
             raise
         _print_line(line)
         sys.exit(1)
-    finally:
-        if at_once:  # while Python ends, a signal would kill it and hide the exit code
-            signals.block()
 
 
 def explain(error: Exception) -> str | None:

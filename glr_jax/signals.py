@@ -67,8 +67,7 @@ def leave_at_once(name: str) -> None:
     _listen()
     for number in ENDING:
         signal.signal(number, _heard)
-    # Python gives up its handlers last of all: Ctrl-C would then change how the command ended.
-    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    atexit.register(_ignore)
     unblock()
 
 
@@ -152,6 +151,12 @@ def finish_first(busy: Callable[[], bool]) -> None:
 def leaves(left: Callable[[], str]) -> None:
     """`left()` ends the last line of a process that leaves at once: what is saved, what to do."""
     _state.left = left
+
+
+def _ignore() -> None:
+    """While Python ends it has no handlers: a signal would kill it and hide the exit code."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _heard(number: int, frame: Any) -> None:

@@ -168,14 +168,15 @@ def test_signals_during_start_up_are_one_line_and_none_is_lost(tmp_path: Path) -
     assert not (ROOT / 'no').exists()
 
 
-def test_ctrl_c_while_python_ends_does_not_kill_the_command() -> None:
+@pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM'])
+def test_a_signal_while_python_ends_does_not_kill_the_command(name: str) -> None:
     command = [sys.executable, '-m', 'glr_jax.train', '--workdir=no/such', '--data.dir=no/such']
     for delay in (0.0, 0.01, 0.02):  # Python takes about 30 ms to end
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert process.stderr
         assert 'no/such' in process.stderr.readline()
         time.sleep(delay)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(getattr(signal, name))
         process.communicate(timeout=60)
         assert process.returncode in (1, 75)  # 75: Python had not begun to end
 
