@@ -42,6 +42,7 @@ class _State:
       begun: whether there is something to save since `noted` was entered.
       busy: whether the process may not leave yet.
       left: what the command leaves behind and how to resume it, for the last line.
+      stderr: a copy of its number, since a decoder's messages are hidden by replacing the other.
       listening: whether the thread that acts on signals was started.
     """
 
@@ -51,6 +52,7 @@ class _State:
     begun: bool = False
     busy: Callable[[], bool] = lambda: False
     left: Callable[[], str] = lambda: AGAIN_HINT
+    stderr: int = 2
     listening: bool = False
 
 
@@ -64,6 +66,9 @@ def leave_at_once(name: str) -> None:
       name: of the command, for the line.
     """
     _state.name = name
+    if _state.stderr == 2:
+        with contextlib.suppress(OSError):  # it is closed
+            _state.stderr = os.dup(2)
     _listen()
     for number in ENDING:
         signal.signal(number, _heard)
@@ -203,5 +208,5 @@ def _leave(number: int) -> None:
         name = signal.Signals(number).name
         text = f'{_state.name or "glr_jax"}: stopped by {name}; {_state.left()}'
         with contextlib.suppress(OSError):
-            os.write(2, f'{start}{printable(text)}\n'.encode())
+            os.write(_state.stderr, f'{start}{printable(text)}\n'.encode())
         os._exit(AGAIN)

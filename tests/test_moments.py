@@ -64,13 +64,15 @@ def test_a_window_does_not_depend_on_the_frames_after_it() -> None:
         assert np.asarray(found[:, 1]).max() > 1
 
 
-def test_bytes_and_floats_have_the_same_extremes_and_changes() -> None:
-    x = np.random.default_rng(0).integers(0, 256, (2, 192, 5), np.uint8)
+@pytest.mark.parametrize('stored', [np.uint8, np.int8, np.int16])
+def test_integers_and_floats_have_the_same_extremes_and_changes(stored: type) -> None:
+    limits = np.iinfo(stored)
+    x = np.random.default_rng(0).integers(limits.min, limits.max + 1, (2, 192, 5), stored)
     cut = moments.shared_blocks(128, 64)
 
     @jax.jit
     def compute(x: jax.Array) -> tuple:
         return moments.mean_change(x, cut), *moments.extremes(x, cut)
 
-    for of_bytes, of_floats in zip(compute(x), compute(x.astype(np.float32)), strict=True):
-        np.testing.assert_array_equal(of_bytes, of_floats)
+    for of_integers, of_floats in zip(compute(x), compute(x.astype(np.float32)), strict=True):
+        np.testing.assert_array_equal(of_integers, of_floats)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ENDING = [number.name for number in signals.ENDING]
 # A command that saves for a second, after each of its steps of a tenth of a second.
 COMMAND = """
-import hashlib, time
+import hashlib, os, time
 from glr_jax import cli, signals
 from glr_jax.errors import StoppedError
 
@@ -25,6 +25,10 @@ def main(argv):
     if argv[1] == 'compile':
         # For minutes, the main thread does not return to the interpreter to run a handler.
         hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)
+    if argv[1] == 'hidden':  # as while libmpg123 decodes, whose messages nobody should see
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        print('quiet', flush=True)
+        time.sleep(60)
     with signals.noted() as stops_here:
         while True:
             time.sleep(0.1)
@@ -131,6 +135,14 @@ def test_a_second_signal_ends_what_hangs(started: list[Command]) -> None:
     command.send('SIGTERM')
     _, errors = command.end()
     assert 'stopped by SIGTERM' in errors
+
+
+def test_the_line_is_printed_while_messages_of_a_decoder_are_hidden(started: list[Command]) -> None:
+    command = start(started, 'hidden')
+    command.wait_for('quiet')
+    command.send('SIGINT')
+    _, errors = command.end()
+    assert 'stopped by SIGINT' in errors
 
 
 def test_two_signals_that_mean_one_are_one(started: list[Command]) -> None:

@@ -117,6 +117,7 @@ def covariance_of_changes(x: Float[Array, 'batch frames features'], cut: Cut) ->
 
 def mean_change(x: Num[Array, 'batch frames features'], cut: Cut) -> Values:
     """Mean absolute difference from frame to frame; bytes stay bytes, which take less time."""
+    x = x if x.dtype == jnp.uint8 else x.astype(jnp.float32)
     after = jnp.concatenate([x[:, 1:], x[:, -1:]], 1)  # a difference of slices takes twice as long
     changes = cut.blocks(jnp.maximum(after, x) - jnp.minimum(after, x))
     arrays = changes.sum(2, dtype=jnp.float32), changes[:, :, -1].astype(jnp.float32)
