@@ -24,7 +24,8 @@ def test_it_prints_what_it_writes(
         'after first row': 'clips/s after first row',
     }.items():
         assert f'{name:16} {found[key]:8.1f} clips/s' in printed
-    assert f"cold start       {found['cold start']:8.3f} s: Python's start " in printed
+    start = "Python's start"
+    assert f'cold start       {found["cold start"]:8.3f} s: {start} ' in printed
     assert f'warm             {found["warm"]:8.3f} s: reading ' in printed
     assert f'reading alone    {found["reading"]:8.1f} clips/s' in printed
     assert 0 < sum(found['parts']['cold'].values()) < 2 * found['cold start']
