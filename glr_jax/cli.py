@@ -144,8 +144,8 @@ def execute(
 ) -> None:
     """Calls `main(sys.argv)`; a failure that a user can mend is one line on stderr.
 
-    The exit code is 1, 2 if the command line is wrong, or 75 if a signal stopped the command and
-    the same command goes on or starts over.
+    The exit code is 1, 2 if the command line is wrong, or 75 if a signal stopped the command; the
+    same command resumes it or starts over.
 
     Args:
       main: the command.
