@@ -65,14 +65,14 @@ def leave_at_once(name: str) -> None:
     Args:
       name: of the command, for the line.
     """
-    _state.name = name
-    if _state.stderr == 2:
+    if not _state.name:  # a command calls this again with the name that it knows by then
         with contextlib.suppress(OSError):  # it is closed
             _state.stderr = os.dup(2)
+        atexit.register(_ignore)
+    _state.name = name
     _listen()
     for number in ENDING:
         signal.signal(number, _heard)
-    atexit.register(_ignore)
     unblock()
 
 
